@@ -1,0 +1,1 @@
+"""Stores and predictions become pages here. No torch."""

@@ -1,0 +1,194 @@
+"""What the pages show, read and checked: stores of the members and predictions of known songs.
+
+Enters: a run folder. Leaves: member names, each member's `Store`s, `Predicted` tables, and `Songs`,
+the one list of songs that all members share. What is missing or disagrees is a `UserError` that
+names the command to run.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.artifacts import SPLITS, Run
+from embedder.errors import UserError
+from embedder.store import Store, read_store
+
+FUSE = "run: python app.py fuse"
+NEEDED = ("train", "validation")  # splits that `fuse` always embeds; test only where there is one
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Fused predictions of the songs of one split."""
+
+    split: str
+    ids: tuple[str, ...]
+    singers: tuple[str, ...]  # label order
+    probabilities: NDArray[np.float64]  # (songs, singers), each row sums to 1
+    truth: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
+    albums: tuple[str, ...]  # "singer/album", "" where unknown
+
+    def known(self) -> Predicted:
+        """Only the songs whose singer is known."""
+        rows = np.flatnonzero(self.truth >= 0)
+        return Predicted(
+            self.split,
+            tuple(self.ids[row] for row in rows),
+            self.singers,
+            self.probabilities[rows],
+            self.truth[rows],
+            tuple(self.albums[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Songs:
+    """All songs of a run in one order: train, then validation, then test."""
+
+    singers: tuple[str, ...]
+    ids: tuple[str, ...]
+    albums: tuple[str, ...]  # "singer/album", "" where unknown
+    splits: NDArray[np.int64]  # (songs,), index into SPLITS
+    labels: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
+    predictions: NDArray[np.int64]  # (songs,), index into singers, -1 where not predicted
+    confidences: NDArray[np.float64]  # (songs,), probability of the prediction, 0 where none
+
+
+def song_title(song_id: str) -> str:
+    """The file's name without folders and suffix."""
+    return PurePosixPath(song_id).stem
+
+
+def album_title(album: str) -> str:
+    """The album's folder of "singer/album"; "unknown" where it is empty."""
+    return album.partition("/")[2] or album or "unknown"
+
+
+def members_with_stores(run: Run, members: Sequence[str] | None = None) -> list[str]:
+    """Names of the members to show, sorted; `None` takes every member that `fuse` has embedded.
+
+    Raises `UserError` if a named member is unknown or has no store, or if there is none at all.
+    """
+    there = sorted(p.name for p in run.members.iterdir()) if run.members.is_dir() else []
+
+    def embedded(name: str) -> bool:
+        return all(run.store(name, split).is_file() for split in NEEDED)
+
+    if members is None:
+        found = [name for name in there if embedded(name)]
+        if not found:
+            raise UserError(f"no member in {run.members} has embedded songs; {FUSE}")
+        return found
+    if not members:
+        raise UserError("--members names no member")
+    for name in members:
+        if name not in there:
+            legal = ", ".join(there) or "none is trained"
+            raise UserError(f"no member {name} in {run.members}; there: {legal}")
+        if not embedded(name):
+            raise UserError(f"member {name} has no store of embedded songs; {FUSE}")
+    return sorted(set(members))
+
+
+def member_stores(run: Run, member: str) -> list[Store]:
+    """A member's stores of the train, validation and, where there is one, test songs."""
+    stores = [
+        read_store(run.store(member, split))
+        for split in SPLITS
+        if split in NEEDED or run.store(member, split).is_file()
+    ]
+    stores = [store for store in stores if store.song_ids]
+    if not stores:
+        raise UserError(f"the stores of member {member} hold no song; {FUSE}")
+    if any(store.singers != stores[0].singers for store in stores):
+        raise UserError(f"the stores of member {member} name different singers; {FUSE}")
+    return stores
+
+
+def read_predicted(run: Run) -> list[Predicted]:
+    """Predictions of the validation songs and, where there are any, of the test songs.
+
+    Raises `UserError` if validation is missing, unreadable, or has no song whose singer is known.
+    """
+    path = run.predictions / "validation.npz"
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {FUSE}")
+    tables = [_read_table(path, "validation")]
+    if not tables[0].known().ids:
+        raise UserError(f"{path} holds no song whose singer is known; {FUSE}")
+    test = run.predictions / "test.npz"
+    if test.is_file():
+        tables.append(_read_table(test, "test"))
+    return tables
+
+
+def song_list(stores: Sequence[Store], predicted: Sequence[Predicted]) -> Songs:
+    """All songs of one member's stores, with the predictions of those that have one.
+
+    Raises `UserError` if predictions and stores name different singers or songs.
+    """
+    singers = stores[0].singers
+    ids = tuple(song for store in stores for song in store.song_ids)
+    row_of = {song: row for row, song in enumerate(ids)}
+    if len(row_of) != len(ids):
+        raise UserError(f"a song stands in two splits of member {stores[0].member}; {FUSE}")
+    labels = np.concatenate([store.labels for store in stores])
+    predictions = np.full(len(ids), -1, dtype=np.int64)
+    confidences = np.zeros(len(ids))
+    for table in predicted:
+        strangers = [song for song in table.ids if song not in row_of]
+        if table.singers != singers or strangers:
+            what = f"song {strangers[0]}" if strangers else "other singers"
+            raise UserError(
+                f"the {table.split} predictions name {what}, not in the stores of member "
+                f"{stores[0].member}; {FUSE}"
+            )
+        rows = [row_of[song] for song in table.ids]
+        if not np.array_equal(labels[rows], table.truth):
+            raise UserError(
+                f"the {table.split} predictions and the stores of member {stores[0].member} "
+                f"disagree on who sings; {FUSE}"
+            )
+        predictions[rows] = table.probabilities.argmax(axis=1)
+        confidences[rows] = table.probabilities.max(axis=1)
+    return Songs(
+        singers=singers,
+        ids=ids,
+        albums=tuple(album for store in stores for album in store.albums),
+        splits=np.concatenate([np.full(len(s.song_ids), SPLITS.index(s.split)) for s in stores]),
+        labels=labels,
+        predictions=predictions,
+        confidences=confidences,
+    )
+
+
+def _read_table(path: Path, split: str) -> Predicted:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = Predicted(
+                split=split,
+                ids=tuple(str(song) for song in file["ids"]),
+                singers=tuple(str(singer) for singer in file["singers"]),
+                probabilities=np.exp(file["log_probabilities"].astype(np.float64)),
+                truth=file["truth"].astype(np.int64),
+                albums=tuple(str(album) for album in file["albums"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a readable prediction table ({error}); {FUSE}") from None
+    songs, singers = len(table.ids), len(table.singers)
+    fits = (
+        table.probabilities.shape == (songs, singers)
+        and table.truth.shape == (songs,)
+        and len(table.albums) == songs
+        and np.allclose(table.probabilities.sum(axis=1), 1.0, atol=1e-3)
+        and bool(np.all((table.truth >= -1) & (table.truth < singers)))
+    )
+    if not fits:
+        raise UserError(f"{path} is no table of log-probabilities (songs, singers); {FUSE}")
+    return table

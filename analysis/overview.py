@@ -1,0 +1,130 @@
+"""The front page: what the run shows, in sentences with numbers, and the way to the other pages.
+
+Enters: the list of songs, predictions, each member's neighbour agreement, and what fusion.json
+says. Leaves: the text of `index.html`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.confusion import mistakes
+from analysis.inputs import Predicted, Songs
+from analysis.page import escape, page, table
+from embedder.artifacts import SPLITS
+from embedder.metrics import Estimate, per_singer_recall, summarise
+
+HOW = {
+    "validation": "cross-fitted by album: no song's album took part in fitting what predicted it",
+    "test": "nothing was fitted on these songs",
+}
+METRICS = (
+    ("top_1", "top-1"), ("top_3", "top-3"), ("score", "score"),
+    ("macro_f1", "macro F1"), ("nll", "NLL"), ("ece", "ECE"),
+)  # fmt: skip
+
+
+def findings(predicted: Predicted, seed: int = 0) -> list[str]:
+    """Plain sentences on the predictions of one split, each with its numbers.
+
+    `predicted` holds only songs whose singer is known, and at least one.
+    """
+    with np.errstate(divide="ignore"):
+        log_probabilities = np.log(predicted.probabilities)
+    found = summarise(predicted.truth, log_probabilities, seed)
+    named = predicted.probabilities.argmax(axis=1)
+    where = f"{found.songs:,} {predicted.split} songs"
+    sure = ""
+    if found.top_1.value == 1.0:  # resampling songs without a mistake shows none either
+        sure = f"; with no mistake among {found.songs:,} songs, up to {3 / found.songs:.1%} is likely"
+    sentences = [
+        f"The right singer is named first for {found.top_1.value:.1%} of {where} "
+        f"(95 % interval {found.top_1.low:.1%} to {found.top_1.high:.1%}{sure}), and is among the "
+        f"first three for {found.top_3.value:.1%}.",
+        f"The score, top-1 + 0.5 · top-3, is {found.score.value:.3f} of 1.5 "
+        f"(95 % interval {found.score.low:.3f} to {found.score.high:.3f}) on {where}.",
+        _mistakes_sentence(predicted),
+    ]
+    recall, songs = per_singer_recall(predicted.truth, named, len(predicted.singers))
+    worst = int(np.nanargmin(recall))
+    if recall[worst] < 1:
+        sentences.append(
+            f"The hardest singer is {predicted.singers[worst]}: "
+            f"{round(recall[worst] * songs[worst])} of {songs[worst]} songs are identified."
+        )
+    confidence = float(predicted.probabilities.max(axis=1).mean())
+    sentences.append(
+        f"The mean confidence in the first choice is {confidence:.1%}, and {found.top_1.value:.1%} "
+        f"of the choices are right (expected calibration error {found.ece.value:.3f})."
+    )
+    return sentences
+
+
+def agreement_sentence(member: str, split: str, hits: int, songs: int) -> str:
+    """What `neighbour_agreement` found for one member and split."""
+    return (
+        f"Member {member}: for {hits} of {songs} {split} songs, the nearest training song by "
+        "cosine of the embeddings, not of the map, is by the same singer."
+    )
+
+
+def expert_rows(fusion: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the experts' table out of fusion.json; empty where it carries none."""
+    return []
+
+
+def overview_page(
+    songs: Songs,
+    tables: Sequence[Predicted],
+    agreements: Sequence[str],
+    fusion: Mapping[str, Any],
+    seed: int = 0,
+) -> str:
+    """The text of `index.html`. `tables` hold songs of known singers only."""
+    counts = [(split, int((songs.splits == number).sum())) for number, split in enumerate(SPLITS)]
+    parts = ", ".join(f"{count:,} {split}" for split, count in counts if count)
+    body = [
+        f'<p class="soft">{len(songs.ids):,} songs by {len(songs.singers):,} singers: {parts}.</p>',
+        """<div class="cards">
+<a class="card" href="tsne.html"><b>Map of the embeddings</b>
+<span>Songs and segments, near each other where they sound alike to a member.</span></a>
+<a class="card" href="confusion.html"><b>Confusion of singers</b>
+<span>Who is taken for whom, and in which songs.</span></a></div>""",
+    ]
+    for one in tables:
+        body.append(f"<h2>Findings, {one.split} split, song level</h2>")
+        body.append(_list(findings(one, seed)))
+        body.append(f'<p class="soft">{escape(_upper(HOW[one.split]))}.</p>')
+    body.append("<h2>Embeddings</h2>" + _list(agreements))
+    rows = expert_rows(fusion)
+    if rows:
+        head = ("expert", *(label for _, label in METRICS))
+        body.append("<h2>Experts, validation split, song level</h2>")
+        body.append(table(head, rows, numeric=range(1, len(head)), last_bold=True))
+    note = "Intervals: bootstrap over songs, 2,000 resamples, 95 %."
+    return page("index.html", "Singer identification: what this run shows", "\n".join(body), note=note)
+
+
+def _mistakes_sentence(predicted: Predicted) -> str:
+    kinds = mistakes(predicted)
+    if not kinds:
+        return f"None of the {len(predicted.ids):,} {predicted.split} songs is identified wrongly."
+    wrong = sum(len(rows) for _, _, rows in kinds)
+    true, named, rows = kinds[0]
+    of = int((predicted.truth == true).sum())
+    return (
+        f"{wrong:,} of {len(predicted.ids):,} {predicted.split} songs are identified wrongly; most "
+        f"often {predicted.singers[true]} is taken for {predicted.singers[named]} "
+        f"({len(rows)} of {of} songs)."
+    )
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f'<ul class="findings">{"".join(f"<li>{escape(one)}</li>" for one in sentences)}</ul>'
+
+
+def _upper(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

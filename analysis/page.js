@@ -1,0 +1,63 @@
+"use strict";
+// What every page with a figure shares: its data, the theme's colours, and safe text.
+
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const NARROW = () => window.innerWidth <= 820;
+const TOUCH = window.matchMedia("(pointer: coarse)").matches;
+
+// Plotly reads labels as a small HTML dialect; names of files and folders must stay plain text.
+function plain(text) {
+  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+function shortened(text, length) {
+  const characters = Array.from(String(text));
+  return characters.length <= length ? String(text) : characters.slice(0, length - 1).join("") + "…";
+}
+
+function percent(share) {
+  return (100 * share).toFixed(1) + " %";
+}
+
+function theme() {
+  const style = getComputedStyle(document.documentElement);
+  return (name) => style.getPropertyValue("--" + name).trim();
+}
+
+function chosen(name, otherwise) {
+  const input = document.querySelector(`input[name="${name}"]:checked`);
+  return input ? input.value : otherwise;
+}
+
+function baseLayout(colour) {
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    showlegend: false,
+    font: { family: getComputedStyle(document.body).fontFamily, color: colour("text"), size: 12 },
+    hoverlabel: {
+      bgcolor: colour("back"), bordercolor: colour("line"), align: "left", namelength: -1,
+      font: { color: colour("text"), size: 13 },
+    },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("soft"), activecolor: colour("text") },
+  };
+}
+
+function config(buttonsOut) {
+  return { displaylogo: false, responsive: false, modeBarButtonsToRemove: buttonsOut };
+}
+
+// Draws again when a choice, the theme or the width changes.
+function redraws(draw) {
+  let width = window.innerWidth;
+  let waiting = 0;
+  document.querySelectorAll(".choice input").forEach((input) => input.addEventListener("change", draw));
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return; // a phone's address bar changes only the height
+    width = window.innerWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(draw, 120);
+  });
+  draw();
+}

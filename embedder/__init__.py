@@ -1,0 +1,1 @@
+"""Audio becomes embeddings here: data, networks, losses, training, and the stores they leave."""

@@ -1,0 +1,173 @@
+"""Where everything of a run lies on disk, and how it is written so that nothing is ever half there.
+
+Enters: a run folder. Leaves: the path of each artifact (`Run`), atomic writers, and fingerprints.
+This is the only file that spells a path inside a run folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedder.errors import UserError
+
+FORMAT = 1  # version of everything written into a run folder; readers refuse any other
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths inside one run folder. Nothing is created or read here."""
+
+    root: Path
+
+    @property
+    def info(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "catalogue.csv"
+
+    def song_list(self, split: str) -> Path:
+        return self.root / f"{split}.txt"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def members(self) -> Path:
+        return self.root / "members"
+
+    def member(self, name: str) -> Path:
+        return self.members / name
+
+    def resume(self, name: str) -> Path:
+        return self.member(name) / "resume"
+
+    def log(self, name: str) -> Path:
+        return self.member(name) / "log.csv"
+
+    def store(self, name: str, split: str) -> Path:
+        return self.member(name) / "stores" / f"{split}.npz"
+
+    @property
+    def fusion(self) -> Path:
+        return self.root / "fusion" / "fusion.json"
+
+    def index(self, member: str) -> Path:
+        return self.root / "fusion" / f"{member}.faiss"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def pages(self) -> Path:
+        return self.root / "pages"
+
+    def member_names(self) -> list[str]:
+        """Names of the finished members, sorted."""
+        if not self.members.is_dir():
+            return []
+        found = (p for p in self.members.iterdir() if (p / "model.safetensors").is_file())
+        return sorted(p.name for p in found)
+
+
+def create_run(root: Path) -> Run:
+    """Make the run folder if it is not there; raise `UserError` if another version made it."""
+    run = Run(root)
+    if run.info.is_file():
+        return open_run(root)
+    if root.is_dir() and any(root.iterdir()):
+        raise UserError(
+            f"{root} is not empty and is no run folder (it has no run.json); choose another --run_dir"
+        )
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file; --run_dir must be a folder")
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(run.info, {"format": FORMAT})
+    return run
+
+
+def open_run(root: Path) -> Run:
+    """Open an existing run folder; raise `UserError` if it is missing or of another version."""
+    run = Run(root)
+    if not run.info.is_file():
+        raise UserError(
+            f"no run folder at {root}; make one with: python app.py prepare --data_dir D --run_dir {root}"
+        )
+    found = read_json(run.info).get("format")
+    if found != FORMAT:
+        raise UserError(
+            f"{root} was written in format {found}, this program reads format {FORMAT}; "
+            "prepare a new run folder or use the program's version that wrote it"
+        )
+    return run
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
+
+    The file appears whole or not at all. On any error the temporary file is removed and what stood
+    at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; artifacts are shared
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with newline line ends, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raise `UserError` naming the file if it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+
+
+def fingerprint(*parts: bytes | str) -> str:
+    """16 hexadecimal digits of SHA-256 over the parts, each framed by its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """16 hexadecimal digits of SHA-256 over a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

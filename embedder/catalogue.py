@@ -1,0 +1,319 @@
+"""Which songs there are, who sings them, and which split each belongs to.
+
+Enters: a data folder laid out as `<singer>/<album>/<song>.<ext>`, or the course's list files.
+Leaves: `Song`, `Catalogue` (label order, splits, fingerprint), and `catalogue.csv`.
+Nothing is decoded here; `embedder/data/prepare.py` does that.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from embedder.artifacts import SPLITS, fingerprint, read_json, write_text
+from embedder.errors import UserError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+# Audio by its name, but nothing that soundfile decodes everywhere: named, never passed over mutely.
+OTHER_AUDIO_SUFFIXES = (".m4a", ".aac", ".mp4", ".wma", ".aif", ".aiff", ".opus", ".ape", ".wv")
+LAYOUT = "<singer>/<album>/<song>.<ext>"
+LIST_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+HEADER = ("audio_path", "path", "file", "filename")  # first word of a list's optional header line
+SHOWN = 3  # how many examples an error message names
+
+
+@dataclass(frozen=True)
+class Song:
+    """One recording. Texts are as on disk; cache keys are empty until the song is decoded."""
+
+    id: str  # posix path below the data folder, with suffix
+    path: str  # absolute path of the source file
+    singer: str
+    album: str
+    title: str
+    split: str = ""  # "train", "validation", "test", or "" where not yet split
+    seconds: float = 0.0  # length of the decoded mixture
+    audio: str = ""  # cache key of the decoded mixture
+    vocals: str = ""  # cache key of the decoded vocal stem, "" if there is none
+    backing: str = ""  # cache key of the decoded backing stem, "" if there is none
+
+    @property
+    def album_id(self) -> str:
+        """`singer/album`: two singers may have albums of one name ("Greatest Hits")."""
+        return f"{self.singer}/{self.album}"
+
+
+COLUMNS = tuple(field.name for field in fields(Song))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All songs of a run, sorted by id, each in one split."""
+
+    songs: tuple[Song, ...]
+
+    @property
+    def singers(self) -> tuple[str, ...]:
+        """Singers in label order: sorted by code point."""
+        return tuple(sorted({song.singer for song in self.songs}))
+
+    def of(self, split: str) -> tuple[Song, ...]:
+        """The songs of "train", "validation" or "test"; `ValueError` for another name."""
+        if split not in SPLITS:
+            raise ValueError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
+        return tuple(song for song in self.songs if song.split == split)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over the singers and each song's id, split and audio."""
+        rows = sorted((song.id, song.split, song.audio) for song in self.songs)
+        return fingerprint(*self.singers, "", *(part for row in rows for part in row))
+
+
+def scan(data_dir: Path) -> tuple[Song, ...]:
+    """The songs below `data_dir`, sorted by id, without a split.
+
+    Hidden files and files that are no audio are passed over. Raises `UserError` if the folder is
+    missing or holds no audio, or if an audio file lies at any other depth than singer/album/song.
+    """
+    root = _folder(data_dir)
+    files = sorted(_walk(root))
+    audio = [rel for rel in files if Path(rel).suffix.lower() in AUDIO_SUFFIXES]
+    if not audio:
+        raise UserError(
+            f"no songs in {data_dir}: found {_what_is_there(files)}, looked for {LAYOUT} "
+            f"with {' '.join(AUDIO_SUFFIXES)}"
+        )
+    _check_depth(data_dir, audio)
+    return tuple(_song(root, root / rel) for rel in audio)
+
+
+def unsupported(data_dir: Path) -> tuple[str, ...]:
+    """Paths below `data_dir` of files that are audio by name, in a format that is not read."""
+    found = _walk(_folder(data_dir))
+    return tuple(sorted(f for f in found if Path(f).suffix.lower() in OTHER_AUDIO_SUFFIXES))
+
+
+def _folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}; give a folder laid out as {LAYOUT}")
+    return folder.resolve()
+
+
+def _walk(root: Path, below: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Posix paths of all files that are not hidden. Links are followed, but never in a circle."""
+    real = os.path.realpath(root)
+    if real in above:
+        return
+    try:
+        entries = sorted(root.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot look into {root}: {error.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        relative = f"{below}{entry.name}"
+        if entry.is_dir():
+            yield from _walk(entry, f"{relative}/", above | {real})
+        else:
+            yield relative
+
+
+def _check_depth(data_dir: Path, audio: list[str]) -> None:
+    """Raise `UserError` unless every path has three parts; say which folder would fit instead."""
+    wrong = [rel for rel in audio if rel.count("/") != 2]
+    if not wrong:
+        return
+    depths = {rel.count("/") for rel in audio}
+    advice = "move or rename what does not belong there"
+    if len(depths) == 1 and min(depths) > 2:
+        starts = sorted({rel.rsplit("/", 3)[0] for rel in audio})
+        if len(starts) <= SHOWN:
+            advice = f"did you mean {' or '.join(str(data_dir / start) for start in starts)}?"
+        else:
+            advice = f"the songs would fit below {len(starts)} sub-folders such as {starts[0]}"
+    elif len(depths) == 1:
+        fits = data_dir.resolve().parents[1 - min(depths)]
+        advice = f"did you mean the folder above, {fits}?"
+    first = wrong[0]
+    levels = first.count("/")
+    deep = "no folder" if levels == 0 else f"{levels} folder{'s'[: levels != 1]}"
+    raise UserError(
+        f"{data_dir} is not laid out as {LAYOUT}: {first} lies {deep} deep instead of 2 "
+        f"({len(wrong)} of {len(audio)} songs are like that); {advice}"
+    )
+
+
+def _what_is_there(files: list[str]) -> str:
+    kinds = Counter(Path(file).suffix.lower() or "without suffix" for file in files)
+    if not kinds:
+        return "no file"
+    return ", ".join(
+        f"{n} {'file' if n == 1 else 'files'} {kind}" for kind, n in sorted(kinds.items())
+    )
+
+
+def _song(root: Path, file: Path, split: str = "", singer: str = "", title: str = "") -> Song:
+    """A song from its place on disk; a name from a list goes before the folder's name."""
+    try:
+        name = file.relative_to(root).as_posix()
+    except ValueError:  # a list may name files outside the data folder
+        name = "/".join(file.parts[-3:])
+    if not name.isprintable():
+        raise UserError(f"the file name {name!r} holds a line break or is not UTF-8; rename it")
+    folder = file.parent
+    singer, title = singer or folder.parent.name, title or file.stem
+    return Song(name, str(file), singer, folder.name, title, split)
+
+
+def read_lists(data_dir: Path, lists_dir: Path | None = None) -> tuple[Song, ...]:
+    """Songs with their splits from the course's lists, sorted by id.
+
+    Read are `train`, `validation` (or `val`) and, where there is one, `test`: either `.txt` with
+    lines `Audio_path,singer_name,song_title` (header optional), or `.json` with a list of paths.
+    The lists are looked for in `lists_dir`, else in the data folder, else in the folder above it.
+    A path counts from the data folder or the list's folder; leading folders that are not there are
+    dropped. Album and, where no line names it, singer are the last two folders of the path.
+    Raises `UserError` for missing lists, lines that cannot be read, and files that are not there.
+    """
+    root = _folder(data_dir)
+    folders = [_folder(lists_dir)] if lists_dir else [root, root.parent]
+    folder = next((f for f in folders if _list_file(f, "train")), folders[0])
+    songs: list[Song] = []
+    for split in SPLITS:
+        file = _list_file(folder, split)
+        if file is None and split != "test":
+            names = " or ".join(f"{n}.txt, {n}.json" for n in LIST_NAMES[split])
+            raise UserError(f"no list of {split} songs in {folder}: there must be {names}")
+        if file is not None:
+            songs += _read_list(root, file, split)
+    return tuple(sorted(songs, key=lambda song: (song.id, SPLITS.index(song.split))))
+
+
+def _list_file(folder: Path, split: str) -> Path | None:
+    files = [folder / f"{name}{end}" for name in LIST_NAMES[split] for end in (".txt", ".json")]
+    found = [file for file in files if file.is_file()]
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1].name} are both there; keep one {split} list")
+    return found[0] if found else None
+
+
+def _read_list(root: Path, file: Path, split: str) -> list[Song]:
+    rows = _json_rows(file) if file.suffix == ".json" else _text_rows(file)
+    songs: dict[str, Song] = {}
+    missing: list[str] = []
+    for line, (name, singer, title) in rows:
+        found = _find(root, file.parent, name)
+        if found is None:
+            missing.append(name)
+            continue
+        song = _song(root, found, split, singer, title)
+        if song.id in songs:
+            raise UserError(f"{file}, entry {line}: {song.id} stands there a second time")
+        songs[song.id] = song
+    if missing:
+        examples = ", ".join(missing[:SHOWN])
+        raise UserError(
+            f"{file} lists {len(missing)} files that are not below {root}, such as: {examples}"
+        )
+    if not songs:
+        raise UserError(f"{file} lists no song")
+    return list(songs.values())
+
+
+def _text_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """(line number, (path, singer, title)) for each line that is neither empty nor a header."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text: {error}") from None
+    for number, line in enumerate(lines, 1):
+        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        if not any(cells) or (number == 1 and cells[0].lower() in HEADER):
+            continue
+        if len(cells) < 3 or not cells[0]:
+            raise UserError(
+                f"{file}, line {number}: expected Audio_path,singer_name,song_title, found '{line}'"
+            )
+        yield number, (cells[0], cells[1], ",".join(cells[2:]))  # a title's comma may lack quotes
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    entries = read_json(file)
+    if not isinstance(entries, list) or not all(isinstance(e, str) and e for e in entries):
+        raise UserError(f"{file} must hold a JSON list of paths")
+    for number, entry in enumerate(entries, 1):
+        yield number, (entry, "", "")
+
+
+def _find(root: Path, beside: Path, name: str) -> Path | None:
+    """The file a list means: from either folder, dropping leading folders until one is there."""
+    for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
+        path = Path(spelled)
+        if path.is_absolute() and path.is_file():
+            return path.resolve()
+        parts = [part for part in path.parts if part not in (path.anchor, ".")]
+        for first in range(len(parts)):
+            for folder in (root, beside):
+                candidate = folder.joinpath(*parts[first:])
+                if candidate.is_file():
+                    return candidate.resolve()
+    return None
+
+
+def write_catalogue(path: Path, catalogue: Catalogue) -> None:
+    """Write `catalogue.csv`: a header, then one line a song in the catalogue's order."""
+    rows = ([getattr(song, column) for column in COLUMNS] for song in catalogue.songs)
+    write_text(path, _csv_text([COLUMNS, *rows]))
+
+
+def write_list(path: Path, songs: Iterable[Song]) -> None:
+    """Write a list in the course's format: `Audio_path,singer_name,song_title`, no header.
+
+    Paths count from the data folder; a cell that holds a comma is quoted.
+    """
+    write_text(path, _csv_text([song.id, song.singer, song.title] for song in songs))
+
+
+def _csv_text(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Read what `write_catalogue` wrote; raise `UserError` naming file and line otherwise."""
+    again = "run again: python app.py prepare"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {again}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; {again}") from None
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    if not lines or tuple(lines[0]) != COLUMNS:
+        raise UserError(f"{path} is no catalogue (header must be {','.join(COLUMNS)}); {again}")
+    songs: dict[str, Song] = {}
+    for number, cells in enumerate(lines[1:], 2):
+        where = f"{path}, line {number}"
+        if len(cells) != len(COLUMNS):
+            raise UserError(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}; {again}")
+        row = dict(zip(COLUMNS, cells, strict=True))
+        try:
+            seconds = float(row.pop("seconds"))
+        except ValueError:
+            raise UserError(f"{where}: seconds is no number; {again}") from None
+        song = Song(**row, seconds=seconds)
+        if song.split not in SPLITS:
+            raise UserError(
+                f"{where}: split '{song.split}' is none of {', '.join(SPLITS)}; {again}"
+            )
+        if song.id in songs:
+            raise UserError(f"{where}: song {song.id} stands there twice; {again}")
+        songs[song.id] = song
+    return Catalogue(tuple(songs.values()))

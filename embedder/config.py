@@ -1,0 +1,307 @@
+"""Every setting of a member, declared once: name, unit, default, legal values.
+
+Enters: a preset, a JSON file, `name=value` texts. Leaves: a frozen `MemberConfig`, checked.
+A setting's name is unique over all groups, so the command line needs no prefixes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from embedder.artifacts import fingerprint, read_json
+from embedder.errors import UserError
+
+
+SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
+
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with its meaning and its legal values (both bounds inclusive)."""
+    legal = {"meaning": meaning, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=legal)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Log-mel spectrogram."""
+
+    n_mels: int = setting(80, "mel bands", low=16, high=256)
+    n_fft: int = setting(512, "samples per analysis window", low=128, high=8192)
+    hop: int = setting(160, "samples between frames", low=32, high=4096)
+    f_min: float = setting(40.0, "lowest mel band's edge, Hz", low=0, high=4000)
+    mel_norm: str = setting(
+        "mean",
+        "per-segment normalisation of each mel band: its mean over time taken away or not",
+        choices=("mean", "none"),
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network from mels to a unit embedding."""
+
+    backbone: str = setting("ecapa", "architecture", choices=("ecapa", "crnn"))
+    channels: int = setting(256, "channels of ecapa's frame layers", low=16, high=2048)
+    mfa_channels: int = setting(768, "channels of ecapa's aggregation", low=16, high=8192)
+    res2_scale: int = setting(4, "groups of ecapa's Res2 convolution", low=2, high=16)
+    attention_channels: int = setting(64, "bottleneck of the pooling's attention", low=8, high=512)
+    embedding_dim: int = setting(192, "numbers per embedding", low=8, high=2048)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What training minimises."""
+
+    loss: str = setting("aam", "loss", choices=("aam", "triplet"))
+    aam_margin: float = setting(0.2, "additive angular margin, rad", low=0, high=1)
+    aam_scale: float = setting(30.0, "scale of the cosines in AAM-softmax", low=1, high=100)
+    margin_warmup: float = setting(
+        0.3, "share of training over which the margin grows from 0", low=0, high=1
+    )
+    triplet_margin: float = setting(0.3, "margin of the triplet loss, cosine", low=0, high=2)
+    miner: str = setting(
+        "semihard", "which triplets of a batch count", choices=("semihard", "hard", "all")
+    )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a training crop before the network hears it. Probabilities are per crop."""
+
+    remix: float = setting(0.75, "probability of another song's backing (needs stems)", low=0, high=1)
+    remix_low_db: float = setting(-12.0, "lowest level of vocals to backing, dB", low=-40, high=40)
+    remix_high_db: float = setting(6.0, "highest level of vocals to backing, dB", low=-40, high=40)
+    gain_db: float = setting(6.0, "random gain, plus or minus, dB", low=0, high=40)
+    equaliser: float = setting(0.3, "probability of a random 7-band equaliser", low=0, high=1)
+    equaliser_db: float = setting(6.0, "its largest cut or boost, dB", low=0, high=24)
+    noise: float = setting(0.2, "probability of coloured noise", low=0, high=1)
+    noise_low_db: float = setting(15.0, "lowest signal-to-noise ratio, dB", low=-10, high=80)
+    noise_high_db: float = setting(40.0, "highest signal-to-noise ratio, dB", low=-10, high=80)
+    low_pass: float = setting(0.1, "probability of a low-pass filter", low=0, high=1)
+    time_masks: int = setting(1, "SpecAugment: stretches of frames set to the mean", low=0, high=10)
+    time_mask_s: float = setting(0.3, "SpecAugment: longest stretch, s", low=0, high=5)
+    band_masks: int = setting(1, "SpecAugment: runs of mel bands set to the mean", low=0, high=10)
+    band_mask_mels: int = setting(10, "SpecAugment: widest run, mel bands", low=0, high=64)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    seed: int = setting(0, "seed of everything random", low=0, high=2**31 - 1)
+    stem: str = setting("mix", "what the network listens to", choices=("mix", "vocals"))
+    segment_s: float = setting(3.0, "length of a crop, s", low=0.5, high=30)
+    epochs: int = setting(16, "epochs", low=1, high=10000)
+    crops_per_song: float = setting(
+        8.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
+    )
+    batch_singers: int = setting(16, "singers in a batch (P)", low=2, high=1024)
+    batch_crops: int = setting(4, "crops of each singer in a batch (K)", low=1, high=256)
+    lr: float = setting(0.002, "highest learning rate", low=1e-7, high=1)
+    weight_decay: float = setting(0.01, "AdamW's weight decay", low=0, high=1)
+    lr_warmup: float = setting(
+        0.1, "share of training over which the learning rate grows", low=0, high=0.9
+    )
+    clip_norm: float = setting(5.0, "largest norm of the gradient", low=0.01, high=1000)
+    patience: int = setting(8, "epochs without a better validation before stopping", low=1, high=10000)
+    precision: str = setting(
+        "auto", "arithmetic of training: bf16 where the device has it", choices=("auto", "bf16", "fp32")
+    )
+    workers: int = setting(0, "processes that draw crops beside the training", low=0, high=64)
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """The fixed grid on which a song is heard."""
+
+    eval_segment_s: float = setting(3.0, "length of a segment, s", low=0.5, high=30)
+    eval_hop_s: float = setting(1.5, "from one segment's start to the next, s", low=0.1, high=30)
+
+
+@dataclass(frozen=True)
+class MemberConfig:
+    """All settings of one member, in groups."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        return dataclasses.asdict(self)
+
+    def fingerprint(self) -> str:
+        return fingerprint(json.dumps(self.to_dict(), sort_keys=True))
+
+
+def _group_types() -> dict[str, type[Any]]:
+    hints = get_type_hints(MemberConfig)
+    return {f.name: hints[f.name] for f in fields(MemberConfig)}
+
+
+def all_settings() -> dict[str, tuple[str, dataclasses.Field[Any], type[Any]]]:
+    """Setting name → (group, dataclass field, type), in the order of declaration."""
+    found: dict[str, tuple[str, dataclasses.Field[Any], type[Any]]] = {}
+    for group, kind in _group_types().items():
+        hints = get_type_hints(kind)
+        for item in fields(kind):
+            if item.name in found:
+                raise ValueError(f"setting {item.name} stands in two groups")
+            found[item.name] = (group, item, hints[item.name])
+    return found
+
+
+def legal_values(name: str) -> str:
+    """The legal values of a setting, in words."""
+    _, item, kind = all_settings()[name]
+    if item.metadata["choices"]:
+        return " | ".join(item.metadata["choices"])
+    low, high = item.metadata["low"], item.metadata["high"]
+    word = "a whole number" if kind is int else "a number"
+    return f"{word} from {low:g} to {high:g}"
+
+
+def _checked(name: str, value: Any) -> Any:
+    settings = all_settings()
+    if name not in settings:
+        raise UserError(f"there is no setting '{name}'; settings are: {', '.join(settings)}")
+    _, item, kind = settings[name]
+    complaint = UserError(f"{name} = {value!r} is not legal; it must be {legal_values(name)}")
+    if kind is str:
+        if not isinstance(value, str) or value not in item.metadata["choices"]:
+            raise complaint
+        return value
+    if isinstance(value, bool):
+        raise complaint
+    try:
+        number = kind(value)
+        exact = float(number) == float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise complaint from None
+    if not exact or not item.metadata["low"] <= number <= item.metadata["high"]:
+        raise complaint
+    return number
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`["lr=0.001"]` → `{"lr": "0.001"}`; raise `UserError` where there is no `=`."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise UserError(f"--set takes name=value, as in --set lr=0.001, not '{text}'")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, whether the mapping is flat or holds the groups of a `config.json`."""
+    flat: dict[str, Any] = {}
+    groups = _group_types()
+    for key, value in values.items():
+        if key in groups and isinstance(value, Mapping):
+            flat.update(value)
+        else:
+            flat[key] = value
+    return flat
+
+
+def replaced(config: MemberConfig, values: Mapping[str, Any]) -> MemberConfig:
+    """The config with some settings changed; raise `UserError` for an unknown or illegal one."""
+    changes: dict[str, dict[str, Any]] = {}
+    settings = all_settings()
+    for name, value in flatten(values).items():
+        checked = _checked(name, value)
+        changes.setdefault(settings[name][0], {})[name] = checked
+    groups = {g: dataclasses.replace(getattr(config, g), **c) for g, c in changes.items()}
+    result = dataclasses.replace(config, **groups)
+    _check_together(result)
+    return result
+
+
+def _check_together(config: MemberConfig) -> None:
+    augment, train, features = config.augment, config.train, config.features
+    if augment.remix_low_db > augment.remix_high_db:
+        raise UserError("remix_low_db must not be above remix_high_db")
+    if augment.noise_low_db > augment.noise_high_db:
+        raise UserError("noise_low_db must not be above noise_high_db")
+    if config.loss.loss == "triplet" and train.batch_crops < 2:
+        raise UserError("triplet loss needs batch_crops of 2 or more: a positive for each anchor")
+    if config.model.channels % config.model.res2_scale:
+        raise UserError(
+            f"channels ({config.model.channels}) must be a multiple of res2_scale "
+            f"({config.model.res2_scale})"
+        )
+    if augment.band_mask_mels > features.n_mels // 2:
+        raise UserError("band_mask_mels must not be above half of n_mels")
+    if features.hop > features.n_fft:
+        raise UserError("hop must not be above n_fft")
+    if config.model.backbone == "crnn" and features.n_mels < 128:
+        raise UserError("crnn pools the mel axis by 128; n_mels must be 128 or more")
+
+
+# Settings that differ from the defaults, by preset and, within it, by backbone and by loss.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "laptop": {
+        "all": {},
+        "crnn": {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"},
+    },
+    "base": {
+        "all": {
+            "channels": 512,
+            "mfa_channels": 1536,
+            "res2_scale": 8,
+            "attention_channels": 128,
+            "epochs": 40,
+        },
+        "crnn": {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"},
+    },
+}
+
+
+def build_config(
+    preset: str = "laptop",
+    *,
+    backbone: str = "ecapa",
+    loss: str = "aam",
+    config_file: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> MemberConfig:
+    """A preset for a backbone and a loss, then a JSON file's settings, then single changes.
+
+    Raises:
+        UserError: unknown preset, unknown setting, value out of range, unreadable file.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"there is no preset '{preset}'; presets are: {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    merged: dict[str, Any] = {**chosen["all"]}
+    for choice in (backbone, loss):
+        merged.update(chosen.get(choice, {}))
+    merged.update(backbone=backbone, loss=loss)
+    if config_file is not None:
+        loaded = read_json(config_file)
+        if not isinstance(loaded, dict):
+            raise UserError(f"{config_file} must hold one JSON object of settings")
+        merged.update(flatten(loaded))
+    merged.update(changes or {})
+    return replaced(MemberConfig(), merged)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:
+    """Read back what `MemberConfig.to_dict` wrote; raise `UserError` on anything else."""
+    return replaced(MemberConfig(), values)

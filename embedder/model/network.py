@@ -1,0 +1,68 @@
+"""The whole way from a waveform to a unit embedding, and the dict of architectures.
+
+Enters: `wave (batch, samples)`. Leaves: `embedding (batch, dim)` of length 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embedder.config import FeatureConfig, MemberConfig, ModelConfig
+from embedder.model.crnn import Crnn
+from embedder.model.ecapa import Ecapa
+from embedder.model.features import LogMel
+
+BACKBONES: dict[str, Callable[[FeatureConfig, ModelConfig], Any]] = {
+    "ecapa": Ecapa,
+    "crnn": Crnn,
+}
+
+
+class Network(nn.Module):
+    """Log-mel features, a backbone, a linear projection with batch norm, unit length."""
+
+    def __init__(self, config: MemberConfig) -> None:
+        super().__init__()
+        self.features = LogMel(config.features)
+        self.backbone = BACKBONES[config.model.backbone](config.features, config.model)
+        self.projection = nn.Sequential(
+            nn.Linear(self.backbone.output_dim, config.model.embedding_dim),
+            nn.BatchNorm1d(config.model.embedding_dim),
+        )
+
+    def embed_mel(self, mel: Tensor) -> Tensor:
+        """`mel (batch, mels, frames)` → `embedding (batch, dim)`, float32, unit length."""
+        return functional.normalize(self.projection(self.backbone(mel)).float(), dim=1)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """`wave (batch, samples)` → `embedding (batch, dim)`, float32, unit length."""
+        return self.embed_mel(self.features(wave))
+
+
+def margin_free_logits(embedding: Tensor, head: Tensor, scale: float) -> Tensor:
+    """Cosines to the class weights, times the training's scale, without any margin.
+
+    `embedding (batch, dim)` of unit length, `head (singers, dim)` → `logits (batch, singers)`.
+    """
+    return scale * embedding @ functional.normalize(head, dim=1).T
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable numbers in a network."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def default_device(name: str) -> torch.device:
+    """`auto` → a CUDA GPU where there is one, else Apple's MPS, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")

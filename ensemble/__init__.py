@@ -1,0 +1,1 @@
+"""Embeddings become predictions here: index, calibration, fusion. No torch."""

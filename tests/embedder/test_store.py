@@ -1,0 +1,222 @@
+"""Stores: round trips, refusals, and the two ways in which segments become a song."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from embedder.errors import UserError
+from embedder.store import (
+    AGGREGATES,
+    STORE_FORMAT,
+    Store,
+    check_store,
+    read_store,
+    song_embedding,
+    song_logits,
+    write_store,
+)
+
+
+def make_store(**changes: Any) -> Store:
+    """Three songs with 2, 1 and 3 segments, two singers, 4 dimensions."""
+    rng = np.random.default_rng(0)
+    segments = rng.normal(size=(6, 4))
+    segments /= np.linalg.norm(segments, axis=1, keepdims=True)
+    owner = np.array([0, 0, 1, 2, 2, 2], dtype=np.int64)
+    songs = np.stack([song_embedding(segments[owner == song]) for song in range(3)])
+    values: dict[str, Any] = {
+        "member": "ecapa-aam",
+        "split": "validation",
+        "singers": ("alys", "Björk"),
+        "song_ids": ("alys/a/1.mp3", "alys/a/2, live.mp3", "Björk/č/3.mp3"),
+        "albums": ("alys/a", "alys/a", "Björk/č"),
+        "labels": np.array([0, 0, 1], dtype=np.int64),
+        "embeddings": songs,
+        "segment_song": owner,
+        "segment_start_s": np.array([0, 2.5, 0, 0, 2.5, 5], dtype=np.float32),
+        "segment_embeddings": segments.astype(np.float32),
+        "segment_logits": rng.normal(size=(6, 2)).astype(np.float32),
+        "made_from": {"checkpoint": "c0ffee", "catalogue": "beef", "grid": "3 s"},
+    }
+    return Store(**(values | changes))
+
+
+def assert_same(left: Store, right: Store) -> None:
+    for field in dataclasses.fields(Store):
+        first, second = getattr(left, field.name), getattr(right, field.name)
+        if isinstance(first, np.ndarray):
+            assert first.dtype == second.dtype, field.name
+            np.testing.assert_array_equal(first, second, err_msg=field.name)
+        else:
+            assert first == second, field.name
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_a_store_comes_back_as_it_was_written(tmp_path: Path, head: bool) -> None:
+    store = make_store() if head else make_store(segment_logits=None)
+    path = tmp_path / "stores" / "validation.npz"
+    write_store(path, store)
+    assert_same(read_store(path), store)
+
+
+def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
+    store = make_store(song_ids=("a/b/\udce9.wav", "a/b/2.wav", "c/d/3.wav"))
+    write_store(tmp_path / "s.npz", store)
+    assert read_store(tmp_path / "s.npz").song_ids == store.song_ids
+
+
+def test_an_empty_split_is_a_store_too(tmp_path: Path) -> None:
+    store = make_store(
+        song_ids=(),
+        albums=(),
+        labels=np.zeros(0, np.int64),
+        embeddings=np.zeros((0, 4), np.float32),
+        segment_song=np.zeros(0, np.int64),
+        segment_start_s=np.zeros(0, np.float32),
+        segment_embeddings=np.zeros((0, 4), np.float32),
+        segment_logits=np.zeros((0, 2), np.float32),
+    )
+    write_store(tmp_path / "s.npz", store)
+    assert_same(read_store(tmp_path / "s.npz"), store)
+    assert store.logits().shape == (0, 2)
+
+
+def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_store(tmp_path / "one.npz", make_store())
+    write_store(tmp_path / "two.npz", make_store())
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "array", "other archive", "cut"])
+def test_a_file_that_is_no_store_is_one_clear_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s.npz"
+    write_store(path, make_store())
+    whole = path.read_bytes()
+    if kind == "text":
+        path.write_text("hello", encoding="utf-8")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif kind == "other archive":
+        np.savez(path, embeddings=np.zeros(3))
+    else:
+        path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"s\.npz is not a readable store .*python app\.py fuse"):
+        read_store(path)
+
+
+def test_a_missing_store_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.npz is missing; run again: python app\.py fuse"):
+        read_store(tmp_path / "gone.npz")
+
+
+def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    write_store(path, make_store())
+    with np.load(path) as file:
+        contents = dict(file)
+    head = json.loads(contents["head"].tobytes()) | {"format": STORE_FORMAT + 1}
+    contents["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    np.savez(path, **contents)
+    with pytest.raises(UserError, match=f"format {STORE_FORMAT + 1}.*reads format {STORE_FORMAT}"):
+        read_store(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.array([0, 0, 2], np.int64)}, r"labels must lie in -1\.\.1"),
+        ({"labels": np.array([0, 0], np.int64)}, r"labels must be int64 \(3,\), not int64 \(2,\)"),
+        ({"labels": np.array([0, 0, 1], np.int32)}, "labels must be int64"),
+        ({"split": "dev"}, "split must be one of train, validation, test"),
+        ({"albums": ("alys/a",)}, "1 albums for 3 songs"),
+        ({"song_ids": ("x", "x", "y")}, "song_ids holds a name twice"),
+        ({"singers": ("x", "x")}, "singers holds a name twice"),
+        ({"segment_song": np.array([0, 0, 2, 1, 2, 2], np.int64)}, "segment_song must ascend"),
+        ({"segment_song": np.array([0, 0, 0, 2, 2, 2], np.int64)}, "every song at least once"),
+        ({"segment_song": np.array([0, 0, 1, 2, 2, 3], np.int64)}, "every song at least once"),
+        ({"embeddings": np.ones((3, 4), np.float32)}, "embeddings must be of unit length"),
+        ({"segment_logits": np.full((6, 2), np.nan, np.float32)}, "segment_logits holds a value"),
+        ({"segment_logits": np.zeros((6, 3), np.float32)}, r"segment_logits must be float32"),
+    ],
+)
+def test_an_inconsistent_store_cannot_be_made(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_store(**changes)
+
+
+def test_check_store_names_what_changed() -> None:
+    store = make_store()
+    check_store(store, "c0ffee", "beef")
+    check_store(store, "c0ffee")
+    with pytest.raises(
+        UserError, match=r"member ecapa-aam was made from checkpoint c0ffee.* now 1"
+    ):
+        check_store(store, "1", "beef")
+    with pytest.raises(UserError, match=r"catalogue beef, but .* now 2; .*python app\.py fuse"):
+        check_store(store, "c0ffee", "2")
+    with pytest.raises(UserError, match="made from checkpoint none"):
+        check_store(make_store(made_from={}), "1")
+
+
+def test_song_logits_of_the_store_take_only_the_song_s_own_segments() -> None:
+    store = make_store()
+    assert store.segment_logits is not None
+    slow = [store.segment_logits[store.segment_song == song].mean(axis=0) for song in range(3)]
+    np.testing.assert_allclose(store.logits("mean"), slow, rtol=1e-6)
+    assert [store.segments_of(song) for song in range(3)] == [slice(0, 2), slice(2, 3), slice(3, 6)]
+    with pytest.raises(ValueError, match="no classification head"):
+        make_store(segment_logits=None).logits()
+
+
+def test_song_embedding_is_the_unit_mean() -> None:
+    segments = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
+    length = math.sqrt(1 / 9 + 4 / 9)
+    expected = [1 / 3 / length, 2 / 3 / length, 0]
+    np.testing.assert_allclose(song_embedding(segments), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="no mean direction"):
+        song_embedding(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    with pytest.raises(ValueError, match="n ≥ 1"):
+        song_embedding(np.zeros((0, 3)))
+
+
+LOGITS = arrays(np.float64, (7, 4), elements=st.integers(-50, 50).map(lambda tenths: tenths / 10))
+
+
+@settings(deadline=None)
+@given(logits=LOGITS, order=st.permutations(range(7)))
+@pytest.mark.parametrize("aggregate", sorted(AGGREGATES))
+def test_the_order_of_the_segments_does_not_matter(
+    aggregate: str, logits: np.ndarray, order: list[int]
+) -> None:
+    np.testing.assert_allclose(
+        song_logits(logits, aggregate), song_logits(logits[order], aggregate), atol=1e-12
+    )
+
+
+@settings(deadline=None)
+@given(logits=LOGITS)
+def test_votes_are_counted_and_smoothed(logits: np.ndarray) -> None:
+    counts = Counter(max(range(4), key=lambda c: (row[c], -c)) for row in logits)
+    slow = [math.log((counts[c] + 0.25) / 8) for c in range(4)]
+    got = song_logits(logits, "vote")
+    np.testing.assert_allclose(got, slow, rtol=1e-12)
+    assert np.exp(got).sum() == pytest.approx(1)
+
+
+def test_a_misspelled_aggregate_lists_the_choices() -> None:
+    with pytest.raises(UserError, match="--aggregate median is unknown; choose from mean, vote"):
+        song_logits(np.zeros((1, 2)), "median")
