@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from analysis.confusion import confusion_page
 from analysis.inputs import (
@@ -16,14 +15,16 @@ from analysis.inputs import (
     Songs,
     member_stores,
     members_with_stores,
+    predicted_splits,
     read_predicted,
     song_list,
 )
 from analysis.overview import HOW, agreement_sentence, overview_page
 from analysis.tsne import View, neighbour_agreement, segment_view, song_view, tsne_page
-from embedder.artifacts import Run, read_json, write_text
+from embedder.artifacts import Run, write_text
 from embedder.errors import UserError
 from embedder.store import Store
+from ensemble.fusion import check_fusion, read_fusion
 
 
 def analyze(
@@ -34,20 +35,22 @@ def analyze(
 ) -> list[Path]:
     """Write the pages of a run and return their paths, the front page first.
 
-    `members`: names of the members to map, `None` for all that `fuse` has embedded. `seed`: of the
+    `members`: names of the members to map, `None` for those of the fusion. `seed`: of the
     maps and the bootstrap. `progress(done, total)` is called after each map, two for each member.
     Raises `UserError` if stores or predictions are missing, unreadable or made from different
     things; nothing is written then.
     """
-    names = members_with_stores(run, members)
-    predicted = read_predicted(run)
-    fusion = read_json(run.fusion) if run.fusion.is_file() else {}
+    fusion = read_fusion(run.fusion) if run.fusion.is_file() else None
+    names = members_with_stores(run, fusion.members if fusion and members is None else members)
+    predicted = read_predicted(run, predicted_splits(run, names))
     songs: Songs | None = None
     views: list[View] = []
     agreements: list[str] = []
     for name in names:  # one member at a time: the segments of all together may not fit in memory
         stores = member_stores(run, name)
-        _check_fused(stores, fusion)
+        if fusion and name in fusion.made_from:
+            for store in stores:
+                check_fusion(fusion, {name: store.made_from.get("checkpoint", "")})
         listed = song_list(stores, predicted)
         if songs is not None and (listed.ids, listed.singers) != (songs.ids, songs.singers):
             raise UserError(f"members {names[0]} and {name} were given different songs; {FUSE}")
@@ -76,18 +79,7 @@ def _agreements(name: str, stores: Sequence[Store]) -> list[str]:
         raise UserError(f"the train store of member {name} holds no song; {FUSE}")
     found = {s.split: neighbour_agreement(train, s) for s in stores if s.split != "train"}
     return [
-        agreement_sentence(name, split, hits, count) for split, (hits, count) in found.items() if count
+        agreement_sentence(name, split, hits, count)
+        for split, (hits, count) in found.items()
+        if count
     ]
-
-
-def _check_fused(stores: Sequence[Store], fusion: Any) -> None:
-    """Raise `UserError` if a member was trained again since the predictions were fused."""
-    made_from = fusion.get("made_from", {}) if isinstance(fusion, dict) else {}
-    for store in stores:
-        fused = made_from.get(store.member)
-        found = store.made_from.get("checkpoint")
-        if fused and found and fused != found:
-            raise UserError(
-                f"member {store.member} was embedded from checkpoint {found}, but fused from "
-                f"{fused}; {FUSE}"
-            )

@@ -83,23 +83,27 @@ function draw() {
   if (current && current[0] !== set) listing.replaceChildren();
   const width = plot.parentElement.clientWidth;
   const letters = NARROW() ? 11 : 22;
-  const names = set.singers.map((name) => plain(shortened(name, letters)));
-  const label = 14 + 6.6 * Math.max(...set.singers.map((name) => Math.min(letters, Array.from(name).length)));
-  const cell = Math.max(17, Math.min(52, (width - label - 38) / size));
-  const tick = { tickmode: "array", tickvals: names.map((_, i) => i), ticktext: names, showgrid: false,
+  const font = NARROW() ? 10 : 12;
+  const names = set.singers.map((name) => shortened(name, letters));
+  const label = widest(names, font) + 8;
+  const fitting = Math.min(52, (width - label - 38) / size, Math.max(28, 700 / size));
+  const cell = Math.max(17, fitting); // below 17 pixels a finger cannot hit it: the figure scrolls
+  const tick = { tickmode: "array", tickvals: names.map((_, i) => i), ticktext: names.map(plain), showgrid: false,
     zeroline: false, ticks: "", range: [-0.5, size - 0.5], fixedrange: true,
-    tickfont: { size: cell < 20 ? 10 : 12 } };
+    tickfont: { size: font } };
+  const title = NARROW() ? 0 : 26; // a phone has no room for titles; the text above says it too
+  const heading = (text) => ({ text: title ? text : "", standoff: label - 10, font: { color: colour("soft"), size: font } });
   const layout = {
     ...baseLayout(colour),
-    width: label + 38 + cell * size, height: label + 44 + cell * size,
-    margin: { l: label + 26, r: 12, t: 8, b: label + 36 },
+    width: label + title + 12 + cell * size, height: label + title + 18 + cell * size,
+    margin: { l: label + title, r: 12, t: 10, b: label + title + 8, autoexpand: false },
     dragmode: false, hovermode: "closest",
-    xaxis: { ...tick, tickangle: -90, title: { text: "identified as", font: { color: colour("soft") } } },
-    yaxis: { ...tick, range: [size - 0.5, -0.5], title: { text: "true singer", font: { color: colour("soft") } } },
+    xaxis: { ...tick, tickangle: -90, title: heading("identified as") },
+    yaxis: { ...tick, range: [size - 0.5, -0.5], title: heading("true singer") },
   };
   const shares = chosen("unit", "counts") === "shares";
   const figures = [background(set, colour), heatmap(set, shares, true, colour, { cell }), heatmap(set, shares, false, colour, { cell })];
-  Plotly.react(plot, figures, layout, { ...config([]), displayModeBar: false });
+  Plotly.react(plot, figures, layout, { ...CONFIG, displayModeBar: false });
 }
 
 redraws(draw);

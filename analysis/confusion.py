@@ -33,7 +33,9 @@ def confusion_cells(predicted: Predicted) -> dict[tuple[int, int], list[int]]:
 
 def mistakes(predicted: Predicted) -> list[tuple[int, int, list[int]]]:
     """(true singer, identified singer, rows of the songs) of each kind of mistake, most first."""
-    wrong = [(*cell, rows) for cell, rows in confusion_cells(predicted).items() if cell[0] != cell[1]]
+    wrong = [
+        (*cell, rows) for cell, rows in confusion_cells(predicted).items() if cell[0] != cell[1]
+    ]
     return sorted(wrong, key=lambda one: (-len(one[2]), one[0], one[1]))
 
 
@@ -53,8 +55,8 @@ def confusion_page(tables: Sequence[Predicted], notes: dict[str, str]) -> str:
         f'<div data-set="{number}"{" hidden" if number else ""}>{_mistake_table(one)}</div>'
         for number, one in enumerate(tables)
     )
-    body = f"""<p class="soft">A row is a true singer, a column the singer named first. Blue is right,
-orange is a mistake. Point at a cell for its songs; click it to list them all below.</p>
+    body = f"""<p class="soft">A row is a true singer, a column the singer named first. Blue is
+right, orange is a mistake. Point at a cell for its songs; click it to list them all below.</p>
 <div class="controls">{controls}</div>
 <div class="plot"><div class="scroll"><div id="plot"></div></div></div>
 <div id="cell" aria-live="polite"></div>

@@ -7,7 +7,6 @@ names the command to run.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from embedder.artifacts import SPLITS, Run
 from embedder.errors import UserError
 from embedder.store import Store, read_store
+from ensemble.predictions import read_table
 
 FUSE = "run: python app.py fuse"
 NEEDED = ("train", "validation")  # splits that `fuse` always embeds; test only where there is one
@@ -111,21 +111,29 @@ def member_stores(run: Run, member: str) -> list[Store]:
     return stores
 
 
-def read_predicted(run: Run) -> list[Predicted]:
-    """Predictions of the validation songs and, where there are any, of the test songs.
+def read_predicted(run: Run, splits: Sequence[str] = ("validation",)) -> list[Predicted]:
+    """Predictions of the songs of `splits`; of validation there must be some, of test there may be.
 
-    Raises `UserError` if validation is missing, unreadable, or has no song whose singer is known.
+    Raises `UserError` if the validation table is missing or has no song whose singer is known, or
+    if a table cannot be read.
     """
     path = run.predictions / "validation.npz"
     if not path.is_file():
         raise UserError(f"{path} is missing; {FUSE}")
-    tables = [_read_table(path, "validation")]
-    if not tables[0].known().ids:
+    there = [split for split in splits if (run.predictions / f"{split}.npz").is_file()]
+    tables = [_predicted(run.predictions / f"{split}.npz", split) for split in there]
+    if not any(one.known().ids for one in tables if one.split == "validation"):
         raise UserError(f"{path} holds no song whose singer is known; {FUSE}")
-    test = run.predictions / "test.npz"
-    if test.is_file():
-        tables.append(_read_table(test, "test"))
     return tables
+
+
+def predicted_splits(run: Run, members: Sequence[str]) -> list[str]:
+    """Splits whose predictions belong on the pages: validation, and test if members embedded it.
+
+    A table named test.npz may also be someone's folder of files, of which there are no stores.
+    """
+    test = all(run.store(name, "test").is_file() for name in members)
+    return ["validation", "test"] if test else ["validation"]
 
 
 def song_list(stores: Sequence[Store], predicted: Sequence[Predicted]) -> Songs:
@@ -168,27 +176,16 @@ def song_list(stores: Sequence[Store], predicted: Sequence[Predicted]) -> Songs:
     )
 
 
-def _read_table(path: Path, split: str) -> Predicted:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            table = Predicted(
-                split=split,
-                ids=tuple(str(song) for song in file["ids"]),
-                singers=tuple(str(singer) for singer in file["singers"]),
-                probabilities=np.exp(file["log_probabilities"].astype(np.float64)),
-                truth=file["truth"].astype(np.int64),
-                albums=tuple(str(album) for album in file["albums"]),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable prediction table ({error}); {FUSE}") from None
+def _predicted(path: Path, split: str) -> Predicted:
+    table = read_table(path)
     songs, singers = len(table.ids), len(table.singers)
-    fits = (
-        table.probabilities.shape == (songs, singers)
-        and table.truth.shape == (songs,)
-        and len(table.albums) == songs
-        and np.allclose(table.probabilities.sum(axis=1), 1.0, atol=1e-3)
-        and bool(np.all((table.truth >= -1) & (table.truth < singers)))
-    )
-    if not fits:
-        raise UserError(f"{path} is no table of log-probabilities (songs, singers); {FUSE}")
-    return table
+    logs, truth = table.log_probabilities.astype(np.float64), table.truth
+    if (
+        logs.shape != (songs, singers)
+        or truth.shape != (songs,)
+        or len(table.albums) != songs
+        or not np.allclose(np.exp(logs).sum(axis=1), 1.0, atol=1e-3)
+        or bool(np.any((truth < -1) | (truth >= singers)))
+    ):
+        raise UserError(f"{path} holds no log-probabilities (songs, singers) with truth; {FUSE}")
+    return Predicted(split, table.ids, table.singers, np.exp(logs), truth, table.albums)

@@ -1,13 +1,12 @@
 """The front page: what the run shows, in sentences with numbers, and the way to the other pages.
 
-Enters: the list of songs, predictions, each member's neighbour agreement, and what fusion.json
-says. Leaves: the text of `index.html`.
+Enters: the list of songs, predictions, each member's neighbour agreement, and the fusion
+with its results. Leaves: the text of `index.html`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from analysis.confusion import mistakes
 from analysis.inputs import Predicted, Songs
 from analysis.page import escape, page, table
 from embedder.artifacts import SPLITS
-from embedder.metrics import Estimate, per_singer_recall, summarise
+from embedder.metrics import Summary, per_singer_recall, summarise
+from ensemble.fusion import Fusion, ResultRow
 
 HOW = {
     "validation": "cross-fitted by album: no song's album took part in fitting what predicted it",
@@ -39,13 +39,15 @@ def findings(predicted: Predicted, seed: int = 0) -> list[str]:
     where = f"{found.songs:,} {predicted.split} songs"
     sure = ""
     if found.top_1.value == 1.0:  # resampling songs without a mistake shows none either
-        sure = f"; with no mistake among {found.songs:,} songs, up to {3 / found.songs:.1%} is likely"
+        sure = (
+            f"; with no mistake among {found.songs:,} songs, up to {3 / found.songs:.1%} is likely"
+        )
     sentences = [
         f"The right singer is named first for {found.top_1.value:.1%} of {where} "
-        f"(95 % interval {found.top_1.low:.1%} to {found.top_1.high:.1%}{sure}), and is among the "
+        f"(95% interval {found.top_1.low:.1%} to {found.top_1.high:.1%}{sure}), and is among the "
         f"first three for {found.top_3.value:.1%}.",
         f"The score, top-1 + 0.5 · top-3, is {found.score.value:.3f} of 1.5 "
-        f"(95 % interval {found.score.low:.3f} to {found.score.high:.3f}) on {where}.",
+        f"(95% interval {found.score.low:.3f} to {found.score.high:.3f}) on {where}.",
         _mistakes_sentence(predicted),
     ]
     recall, songs = per_singer_recall(predicted.truth, named, len(predicted.singers))
@@ -71,16 +73,47 @@ def agreement_sentence(member: str, split: str, hits: int, songs: int) -> str:
     )
 
 
-def expert_rows(fusion: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of the experts' table out of fusion.json; empty where it carries none."""
-    return []
+def results_tables(fusion: Fusion) -> list[tuple[str, str]]:
+    """(heading, HTML table) for each split, level and way of fitting that the fusion reports.
+
+    A row is an expert with its weight in the fusion, then each metric with its interval.
+    """
+    head = ("expert", "weight", *(label for _, label in METRICS))
+    groups: dict[str, list[ResultRow]] = {}
+    for row in fusion.results:
+        fitted = ", cross-fitted by album" if row.cross_fitted else ""
+        songs = f"{row.metrics.songs:,} songs"
+        groups.setdefault(
+            f"Experts, {row.split} split, {row.level} level, {songs}{fitted}", []
+        ).append(row)
+    return [
+        (
+            heading,
+            table(
+                head,
+                [(*_expert(row.expert, fusion), *_metrics(row.metrics)) for row in rows],
+                numeric=range(1, len(head)),
+                last_bold=True,
+            ),
+        )
+        for heading, rows in groups.items()
+    ]
+
+
+def _expert(name: str, fusion: Fusion) -> tuple[str, str]:
+    return name, f"{fusion.weights[name]:.2f}" if name in fusion.weights else ""
+
+
+def _metrics(metrics: Summary) -> list[str]:
+    estimates = [getattr(metrics, name) for name, _ in METRICS]
+    return [f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}" for one in estimates]
 
 
 def overview_page(
     songs: Songs,
     tables: Sequence[Predicted],
     agreements: Sequence[str],
-    fusion: Mapping[str, Any],
+    fusion: Fusion | None,
     seed: int = 0,
 ) -> str:
     """The text of `index.html`. `tables` hold songs of known singers only."""
@@ -99,13 +132,12 @@ def overview_page(
         body.append(_list(findings(one, seed)))
         body.append(f'<p class="soft">{escape(_upper(HOW[one.split]))}.</p>')
     body.append("<h2>Embeddings</h2>" + _list(agreements))
-    rows = expert_rows(fusion)
-    if rows:
-        head = ("expert", *(label for _, label in METRICS))
-        body.append("<h2>Experts, validation split, song level</h2>")
-        body.append(table(head, rows, numeric=range(1, len(head)), last_bold=True))
-    note = "Intervals: bootstrap over songs, 2,000 resamples, 95 %."
-    return page("index.html", "Singer identification: what this run shows", "\n".join(body), note=note)
+    for heading, rows in results_tables(fusion) if fusion else []:
+        body.append(f"<h2>{escape(heading)}</h2>{rows}")
+    note = "Intervals: bootstrap over songs, 2,000 resamples, 95%."
+    return page(
+        "index.html", "Singer identification: what this run shows", "\n".join(body), note=note
+    )
 
 
 def _mistakes_sentence(predicted: Predicted) -> str:

@@ -16,7 +16,7 @@ function shortened(text, length) {
 }
 
 function percent(share) {
-  return (100 * share).toFixed(1) + " %";
+  return (100 * share).toFixed(1) + "%";
 }
 
 function theme() {
@@ -30,34 +30,46 @@ function chosen(name, otherwise) {
 }
 
 function baseLayout(colour) {
+  const family = getComputedStyle(document.body).fontFamily;
   return {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     showlegend: false,
-    font: { family: getComputedStyle(document.body).fontFamily, color: colour("text"), size: 12 },
+    font: { family, color: colour("text"), size: 12 },
     hoverlabel: {
       bgcolor: colour("back"), bordercolor: colour("line"), align: "left", namelength: -1,
-      font: { color: colour("text"), size: 13 },
+      font: { family, color: colour("text"), size: 13 },
     },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("soft"), activecolor: colour("text") },
   };
 }
 
-function config(buttonsOut) {
-  return { displaylogo: false, responsive: false, modeBarButtonsToRemove: buttonsOut };
+// Plotly's own set of buttons holds one that uploads the figure; only these remain.
+const CONFIG = {
+  displaylogo: false,
+  plotlyServerURL: "",
+  modeBarButtons: [["toImage"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
+};
+
+// Width of the widest text in pixels, at a font size in pixels.
+function widest(texts, size) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+  return Math.ceil(Math.max(...texts.map((text) => pen.measureText(text).width)));
 }
 
-// Draws again when a choice, the theme or the width changes.
+// Draws now, and again when a choice, the theme or the width changes.
 function redraws(draw) {
-  let width = window.innerWidth;
-  let waiting = 0;
   document.querySelectorAll(".choice input").forEach((input) => input.addEventListener("change", draw));
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  window.addEventListener("resize", () => {
-    if (window.innerWidth === width) return; // a phone's address bar changes only the height
-    width = window.innerWidth;
-    clearTimeout(waiting);
-    waiting = setTimeout(draw, 120);
-  });
   draw();
+  const frame = document.querySelector(".plot");
+  let width = frame.clientWidth;
+  let waiting = 0;
+  new ResizeObserver(() => {
+    if (frame.clientWidth === width) return; // drawing changes the height
+    width = frame.clientWidth;
+    clearTimeout(waiting);
+    waiting = setTimeout(draw, 80);
+  }).observe(frame);
 }

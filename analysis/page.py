@@ -92,13 +92,14 @@ def table(
 ) -> str:
     """An HTML table of plain texts that scrolls sideways on a narrow screen.
 
-    Columns in `numeric` are set flush right; `last_bold` sets the last row in bold.
+    What follows a line feed stands smaller, on a second line. Columns in `numeric` are set flush
+    right; `last_bold` sets the last row in bold.
     """
     right = set(numeric)
 
     def cells(tag: str, texts: Sequence[str]) -> str:
         return "".join(
-            f"<{tag}{' class=number' if column in right else ''}>{escape(text)}</{tag}>"
+            f"<{tag}{' class=number' if column in right else ''}>{_lines(text)}</{tag}>"
             for column, text in enumerate(texts)
         )
 
@@ -141,6 +142,11 @@ def page(
         parts += [f"<script>\n{_read(script)}</script>" for script in ("page.js", *scripts)]
     parts.append("</body>\n</html>\n")
     return "\n".join(part for part in parts if part)
+
+
+def _lines(text: str) -> str:
+    first, _, second = text.partition("\n")
+    return escape(first) + (f"<small>{escape(second)}</small>" if second else "")
 
 
 def _read(name: str) -> str:

@@ -39,7 +39,7 @@ function traces(view, colour) {
     if (!groups.has(key)) groups.set(key, []);
     groups.get(key).push(point);
   });
-  const small = view.song.length > 1200 ? 0.75 : 1;
+  const small = view.song.length > 1200 ? 0.7 : 1; // many points: smaller ones
   return Array.from(groups.keys()).sort((a, b) => a - b).map((key) => {
     const split = DATA.splits[Math.floor(key / 100000)];
     const singer = key % 100000;
@@ -59,10 +59,10 @@ function traces(view, colour) {
       hoverlabel: { bordercolor: DATA.colours[singer] },
       marker: {
         symbol: SYMBOLS[split], size: SIZES[split] * small, color: DATA.colours[singer],
-        opacity: ghost ? 0.06 : 0.92,
+        opacity: ghost ? 0.05 : 0.92,
         line: {
           color: wrong.map((is) => colour(is ? "text" : "back")),
-          width: wrong.map((is) => (is ? 2.2 : 0.6)),
+          width: wrong.map((is) => (is ? 2.2 * small : 0.6)),
         },
       },
     };
@@ -94,11 +94,7 @@ function draw() {
     xaxis: { ...axis, range: range(view.x) },
     yaxis: { ...axis, range: range(view.y), scaleanchor: "x" },
   };
-  Plotly.react(plot, traces(view, colour), layout, {
-    ...config(["select2d", "lasso2d", "autoScale2d", "zoom2d", "pan2d"]),
-    scrollZoom: !TOUCH,
-    displayModeBar: true,
-  });
+  Plotly.react(plot, traces(view, colour), layout, { ...CONFIG, scrollZoom: !TOUCH, displayModeBar: true });
   document.getElementById("legend").classList.toggle("isolated", isolated !== null);
   buttons.forEach((button, singer) => button.setAttribute("aria-pressed", String(isolated === singer)));
 }

@@ -100,7 +100,9 @@ def song_view(stores: Sequence[Store], seed: int) -> View:
 def segment_view(stores: Sequence[Store], seed: int) -> View:
     """The map of one member's segments, at most `SEGMENT_CAP`, drawn stratified by song."""
     first = np.cumsum([0, *(len(store.song_ids) for store in stores)])
-    songs = np.concatenate([s.segment_song + start for s, start in zip(stores, first, strict=False)])
+    songs = np.concatenate(
+        [s.segment_song + start for s, start in zip(stores, first, strict=False)]
+    )
     starts = np.concatenate([store.segment_start_s for store in stores])
     rows = stratified(songs, SEGMENT_CAP, seed)
     ends = np.cumsum([0, *(len(store.segment_song) for store in stores)])
@@ -148,7 +150,8 @@ def tsne_page(songs: Songs, views: Sequence[View], notes: Sequence[str]) -> str:
 <div class="controls">{controls}</div>
 <div class="figure"><div class="plot"><div id="plot"></div></div>
 <aside><h2>Singers</h2>
-<p class="soft">Click a singer to see that one alone; click again to bring all back.</p>
+<p class="soft">Click a singer to see that one alone, the others fade; click again to bring all
+back.</p>
 <div class="legend" id="legend">{buttons}</div>
 <ul class="shapes">{shapes}<li><b>◎</b>ringed: identified wrongly</li></ul></aside></div>
 {"".join(f"<p>{escape(note)}</p>" for note in notes)}

@@ -51,6 +51,9 @@ class Run:
     def member(self, name: str) -> Path:
         return self.members / name
 
+    def weights(self, name: str) -> Path:
+        return self.member(name) / "model.safetensors"
+
     def resume(self, name: str) -> Path:
         return self.member(name) / "resume"
 
@@ -79,7 +82,7 @@ class Run:
         """Names of the finished members, sorted."""
         if not self.members.is_dir():
             return []
-        found = (p for p in self.members.iterdir() if (p / "model.safetensors").is_file())
+        found = (p for p in self.members.iterdir() if self.weights(p.name).is_file())
         return sorted(p.name for p in found)
 
 

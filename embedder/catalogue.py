@@ -81,7 +81,7 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
     missing or holds no audio, or if an audio file lies at any other depth than singer/album/song.
     """
     root = _folder(data_dir)
-    files = sorted(_walk(root))
+    files = sorted(visible_files(root))
     audio = [rel for rel in files if Path(rel).suffix.lower() in AUDIO_SUFFIXES]
     if not audio:
         raise UserError(
@@ -94,7 +94,7 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
 
 def unsupported(data_dir: Path) -> tuple[str, ...]:
     """Paths below `data_dir` of files that are audio by name, in a format that is not read."""
-    found = _walk(_folder(data_dir))
+    found = visible_files(_folder(data_dir))
     return tuple(sorted(f for f in found if Path(f).suffix.lower() in OTHER_AUDIO_SUFFIXES))
 
 
@@ -105,8 +105,13 @@ def _folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def _walk(root: Path, below: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Posix paths of all files that are not hidden. Links are followed, but never in a circle."""
+def visible_files(
+    root: Path, below: str = "", above: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """Posix paths below `root` of all files that are not hidden, in no order worth relying on.
+
+    Links are followed, but never in a circle. Raises `UserError` for a folder that may not be read.
+    """
     real = os.path.realpath(root)
     if real in above:
         return
@@ -119,7 +124,7 @@ def _walk(root: Path, below: str = "", above: frozenset[str] = frozenset()) -> I
             continue
         relative = f"{below}{entry.name}"
         if entry.is_dir():
-            yield from _walk(entry, f"{relative}/", above | {real})
+            yield from visible_files(entry, f"{relative}/", above | {real})
         else:
             yield relative
 

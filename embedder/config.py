@@ -83,7 +83,6 @@ class AugmentConfig:
     remix: float = setting(0.75, "probability of another song's backing (needs stems)", low=0, high=1)
     remix_low_db: float = setting(-12.0, "lowest level of vocals to backing, dB", low=-40, high=40)
     remix_high_db: float = setting(6.0, "highest level of vocals to backing, dB", low=-40, high=40)
-    gain_db: float = setting(6.0, "random gain, plus or minus, dB", low=0, high=40)
     equaliser: float = setting(0.3, "probability of a random 7-band equaliser", low=0, high=1)
     equaliser_db: float = setting(6.0, "its largest cut or boost, dB", low=0, high=24)
     noise: float = setting(0.2, "probability of coloured noise", low=0, high=1)

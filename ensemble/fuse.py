@@ -1,8 +1,8 @@
 """Experts become one: votes, temperatures and weights fitted on validation songs, and applied.
 
-Enters: `Evidence` on validation songs (or the members' stores). Leaves: `Fusion`, which is
-`fusion.json`; fused log-probabilities of any songs; and a table of results in which everything
-fitted on validation songs is reported cross-fitted by album.
+Enters: the members' train and validation stores. Leaves: `Fusion`; fused log-probabilities of any
+songs; and a table of results in which everything fitted on validation songs is reported
+cross-fitted by album.
 
 The pool is log-linear: p(singer) ∝ exp(Σ_e w_e · log p_e(singer)), w_e ≥ 0 (Genest & Zidek 1986).
 """
@@ -10,65 +10,26 @@ The pool is log-linear: p(singer) ∝ exp(Σ_e w_e · log p_e(singer)), w_e ≥ 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
-from embedder.metrics import Estimate, Summary, nll, summarise
+from embedder.metrics import nll, summarise
 from embedder.store import AGAIN, Store
 from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
-from ensemble.experts import KNN, Evidence, check_agreement, expert_name, gather
+from ensemble.experts import Evidence, check_agreement, gather
+from ensemble.fusion import Fusion, ResultRow, check_fusion
 from ensemble.knn import NeighbourIndex, Votes, build_index, neighbour_votes
 
-FUSION_FORMAT = 1
 FUSED = "fused"  # name of the last row of the table
 FOLDS = 5
 WEIGHT_SD = 0.5  # of the prior of each weight around 1/experts; see `fit_weights`
 VOTES = tuple(Votes(k, tau) for k in (50, 10, 200) for tau in (0.1, 0.05, 0.2))  # tried in turn
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """One row of the results table: an expert's metrics and what they were measured on."""
-
-    expert: str  # "<member>/head", "<member>/knn" or "fused"
-    split: str
-    level: str  # "song" or "segment"
-    cross_fitted: bool  # fitted on other albums of the same split
-    metrics: Summary
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """All that is fitted to turn experts' logits into one set of probabilities."""
-
-    singers: tuple[str, ...]  # label order
-    aggregate: str  # how segment logits become song logits: a key of `store.AGGREGATES`
-    temperatures: dict[str, float]  # expert → temperature; its keys are the experts, in order
-    weights: dict[str, float]  # expert → weight, 0 or more
-    votes: dict[str, Votes]  # member → how its neighbours vote
-    made_from: dict[str, str]  # member → hash of its checkpoint
-    results: tuple[ResultRow, ...] = ()
-
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return tuple(self.temperatures)
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        return tuple(self.votes)
-
-    @property
-    def k(self) -> int:
-        """Neighbours that a query needs: the most that any member lets vote."""
-        return max(votes.k for votes in self.votes.values())
 
 
 def fit_fusion(
@@ -169,7 +130,8 @@ def pool(
     log_probabilities: NDArray[np.floating[Any]], weights: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Log-linear pool (songs, singers) of (experts, songs, singers) with weights (experts,)."""
-    return log_softmax(np.tensordot(weights, log_probabilities, axes=1))
+    # A plain sum, not BLAS, whose rounding depends on how many songs there are.
+    return log_softmax((weights[:, None, None] * log_probabilities).sum(axis=0))
 
 
 def fit_weights(
@@ -214,62 +176,6 @@ def result_rows(
         ResultRow(name, split, level, cross_fitted, summarise(labels, logs, seed))
         for name, logs in scores.items()
     )
-
-
-def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
-    """Raise `UserError` unless `checkpoints` (member → hash) are those that the fusion was fitted on.
-
-    Members may be missing; the weights of the others then grow.
-    """
-    for member, found in checkpoints.items():
-        fitted = fusion.made_from.get(member)
-        if fitted is None:
-            raise UserError(f"member {member} is not in the fusion; {AGAIN}")
-        if fitted != found:
-            raise UserError(
-                f"the fusion was fitted on checkpoint {fitted} of member {member}, which is now "
-                f"{found}; {AGAIN}"
-            )
-
-
-def write_fusion(path: Path, fusion: Fusion) -> None:
-    """Write `fusion.json`, atomically."""
-    write_json(path, {"format": FUSION_FORMAT, **asdict(fusion)})
-
-
-def read_fusion(path: Path) -> Fusion:
-    """Read what `write_fusion` wrote; raise `UserError` naming the file if it cannot be used."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {AGAIN}")
-    found = read_json(path)
-    try:
-        if found["format"] != FUSION_FORMAT:
-            raise UserError(
-                f"{path} is of format {found['format']}, this program reads format "
-                f"{FUSION_FORMAT}; {AGAIN}"
-            )
-        fusion = Fusion(
-            singers=tuple(found["singers"]),
-            aggregate=found["aggregate"],
-            temperatures=dict(found["temperatures"]),
-            weights=dict(found["weights"]),
-            votes={member: Votes(**votes) for member, votes in found["votes"].items()},
-            made_from=dict(found["made_from"]),
-            results=tuple(_row(row) for row in found["results"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is not a readable fusion ({error!r}); {AGAIN}") from None
-    if fusion.weights.keys() != fusion.temperatures.keys():
-        raise UserError(f"{path} has other experts in weights than in temperatures; {AGAIN}")
-    return fusion
-
-
-def _row(found: dict[str, Any]) -> ResultRow:
-    metrics = {
-        name: value if name == "songs" else Estimate(**value)
-        for name, value in found["metrics"].items()
-    }
-    return ResultRow(**(found | {"metrics": Summary(**metrics)}))
 
 
 def _fit(evidence: Evidence, aggregate: str, made_from: dict[str, str]) -> Fusion:

@@ -234,7 +234,7 @@ def tract_response(frequency: Wave, formants: Wave, damping: float) -> NDArray[n
 
 def glottal_source(frequency: Wave, f0: Wave, voice: Voice) -> NDArray[np.complex128]:
     """Spectrum of the radiated glottal pulse: a glottal formant at f0 / (2 open quotient), then
-    -6 dB an octave, -12 above `tilt_hz` (Doval, d'Alessandro & Henrich 2006, with a quality factor of 1).
+    -6 dB an octave, -12 above `tilt_hz` (after Doval, d'Alessandro & Henrich 2006).
     """
     ratio = frequency * 2 * voice.open_quotient / f0
     pulse = 1j * ratio / (1 - ratio**2 + 1j * ratio)

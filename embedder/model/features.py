@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from embedder.config import SAMPLE_RATE, AugmentConfig, FeatureConfig
 
-FLOOR = 1e-5  # added to mel power: about −50 dB, under the noise floor of a 32 kbit/s mp3
+LEVEL = 0.1  # root mean square to which each segment is brought, so that loudness says nothing
+SILENCE = 1e-4  # a segment quieter than this (−80 dB full scale) is not amplified further
+FLOOR = 1e-5  # added to mel power; about −50 dB under a band that carries the whole segment
 
 
 class LogMel(nn.Module):
-    """Natural logarithm of mel power, optionally with each band's mean over time taken away."""
+    """Natural logarithm of mel power at one level, optionally less each band's mean over time."""
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
@@ -31,7 +33,9 @@ class LogMel(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `mel (batch, mels, 1 + samples // hop)`, float32."""
         with torch.autocast(wave.device.type, enabled=False):
-            mel: Tensor = torch.log(self.mel(wave.float()) + FLOOR)
+            wave = wave.float()
+            level = wave.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SILENCE)
+            mel: Tensor = torch.log(self.mel(wave * (LEVEL / level)) + FLOOR)
             if self.config.mel_norm == "mean":
                 mel = mel - mel.mean(dim=2, keepdim=True)
         return mel

@@ -1,0 +1,73 @@
+"""Which songs stand together in a batch: P singers × K crops.
+
+Enters: the singer and album of each training song. Leaves: for each batch, its draws
+`(song, seed)`, a function of (seed, epoch, batch) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from embedder.data.crops import Draw
+
+
+class SingerBatches(Sampler[list[Draw]]):
+    """Batches of P singers with K crops each, all singers equally often.
+
+    A singer's crops come from different albums as far as there are any, so that what the positives
+    of a triplet share is the voice and not the production.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        albums: Sequence[str],
+        *,
+        singers: int,
+        crops: int,
+        batches: int,
+        seed: int,
+    ) -> None:
+        self.by_singer: list[list[list[int]]] = []  # singer → album → songs
+        for label in sorted(set(labels)):
+            songs = [i for i, own in enumerate(labels) if own == label]
+            titles = sorted({albums[i] for i in songs})
+            self.by_singer.append([[i for i in songs if albums[i] == t] for t in titles])
+        self.singers = min(singers, len(self.by_singer))
+        self.crops = crops
+        self.batches = batches
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The training loop says which epoch comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        queue: list[int] = []
+        for _ in range(self.batches):
+            chosen: list[int] = []
+            while len(chosen) < self.singers:
+                if not queue:
+                    queue = rng.permutation(len(self.by_singer)).tolist()
+                singer = next((s for s in queue if s not in chosen), None)
+                if singer is None:  # only singers that this batch has already: start a new round
+                    queue = []
+                    continue
+                queue.remove(singer)
+                chosen.append(singer)
+            yield [draw for singer in chosen for draw in self._draws(singer, rng)]
+
+    def _draws(self, singer: int, rng: np.random.Generator) -> Iterator[Draw]:
+        albums = self.by_singer[singer]
+        order = rng.permutation(len(albums))
+        for number in range(self.crops):
+            album = albums[order[number % len(order)]]
+            yield album[int(rng.integers(len(album)))], int(rng.integers(2**63))

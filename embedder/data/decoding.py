@@ -1,0 +1,107 @@
+"""Many files are decoded into the cache at the same time, each content once.
+
+Enters: paths, a cache, a number of threads. Leaves: for each path its cache key and facts, or why
+it has none. Threads are enough: reading, hashing, decoding and resampling all run outside the
+interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embedder.artifacts import file_fingerprint
+from embedder.data.audio import AudioError, decode
+from embedder.data.cache import AudioCache, Facts
+from embedder.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+# (items, how many there are, what is being done) → the same items, shown as they pass
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of one file: facts under a key, or a kind of failure and its reason."""
+
+    key: str = ""
+    facts: Facts | None = None
+    kind: str = ""  # "", "unreadable" or "empty"
+    reason: str = ""
+
+
+def no_progress(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+    """Show nothing."""
+    del total, description
+    return items
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def decode_files(
+    paths: Sequence[Path],
+    cache: AudioCache,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
+) -> dict[Path, Decoded]:
+    """Bring every path into the cache, unless its content is already there.
+
+    `jobs` is the number of threads (all cores if None). A file that gives no audio is part of the
+    result, not an error. Raises `UserError` if `jobs` is below 1 or the cache cannot be written.
+    """
+    jobs = available_cores() if jobs is None else jobs
+    if jobs < 1:
+        raise UserError(f"jobs = {jobs} is not legal; it must be 1 or more")
+    cache.sweep()
+    found = dict(_each(paths, lambda path: _look(path, cache), jobs, progress, "reading files"))
+    new = {item.key: path for path, item in found.items() if item.key and item.facts is None}
+    work = _each(list(new), lambda key: _decode(new[key], key, cache), jobs, progress, "decoding")
+    made = dict(work)
+    return {path: made.get(item.key, item) for path, item in found.items()}
+
+
+def _look(path: Path, cache: AudioCache) -> Decoded:
+    try:
+        if path.stat().st_size == 0:
+            return Decoded(kind="empty", reason="it has no bytes")
+        key = file_fingerprint(path)
+    except OSError as error:
+        return Decoded(kind="unreadable", reason=error.strerror or str(error))
+    return Decoded(key, cache.facts(key))
+
+
+def _decode(path: Path, key: str, cache: AudioCache) -> Decoded:
+    try:
+        samples = decode(path)
+    except AudioError as error:
+        return Decoded(key, kind=error.kind, reason=error.reason)
+    return Decoded(key, cache.write(key, samples))
+
+
+def _each(
+    items: Sequence[T],
+    work: Callable[[T], R],
+    jobs: int,
+    progress: Progress,
+    description: str,
+) -> Iterator[tuple[T, R]]:
+    """(item, work(item)) as they come; a failure or Ctrl-C drops what has not begun."""
+    if not items:
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = {pool.submit(work, item): item for item in items}
+            for future in progress(as_completed(futures), len(futures), description):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

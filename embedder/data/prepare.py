@@ -1,0 +1,197 @@
+"""A folder of songs becomes a run folder that can be trained on.
+
+Enters: `<singer>/<album>/<song>.<ext>` or the course's lists, and stems where there are any.
+Leaves: `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt`, the decoded cache, and a
+`Report` that names every file something is wrong with. Nothing of the user's is changed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from embedder.artifacts import FORMAT, SPLITS, Run, write_json
+from embedder.catalogue import (
+    AUDIO_SUFFIXES,
+    Catalogue,
+    Song,
+    read_lists,
+    scan,
+    unsupported,
+    write_catalogue,
+    write_list,
+)
+from embedder.data.audio import FULL_SCALE
+from embedder.data.cache import AudioCache
+from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
+from embedder.data.report import Problem, Report, summarise
+from embedder.data.stems import STEMS, find_stems
+from embedder.errors import UserError
+from embedder.splits import check_leakage, split_songs
+
+SHORTEST_S = 1.0  # a song shorter than this is left out, s
+SILENT_PEAK = FULL_SCALE // 1000  # peak below which a song is silent: -60 dB of full scale
+STEM_TOLERANCE_S = 0.1  # how far a stem's length may be from the mixture's, s
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `run.json` says of how the run was prepared."""
+
+    data_dir: str
+    split: str
+    seed: int
+    stems_dir: str | None
+    lists_dir: str | None
+    keep_duplicates: bool
+
+
+def prepare(
+    run: Run,
+    data_dir: Path,
+    split: str = "course",
+    stems_dir: Path | None = None,
+    seed: int = 0,
+    keep_duplicates: bool = False,
+    lists_dir: Path | None = None,
+    progress: Progress = no_progress,
+    jobs: int | None = None,
+) -> Report:
+    """Scan, decode, check and split the songs of `data_dir` into the run folder `run`.
+
+    `split` is a rule of `splits.SPLITTERS`; "files" reads lists, from `lists_dir` if given. Of a
+    recording that stands in two splits the training copy is left out, unless `keep_duplicates`
+    (between validation and test, the validation copy). `jobs` is the number of threads.
+    The same arguments give the same bytes; what the cache holds is not decoded again.
+    Raises `UserError` if the songs cannot be found or split, if none can be used, or if the run
+    folder cannot be written. Files that cannot be used are in the report, not errors.
+    """
+    if seed < 0:
+        raise UserError(f"seed = {seed} is not legal; it must be 0 or more")
+    if lists_dir is not None and split != "files":
+        raise UserError(f"lists are read with --split files only, not with --split {split}")
+    songs = read_lists(data_dir, lists_dir) if split == "files" else scan(data_dir)
+    check_leakage(split_songs(songs, split, seed), split)  # before hours of decoding, not after
+    stems = find_stems(stems_dir, (song.id for song in songs)) if stems_dir else {}
+
+    cache = AudioCache(run.cache)
+    files = [Path(song.path) for song in songs]
+    files += [file for found in stems.values() for file in found.values()]
+    decoded = decode_files(files, cache, jobs, progress)
+
+    problems = [_passed_over(file) for file in unsupported(data_dir)]
+    good, bad = _usable(songs, decoded)
+    problems += bad
+    if not good:
+        reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:SHOWN])
+        raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
+    good = list(split_songs(good, split, seed))
+    good, twice = _without_duplicates(good, decoded, keep_duplicates)
+    problems += twice
+    if stems_dir:
+        good, missing = _with_stems(good, stems, decoded)
+        problems += missing
+    crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
+
+    for name in SPLITS:
+        _write_split(run, name, [song for song in good if song.split == name])
+    where = [str(folder.resolve()) if folder else None for folder in (stems_dir, lists_dir)]
+    made = Prepared(str(data_dir.resolve()), split, seed, where[0], where[1], keep_duplicates)
+    write_json(run.info, {"format": FORMAT, "prepared": made.__dict__})
+    write_catalogue(run.catalogue, Catalogue(tuple(good)))
+    return summarise(good, problems, crossing, stems_dir is not None)
+
+
+def _passed_over(file: str) -> Problem:
+    return Problem(file, "unsupported", f"only {' '.join(AUDIO_SUFFIXES)} are read")
+
+
+def _usable(
+    songs: Sequence[Song], decoded: dict[Path, Decoded]
+) -> tuple[list[Song], list[Problem]]:
+    """The songs that can be used, with length and cache key, and the others with the reason."""
+    good, bad = [], []
+    for song in songs:
+        item = decoded[Path(song.path)]
+        if item.facts is None:
+            bad.append(Problem(song.id, item.kind, item.reason))
+        elif item.facts.seconds < SHORTEST_S:
+            reason = f"{item.facts.seconds:.2f} s, needed is {SHORTEST_S:g} s"
+            bad.append(Problem(song.id, "short", reason))
+        elif item.facts.peak < SILENT_PEAK:
+            bad.append(Problem(song.id, "silent", "its loudest sample is below -60 dB"))
+        else:
+            good.append(replace(song, seconds=item.facts.seconds, audio=item.key))
+    return good, bad
+
+
+def _without_duplicates(
+    songs: Sequence[Song], decoded: dict[Path, Decoded], keep: bool
+) -> tuple[list[Song], list[Problem]]:
+    """Leave a recording in one split only, the one that needs it most: test, validation, train."""
+    groups: dict[str, list[Song]] = defaultdict(list)
+    for song in songs:
+        facts = decoded[Path(song.path)].facts
+        groups[facts.sound if facts else ""].append(song)
+    dropped: set[str] = set()
+    problems: list[Problem] = []
+    for group in groups.values():
+        kept = max(group, key=lambda song: SPLITS.index(song.split))  # the first of equal ones
+        for song in group:
+            if song is kept:
+                continue
+            exact = song.audio == kept.audio
+            how = "byte for byte the same as" if exact else "decodes to the same audio as"
+            reason = f"{song.split} song {how} {kept.id} ({kept.split})"
+            kind = "duplicate" if exact else "decoded duplicate"
+            if song.split != kept.split and not keep:
+                kind = "in two splits"
+                dropped.add(song.id)
+            problems.append(Problem(song.id, kind, reason))
+    problems.sort(key=lambda problem: problem.file)
+    return [song for song in songs if song.id not in dropped], problems
+
+
+def _with_stems(
+    songs: Sequence[Song], stems: dict[str, dict[str, Path]], decoded: dict[Path, Decoded]
+) -> tuple[list[Song], list[Problem]]:
+    """Give each song the keys of its stems that fit it. Backing without vocals is of no use."""
+    complete, problems = [], []
+    any_backing = any("backing" in found for found in stems.values())
+    for song in songs:
+        keys = dict.fromkeys(STEMS, "")
+        for stem in STEMS:
+            file = stems[song.id].get(stem)
+            if file is None and stem == "backing" and not any_backing:
+                continue  # vocals alone were given on purpose
+            reason = _stem_problem(song, decoded[file]) if file else "there is no such file"
+            if not reason and stem == "backing" and not keys["vocals"]:
+                reason = "the song has no vocals to go with it"
+            if reason:
+                problems.append(Problem(f"{stem}/{song.id}", "stem", reason))
+            elif file:
+                keys[stem] = decoded[file].key
+        complete.append(replace(song, **keys))
+    return complete, problems
+
+
+def _stem_problem(song: Song, item: Decoded) -> str:
+    """Why a stem cannot be used, or an empty string."""
+    if item.facts is None:
+        return f"{item.kind}: {item.reason}"
+    if item.facts.peak < SILENT_PEAK:
+        return "silent: its loudest sample is below -60 dB"
+    if abs(item.facts.seconds - song.seconds) > STEM_TOLERANCE_S:
+        return f"{item.facts.seconds:.2f} s long, but the mixture is {song.seconds:.2f} s"
+    return ""
+
+
+def _write_split(run: Run, split: str, songs: Sequence[Song]) -> None:
+    """Write the split's list; a list of an earlier preparation goes where the split is empty."""
+    if songs:
+        write_list(run.song_list(split), songs)
+    else:
+        run.song_list(split).unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Songs become train, validation and test; leakage is refused, and said where it is.
+
+Enters: songs of a catalogue and the name of a rule. Leaves: the same songs, each with its split.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from embedder.artifacts import SPLITS, fingerprint
+from embedder.catalogue import Song
+from embedder.errors import UserError
+
+SHOWN = 3  # how many examples a message names
+
+Songs = tuple[Song, ...]
+
+
+def split_songs(songs: Sequence[Song], rule: str, seed: int = 0) -> Songs:
+    """Give each song its split by a rule of `SPLITTERS`, keeping the order of the songs.
+
+    Raises `UserError` for an unknown rule, for fewer than two singers, for a singer with too few
+    albums or songs for the rule, and where training or validation would be empty.
+    """
+    if rule not in SPLITTERS:
+        raise UserError(f"--split {rule} is unknown; choose from {', '.join(SPLITTERS)}")
+    singers = {song.singer for song in songs}
+    if len(singers) < 2:
+        found = f"only '{min(singers)}'" if singers else "none"
+        raise UserError(f"at least two singers are needed to tell them apart; found {found}")
+    divided = SPLITTERS[rule](songs, seed)
+    counts = {split: sum(song.split == split for song in divided) for split in SPLITS}
+    for split in ("train", "validation"):
+        if not counts[split]:
+            raise UserError(f"--split {rule} leaves no song for {split}")
+    return divided
+
+
+def _course(songs: Sequence[Song], seed: int) -> Songs:
+    """The course's rule: a singer's alphabetically last album validates, all others train.
+
+    Upper and lower case count as the same letter. `seed` is not used: nothing is drawn.
+    """
+    del seed
+    last: dict[str, str] = {}
+    for singer, albums in _albums(songs).items():
+        if len(albums) < 2:
+            raise UserError(
+                f"--split course keeps each singer's last album for validation, but {singer} has "
+                f"only '{albums[0]}'; choose --split song, or add an album"
+            )
+        last[singer] = max(albums, key=lambda album: (album.casefold(), album))
+    return _with_splits(
+        songs, ["validation" if s.album == last[s.singer] else "train" for s in songs]
+    )
+
+
+def _album(songs: Sequence[Song], seed: int) -> Songs:
+    """One album of each singer tests, one validates, the rest trains (six albums: 4/1/1)."""
+    chosen: dict[str, str] = {}
+    for singer, albums in _albums(songs).items():
+        if len(albums) < 3:
+            raise UserError(
+                f"--split album needs three albums of each singer, but {singer} has "
+                f"{len(albums)}: {', '.join(albums)}; choose --split course or --split song"
+            )
+        order = _generator(seed, "album", singer).permutation(len(albums))
+        for place, album in enumerate(order):
+            split = ("test", "validation")[place] if place < 2 else "train"
+            chosen[f"{singer}/{albums[album]}"] = split
+    return _with_splits(songs, [chosen[song.album_id] for song in songs])
+
+
+def _song(songs: Sequence[Song], seed: int) -> Songs:
+    """A tenth of each singer's songs tests, a tenth validates (at least one), the rest trains."""
+    chosen: dict[str, str] = {}
+    for singer, ids in _grouped(songs, lambda song: song.id).items():
+        if len(ids) < 3:
+            raise UserError(
+                f"--split song needs three songs of each singer, but {singer} has {len(ids)}"
+            )
+        tenth = max(1, round(len(ids) / 10))
+        order = _generator(seed, "song", singer).permutation(len(ids))
+        for place, index in enumerate(order):
+            split = SPLITS[2 - min(place // tenth, 2)]  # test, validation, then train
+            chosen[ids[index]] = split
+    return _with_splits(songs, [chosen[song.id] for song in songs])
+
+
+def _files(songs: Sequence[Song], seed: int) -> Songs:
+    """The splits that the list files gave. `seed` is not used: nothing is drawn."""
+    del seed
+    for song in songs:
+        if song.split not in SPLITS:
+            raise UserError(f"--split files needs lists that name {song.id}; none does")
+    return tuple(songs)
+
+
+SPLITTERS: dict[str, Callable[[Sequence[Song], int], Songs]] = {
+    "course": _course,
+    "album": _album,
+    "song": _song,
+    "files": _files,
+}
+
+
+def _albums(songs: Sequence[Song]) -> dict[str, list[str]]:
+    return _grouped(songs, lambda song: song.album)
+
+
+def _grouped(songs: Sequence[Song], name: Callable[[Song], str]) -> dict[str, list[str]]:
+    """singer → that singer's names, each once, sorted."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for song in songs:
+        found[song.singer].add(name(song))
+    return {singer: sorted(names) for singer, names in sorted(found.items())}
+
+
+def _generator(seed: int, rule: str, singer: str) -> np.random.Generator:
+    """Drawn for each singer apart, so that one more singer leaves the others' splits alone."""
+    return np.random.default_rng([seed, int(fingerprint(rule, singer), 16)])
+
+
+def _with_splits(songs: Sequence[Song], splits: Sequence[str]) -> Songs:
+    return tuple(replace(song, split=split) for song, split in zip(songs, splits, strict=True))
+
+
+def check_leakage(
+    songs: Sequence[Song], rule: str, *, allow_same_audio: bool = False
+) -> tuple[str, ...]:
+    """Refuse splits that share what they must not; return the ids of albums that cross splits.
+
+    A song (same id, or same audio file unless `allow_same_audio`) may stand in one split only; so
+    may an album, under the rules "course" and "album". Each singer of validation and test must be
+    in train. Under "song" and "files" an album may cross splits: it is returned, for the report.
+    Raises `UserError` that says what crosses, and between which splits.
+    """
+    if rule not in SPLITTERS:
+        raise UserError(f"--split {rule} is unknown; choose from {', '.join(SPLITTERS)}")
+    _refuse("song", _crossing(songs, lambda song: song.id))
+    if not allow_same_audio:
+        _refuse("recording", _crossing(songs, lambda song: song.audio))
+    albums = _crossing(songs, lambda song: song.album_id)
+    if rule in ("course", "album"):
+        _refuse("album", albums)
+    trained = {song.singer for song in songs if song.split == "train"}
+    for song in songs:
+        if song.singer not in trained:
+            raise UserError(
+                f"singer '{song.singer}' is in {song.split} ({song.id}) but has no song in train"
+            )
+    return tuple(sorted(albums))
+
+
+def _crossing(songs: Sequence[Song], name: Callable[[Song], str]) -> dict[str, list[Song]]:
+    """name → its songs, for the names found in more than one split. An empty name is none."""
+    found: dict[str, list[Song]] = defaultdict(list)
+    for song in songs:
+        if name(song):
+            found[name(song)].append(song)
+    return {key: group for key, group in found.items() if len({song.split for song in group}) > 1}
+
+
+def _refuse(what: str, crossing: dict[str, list[Song]]) -> None:
+    if not crossing:
+        return
+    examples = []
+    for key, group in sorted(crossing.items())[:SHOWN]:
+        first = {song.split: song.id for song in reversed(group)}
+        places = ", ".join(f"{split} ({first[split]})" for split in SPLITS if split in first)
+        examples.append(places if what == "recording" else f"{key} is in {places}")
+    raise UserError(
+        f"leakage: {len(crossing)} {what}{'s'[: len(crossing) != 1]} in more than one split: "
+        f"{'; '.join(examples)}"
+    )

@@ -1,0 +1,244 @@
+"""Training of one member, from a prepared run folder to `members/<name>/`.
+
+Enters: a run folder, a catalogue and a `MemberConfig`. Leaves: a trained `Member` on disk.
+Killed at any moment and started again, it goes on from the last whole epoch.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from torch.utils.data import DataLoader
+
+from embedder.artifacts import Run, read_json, write_json
+from embedder.catalogue import Catalogue, Song
+from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
+from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.data.batches import SingerBatches
+from embedder.data.cache import AudioCache
+from embedder.data.crops import Crops
+from embedder.errors import UserError
+from embedder.loop import Keeper, Say, Training, WholeSongs
+from embedder.model.network import count_parameters, default_device
+
+
+def train_member(
+    run: Run,
+    catalogue: Catalogue,
+    name: str,
+    config: MemberConfig,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    show_bar: bool = False,
+    say: Say = print,
+) -> Member:
+    """Train the member `name`, or go on with a training that was cut off.
+
+    Raises:
+        UserError: no validation songs, no vocals for `stem` vocals, or a member of this name with
+            other settings or songs (unless `overwrite`, which takes the old one away).
+    """
+    number = {singer: label for label, singer in enumerate(catalogue.singers)}
+    train, validation = catalogue.of("train"), catalogue.of("validation")
+    _check_songs(run, train, validation, config)
+    if _open_folder(run, catalogue, name, config, overwrite):
+        say(f"{name} is already trained with these settings; --overwrite trains it anew")
+        return load_member(run, name)
+    quiet_lightning()
+    torch.set_flush_denormal(True)
+
+    samples = config.train.batch_singers * config.train.batch_crops
+    per_epoch = max(1, round(config.train.crops_per_song * len(train) / samples))
+    labels = [number[song.singer] for song in train]
+    batches = SingerBatches(
+        labels,
+        [song.album_id for song in train],
+        singers=config.train.batch_singers,
+        crops=config.train.batch_crops,
+        batches=per_epoch,
+        seed=config.train.seed,
+    )
+    cache = AudioCache(run.cache)
+    workers = config.train.workers
+    loader: DataLoader[Any] = DataLoader(
+        Crops(train, labels, run.cache, config),
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        persistent_workers=workers > 0,
+    )
+    truth = [number[song.singer] for song in validation]
+    songs: DataLoader[Any] = DataLoader(
+        WholeSongs(validation, truth, cache, config), batch_size=None
+    )
+    torch.manual_seed(config.train.seed)
+    training = Training(
+        config,
+        len(catalogue.singers),
+        per_epoch * config.train.epochs,
+        WholeSongs(train, labels, cache, config),
+    )
+    crops = batches.singers * batches.crops * per_epoch
+    keeper = Keeper(run, name, crops * config.train.segment_s, say)
+    target = default_device(device)
+    say(_opening(name, config, training, train, validation, target))
+    trainer = lightning.Trainer(
+        accelerator="gpu" if target.type == "cuda" else target.type,
+        devices=1,
+        precision=precision(config, target),
+        max_epochs=config.train.epochs,
+        gradient_clip_val=config.train.clip_norm,
+        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=show_bar,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    resumable = keeper.state.is_file()
+    if resumable:
+        state = torch.load(keeper.state, map_location="cpu", weights_only=True)
+        keeper.load_state_dict(state["callbacks"]["Keeper"])
+        say(f"going on after epoch {len(keeper.rows)}")
+    if not keeper.finished(config):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            checkpoint = keeper.state if resumable else None
+            trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
+        if not keeper.finished(config):  # Lightning returns quietly from Ctrl-C
+            raise KeyboardInterrupt
+    head = keeper.load_best(training.network)
+    member = Member(
+        name=name,
+        config=config,
+        singers=catalogue.singers,
+        catalogue=catalogue.fingerprint(),
+        network=training.network,
+        head=head,
+    )
+    about = {
+        "best_epoch": keeper.best_epoch + 1,
+        "epochs": len(keeper.rows),
+        "parameters": count_parameters(training.network),
+        "validation": keeper.rows[keeper.best_epoch],
+        "validation_songs": len(validation),
+        "remixed": bool(loader.dataset.backings) and config.train.stem == "mix",  # type: ignore[attr-defined]
+    }
+    save_member(run, member, about)
+    keeper.clear()
+    return load_member(run, name)
+
+
+def precision(config: MemberConfig, device: torch.device) -> Any:
+    """Lightning's name of the arithmetic: bf16 autocast where the device has the instructions."""
+    chosen = config.train.precision
+    if chosen == "auto":
+        if device.type == "cuda":
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        chosen = "bf16" if able else "fp32"
+    return "bf16-mixed" if chosen == "bf16" else "32-true"
+
+
+def quiet_lightning() -> None:
+    """Lightning's remarks on hardware and tips are not for this program's users."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _check_songs(
+    run: Run, train: tuple[Song, ...], validation: tuple[Song, ...], config: MemberConfig
+) -> None:
+    if not train or not validation:
+        raise UserError(
+            f"{run.catalogue} has {len(train)} training and {len(validation)} validation songs; "
+            "training needs both: python app.py prepare with another --split"
+        )
+    if config.train.stem == "vocals":
+        without = [song.id for song in (*train, *validation) if not song.vocals]
+        if without:
+            raise UserError(
+                f"{len(without)} songs have no vocal stem, {without[0]} for one; give the stems "
+                "with: python app.py prepare --stems_dir S, or train with --stem mix"
+            )
+
+
+def _open_folder(
+    run: Run, catalogue: Catalogue, name: str, config: MemberConfig, overwrite: bool
+) -> bool:
+    """Make the member's folder ready to begin or to go on; refuse to mix two trainings.
+
+    Returns whether the member is there already, finished. `overwrite` takes away a finished member
+    or one with other settings, but goes on with a training of its own that was cut off.
+    """
+    if not name or name != name.strip() or any(c in name for c in '/\\:*?"<>|') or name[0] == ".":
+        raise UserError(f"'{name}' cannot name a member: it names a folder and a file")
+    settings = run.resume(name) / "settings.json"
+    wanted = {
+        "fingerprint": settings_fingerprint(config, catalogue.fingerprint()),
+        "catalogue": catalogue.fingerprint(),
+        "config": config.to_dict(),
+    }
+    finished = run.weights(name).is_file()
+    if settings.is_file() or finished:
+        found = read_json(settings)
+        same = found["fingerprint"] == wanted["fingerprint"]
+        if not same and not overwrite:
+            raise UserError(
+                f"member {name} is already there with {_difference(found, wanted)}; choose another "
+                "--name, or --overwrite to train it anew"
+            )
+        if same and finished and not overwrite:
+            return True
+        if not same or finished:
+            shutil.rmtree(run.member(name))
+    write_json(settings, wanted)
+    return False
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    if found["catalogue"] != wanted["catalogue"]:
+        return "other songs or splits"
+    changed = [
+        f"{name} {old} (now {wanted['config'][group][name]})"
+        for group, values in found["config"].items()
+        for name, old in values.items()
+        if old != wanted["config"][group].get(name)
+    ]
+    return "other settings: " + ", ".join(changed)
+
+
+def _opening(
+    name: str,
+    config: MemberConfig,
+    training: Training,
+    train: tuple[Song, ...],
+    validation: tuple[Song, ...],
+    device: torch.device,
+) -> str:
+    stems = sum(bool(song.vocals and song.backing) for song in train)
+    if config.train.stem == "vocals":
+        hears = "vocal stems"
+    elif stems:
+        hears = f"mixtures, {config.augment.remix:.0%} of them remixed from {stems} songs' stems"
+    else:
+        hears = (
+            "mixtures as they are: no stems were prepared, so vocals cannot be remixed with other "
+            "backings, and the network may learn albums instead of voices"
+        )
+    return (
+        f"{name}: {config.model.backbone}, {count_parameters(training.network) / 1e6:.2f} M "
+        f"parameters, {config.loss.loss} loss, {precision(config, device)} on {device.type}\n"
+        f"trains on {len(train)} songs of {training.singers} singers, validates on "
+        f"{len(validation)}; hears {hears}"
+    )

@@ -1,0 +1,245 @@
+"""How good a prediction file is, given who really sings.
+
+Enters: a prediction (csv or json) and a truth (csv `ID,singer`, or a folder laid out as
+`<singer>/<album>/<song>`). Leaves: `Evaluation`: top-1, top-3, score and macro F1 with intervals,
+and each singer's recall. A song without a prediction is refused, never silently left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from embedder.catalogue import AUDIO_SUFFIXES, scan
+from embedder.errors import UserError
+from embedder.metrics import (
+    Estimate,
+    bootstrap_interval,
+    macro_f1_of,
+    mean_of,
+    per_singer_recall,
+)
+from ensemble.predictions import PLACES, id_order, normal_id
+
+SHOWN = 3  # how many examples an error message names
+
+Predictions = dict[str, tuple[str, ...]]  # ID → singers, best first
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Who sings each song."""
+
+    singers: dict[str, str]  # ID → singer
+    other_names: dict[str, tuple[str, ...]]  # another name of a song → the IDs that it may mean
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How many of a singer's songs are predicted right."""
+
+    singer: str
+    correct: int
+    songs: int
+    recall: float  # correct / songs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured, at song level."""
+
+    songs: int
+    columns: int  # singers named for each song, at most 3: top-3 counts no more
+    top_1: Estimate
+    top_3: Estimate
+    score: Estimate  # top-1 + 0.5 · top-3
+    macro_f1: Estimate  # over the singers that occur in the truth
+    recalls: tuple[Recall, ...]  # by singer
+    extra: tuple[str, ...]  # IDs that are predicted but stand in no truth; they count nowhere
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a prediction: json if the file's name ends so, else csv, with or without a header.
+
+    Raises `UserError` naming file and line for an ID that stands twice, a singer named twice for a
+    song, an empty name, or rows of different lengths.
+    """
+    if path.suffix.lower() == ".json":
+        rows = [(f"key {key!r}", key, names) for key, names in _json_pairs(path)]
+    else:
+        rows = [(f"line {line}", row[0], row[1:]) for line, row in _csv_rows(path, ("no.1",))]
+    result: Predictions = {}
+    for where, name, singers in rows:
+        ident = normal_id(_text(name))
+        chosen = tuple(_text(singer) for singer in singers)
+        if not ident or not chosen or not all(chosen):
+            raise UserError(f"{path}, {where}: needs an ID and one to three singers, none empty")
+        if ident in result:
+            raise UserError(f"{path}, {where}: the ID {ident} stands twice")
+        if len(set(chosen)) != len(chosen):
+            raise UserError(f"{path}, {where}: names a singer twice for one song")
+        if result and len(chosen) != len(next(iter(result.values()))):
+            raise UserError(f"{path}, {where}: names another number of singers than the first")
+        result[ident] = chosen
+    if not result:
+        raise UserError(f"{path} holds no prediction; lines are ID,No.1,No.2,No.3")
+    return result
+
+
+def read_truth(path: Path) -> Truth:
+    """Read who sings what: a folder `<singer>/<album>/<song>`, or a csv `ID,singer`.
+
+    A song of a folder is known by its path below it without suffix, and by its bare name where only
+    one song has it. In a csv, a header is optional and an ID may carry an audio suffix. Raises
+    `UserError` for an ID that stands twice or a line that has not two columns.
+    """
+    result: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    if path.is_dir():
+        for song in scan(path):
+            ident = _text(PurePosixPath(song.id).with_suffix("").as_posix())
+            if ident in result:
+                raise UserError(f"{path} holds {ident} twice, with different suffixes")
+            result[ident] = _text(song.singer)
+            names.setdefault(normal_id(PurePosixPath(ident).name), []).append(ident)
+    else:
+        for line, row in _csv_rows(path, ("singer", "singer_name", "artist", "label")):
+            if len(row) != 2 or not all(map(_text, row)):
+                raise UserError(f"{path}, line {line}: needs two columns, ID,singer, none empty")
+            ident = normal_id(_text(row[0]))
+            if ident in result:
+                raise UserError(f"{path}, line {line}: the ID {ident} stands twice")
+            result[ident] = _text(row[1])
+            if ident.lower().endswith(AUDIO_SUFFIXES):
+                bare = PurePosixPath(ident).with_suffix("").as_posix()
+                names.setdefault(normal_id(bare), []).append(ident)
+    if not result:
+        raise UserError(f"{path} names no song; lines are ID,singer")
+    return Truth(result, {name: tuple(found) for name, found in names.items()})
+
+
+def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int = 0) -> Evaluation:
+    """Measure predictions (ID → singers, best first) of all songs of the truth.
+
+    Raises `UserError` naming up to three songs that have no prediction, or a prediction that could
+    mean several songs, or two predictions that mean one.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    named: dict[str, str] = {}
+    extra = []
+    for name, chosen in predictions.items():
+        ident = _song_of(normal_id(name), truth)
+        if ident is None:
+            extra.append(name)
+        elif ident in found:
+            raise UserError(f"the predictions {named[ident]} and {name} are of one song, {ident}")
+        else:
+            found[ident], named[ident] = tuple(chosen[:PLACES]), name
+    missing = sorted(truth.singers.keys() - found.keys(), key=id_order)
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(truth.singers)} songs have no prediction, such as "
+            f"{', '.join(missing[:SHOWN])}" + _hint(extra)
+        )
+    songs = sorted(found, key=id_order)
+    singers = sorted({*truth.singers.values(), *(found[song][0] for song in songs)})
+    label = {singer: number for number, singer in enumerate(singers)}
+    true = np.array([label[truth.singers[song]] for song in songs])
+    first = np.array([label[found[song][0]] for song in songs])
+    hit_1 = (true == first).astype(np.float64)
+    hit_3 = np.array([float(truth.singers[song] in found[song]) for song in songs])
+    recall, counts = per_singer_recall(true, first, len(singers))
+    top_1, top_3, score, macro_f1 = (
+        bootstrap_interval(statistic, len(songs), seed)
+        for statistic in (
+            mean_of(hit_1),
+            mean_of(hit_3),
+            mean_of(hit_1 + 0.5 * hit_3),
+            macro_f1_of(true, first),
+        )
+    )
+    return Evaluation(
+        songs=len(songs),
+        columns=max(len(chosen) for chosen in found.values()),
+        top_1=top_1,
+        top_3=top_3,
+        score=score,
+        macro_f1=macro_f1,
+        recalls=tuple(
+            Recall(singer, round(recall[number] * counts[number]), int(counts[number]), float(r))
+            for number, (singer, r) in enumerate(zip(singers, recall, strict=True))
+            if counts[number]
+        ),
+        extra=tuple(sorted(extra, key=id_order)),
+    )
+
+
+def _song_of(name: str, truth: Truth) -> str | None:
+    """The ID in the truth that a prediction's name means."""
+    if name in truth.singers:
+        return name
+    meant = truth.other_names.get(name, ())
+    if len(meant) > 1:
+        raise UserError(
+            f"the prediction {name} could be {' or '.join(meant[:SHOWN])}; "
+            "predict the folder itself, so that IDs are paths"
+        )
+    return meant[0] if meant else None
+
+
+def _hint(extra: list[str]) -> str:
+    if not extra:
+        return ""
+    return f"; {len(extra)} predictions are of other songs, such as {', '.join(extra[:SHOWN])}"
+
+
+def _csv_rows(path: Path, second: tuple[str, ...]) -> list[tuple[int, list[str]]]:
+    """Rows that are not blank with their line numbers, without a header `ID,<one of second>,…`."""
+    reader = csv.reader(io.StringIO(_read(path), newline=""), strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(map(_text, row))]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
+    header = [_text(cell).lower() for cell in rows[0][1][:2]] if rows else []
+    return rows[1:] if header[:1] == ["id"] and header[1:] and header[1] in second else rows
+
+
+def _json_pairs(path: Path) -> list[tuple[str, list[str]]]:
+    """Key and singers of each song; keys that stand twice are kept, to be refused."""
+    try:
+        found: Any = json.loads(_read(path), object_pairs_hook=list)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: {error}") from None
+    fits = isinstance(found, list) and all(
+        isinstance(pair, tuple)
+        and isinstance(pair[1], list)
+        and all(isinstance(name, str) for name in pair[1])
+        for pair in found
+    )
+    if not fits:
+        raise UserError(f'{path} must hold one object, {{"0001": ["singer", …], …}}')
+    return found  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _text(value: str) -> str:
+    """Without space at the ends, in composed form: é may be one character or two."""
+    return unicodedata.normalize("NFC", value).strip()

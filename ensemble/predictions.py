@@ -1,0 +1,164 @@
+"""From log-probabilities to the files a user reads: the course's csv and json, the full table.
+
+Enters: paths of the predicted files and log-probabilities (songs, singers). Leaves: IDs, each
+song's best singers, `prediction.csv` or `.json`, and a `Table` of all probabilities as npz. The
+same predictions give the same bytes, in whatever order they come.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.artifacts import replacing, write_json, write_text
+from embedder.errors import UserError
+from embedder.metrics import ranking
+
+TABLE_FORMAT = 1
+PLACES = 3  # singers named for each song, fewer where fewer are known
+
+Choices = Sequence[Sequence[str]]  # for each song its singers, best first
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """All probabilities of the songs of one split or one folder."""
+
+    ids: tuple[str, ...]  # song ids of a split, or prediction IDs
+    singers: tuple[str, ...]  # label order
+    log_probabilities: NDArray[np.floating[Any]]  # (songs, singers), fused; float32 on disk
+    truth: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
+    albums: tuple[str, ...]  # "singer/album", "" where unknown
+    experts: dict[str, NDArray[np.floating[Any]]] = field(default_factory=dict)  # as the fused
+
+
+def normal_id(name: str) -> str:
+    """A name of ASCII digits alone loses its leading zeros (`0001` → `1`, `000` → `0`)."""
+    return name.lstrip("0") or "0" if re.fullmatch(r"[0-9]+", name) else name
+
+
+def id_order(name: str) -> tuple[int, int, str]:
+    """Sort key of IDs: numbers ascending, then names by code point."""
+    ident = normal_id(name)
+    return (0, int(ident), "") if re.fullmatch(r"[0-9]+", ident) else (1, 0, ident)
+
+
+def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
+    """Each file's posix path below `root` without suffix, in the order given.
+
+    Raises `UserError` if two files would have one ID, or if a name is no valid text.
+    """
+    names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    taken: dict[str, Path] = {}
+    for path, name in zip(paths, names, strict=True):
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(f"the name of {str(path)!a} is not valid text; rename the file")
+        other = taken.setdefault(normal_id(name), path)
+        if other is not path:
+            raise UserError(
+                f"{other} and {path} would both have the ID {normal_id(name)}; rename one of them"
+            )
+    return names
+
+
+def prediction_ids(paths: Sequence[Path], root: Path) -> list[str]:
+    """The `normal_id` of each of `prediction_names`, in the order given."""
+    return [normal_id(name) for name in prediction_names(paths, root)]
+
+
+def top_singers(
+    log_probabilities: NDArray[np.floating[Any]], singers: Sequence[str], places: int = PLACES
+) -> list[tuple[str, ...]]:
+    """For each song its `places` best singers (fewer where fewer are known), best first.
+
+    Equal probabilities keep the order of the labels.
+    """
+    best = ranking(log_probabilities)[:, :places]
+    return [tuple(singers[label] for label in row) for row in best]
+
+
+def write_csv(path: Path, names: Sequence[str], choices: Choices) -> None:
+    """Write lines `ID,No.1,No.2,No.3` without a header, by ascending ID, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([normal_id(name), *row] for name, row in _ordered(names, choices))
+    write_text(path, text.getvalue())
+
+
+def write_json_predictions(path: Path, names: Sequence[str], choices: Choices) -> None:
+    """Write `{"0001": ["a", "b", "c"], …}`, keyed by the names as they are, by ascending ID."""
+    write_json(path, {name: list(row) for name, row in _ordered(names, choices)})
+
+
+FORMATS: dict[str, Callable[[Path, Sequence[str], Choices], None]] = {
+    "csv": write_csv,
+    "json": write_json_predictions,
+}
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Write an npz by ascending ID, atomically. It is read by numpy alone, without pickle.
+
+    Keys: `format`, `ids`, `singers`, `log_probabilities` (songs, singers), `truth`, `albums`,
+    `experts` (names) and `expert_log_probabilities` (experts, songs, singers).
+    """
+    order = sorted(range(len(table.ids)), key=lambda song: id_order(table.ids[song]))
+    shape = (len(order), len(table.singers))
+    for name, logs in {"fused": table.log_probabilities, **table.experts}.items():
+        if logs.shape != shape:
+            raise ValueError(f"log-probabilities of {name} are {logs.shape}, not {shape}")
+    experts = [logs[order] for logs in table.experts.values()]
+    arrays: dict[str, NDArray[Any]] = {
+        "format": np.array(TABLE_FORMAT),
+        "ids": _texts([table.ids[song] for song in order]),
+        "singers": _texts(table.singers),
+        "log_probabilities": table.log_probabilities[order].astype(np.float32),
+        "truth": table.truth[order].astype(np.int64),
+        "albums": _texts([table.albums[song] for song in order]),
+        "experts": _texts(tuple(table.experts)),
+        "expert_log_probabilities": np.array(experts, np.float32).reshape(len(experts), *shape),
+    }
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_table(path: Path) -> Table:
+    """Read what `write_table` wrote; raise `UserError` naming the file if it cannot be used."""
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            if int(file["format"]) != TABLE_FORMAT:
+                raise UserError(
+                    f"{path} is of format {int(file['format'])}, this program reads format "
+                    f"{TABLE_FORMAT}; write it again: python app.py fuse, or predict"
+                )
+            names = [str(name) for name in file["experts"]]
+            return Table(
+                ids=tuple(str(song) for song in file["ids"]),
+                singers=tuple(str(singer) for singer in file["singers"]),
+                log_probabilities=file["log_probabilities"],
+                truth=file["truth"],
+                albums=tuple(str(album) for album in file["albums"]),
+                experts=dict(zip(names, file["expert_log_probabilities"], strict=True)),
+            )
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; write it: python app.py fuse, or predict") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a readable table of predictions ({error})") from None
+
+
+def _ordered(names: Sequence[str], choices: Choices) -> list[tuple[str, Sequence[str]]]:
+    pairs = zip(names, choices, strict=True)
+    return sorted(pairs, key=lambda pair: id_order(pair[0]))
+
+
+def _texts(values: Sequence[str]) -> NDArray[np.str_]:
+    return np.array(values, dtype=np.str_) if values else np.zeros(0, dtype="<U1")

@@ -1,0 +1,53 @@
+"""The front page: each sentence carries the numbers that the metrics give."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.inputs import Predicted, read_predicted
+from analysis.overview import findings, results_tables
+from embedder.artifacts import Run
+from embedder.metrics import summarise
+from ensemble.fusion import read_fusion
+
+
+def test_findings_state_the_metrics(analyzed: Run) -> None:
+    predicted = read_predicted(analyzed)[0]
+    found = summarise(predicted.truth, np.log(predicted.probabilities), seed=5)
+    first, second, third, fourth, fifth = findings(predicted, seed=5)
+    assert first.startswith(
+        "The right singer is named first for 75.0% of 12 validation songs (95% interval "
+        f"{found.top_1.low:.1%} to {found.top_1.high:.1%}),"
+    )
+    assert f"is {found.score.value:.3f} of 1.5" in second
+    assert f"{found.score.low:.3f} to {found.score.high:.3f}" in second
+    assert third == (
+        "3 of 12 validation songs are identified wrongly; most often Ada is taken for Ben & Co "
+        "(2 of 3 songs)."
+    )
+    assert fourth == "The hardest singer is Ada: 1 of 3 songs are identified."
+    assert "confidence in the first choice is 70.0%, and 75.0% of the choices are right" in fifth
+
+
+def test_no_mistake_is_not_called_certain() -> None:
+    songs = 30
+    truth = np.arange(songs) % 3
+    probabilities = np.eye(3)[truth]
+    perfect = Predicted(
+        "test", tuple(map(str, range(songs))), ("a", "b", "c"), probabilities, truth, ("",) * songs
+    )
+    sentences = findings(perfect)
+    assert "with no mistake among 30 songs, up to 10.0% is likely" in sentences[0]
+    assert "None of the 30 test songs is identified wrongly." in sentences
+    assert not any("hardest" in sentence for sentence in sentences)
+
+
+def test_results_table_has_the_experts_then_the_fused_row(analyzed: Run) -> None:
+    fusion = read_fusion(analyzed.fusion)
+    ((heading, text),) = results_tables(fusion)
+    assert heading == ("Experts, validation split, song level, 12 songs, cross-fitted by album")
+    found = fusion.results[0].metrics.top_1
+    interval = f"0.750<small>{found.low:.3f} to {found.high:.3f}</small>"
+    row = f"<tr><td>aam/knn</td><td class=number>0.62</td><td class=number>{interval}"
+    assert row in text
+    assert text.index("aam/knn") < text.index("triplet/knn") < text.index("fused")

@@ -1,0 +1,81 @@
+"""Temperatures: found again where they are known, and held back where nothing limits them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedder.metrics import nll
+from ensemble.calibrate import (
+    LIMITS,
+    PRIOR_SD,
+    apply_temperature,
+    fit_temperature,
+    log_softmax,
+)
+
+
+def drawn(songs: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at `temperature` is the exact distribution of the labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(songs, 6)) * 2
+    probabilities = np.exp(log_softmax(logits))
+    labels = np.array([rng.choice(6, p=row) for row in probabilities])
+    return logits * temperature, labels
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 4.0])
+def test_a_known_temperature_is_found_again(temperature: float) -> None:
+    logits, labels = drawn(4000, temperature)
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.06)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 500), songs=st.integers(1, 30), scale=st.floats(0.05, 20))
+def test_no_temperature_on_a_fine_grid_does_better(seed: int, songs: int, scale: float) -> None:
+    logits, labels = drawn(songs, scale, seed)
+
+    def objective(temperature: float) -> float:
+        prior = np.log(temperature) ** 2 / (2 * PRIOR_SD**2)
+        return nll(labels, apply_temperature(logits, temperature)) * songs + float(prior)
+
+    found = fit_temperature(logits, labels)
+    assert LIMITS[0] <= found <= LIMITS[1]
+    assert objective(found) <= min(map(objective, np.geomspace(*LIMITS, 400))) + 1e-6
+
+
+def test_songs_that_are_all_right_do_not_drive_the_temperature_to_zero() -> None:
+    labels = np.arange(50) % 5
+    logits = np.eye(5)[labels] * 8.0
+    found = fit_temperature(logits, labels)
+    assert 0.3 < found < 1.0
+    confidence = np.exp(apply_temperature(logits, found).max())
+    assert confidence < 1 - 1e-9
+
+
+def test_noise_is_flattened() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(300, 5)) * 5, rng.integers(5, size=300)
+    calibrated = apply_temperature(logits, fit_temperature(logits, labels))
+    assert nll(labels, calibrated) == pytest.approx(np.log(5), abs=0.02)
+
+
+def test_log_softmax_is_exact_and_bears_large_logits() -> None:
+    logits = np.array([[1e4, 0.0, -1e4], [0.1, 0.2, 0.3]])
+    got = log_softmax(logits)
+    np.testing.assert_allclose(got[0], [0, -1e4, -2e4])
+    slow = np.exp(logits[1]) / np.exp(logits[1]).sum()
+    np.testing.assert_allclose(got[1], np.log(slow), rtol=1e-12)
+    np.testing.assert_array_equal(apply_temperature(logits, 1.0), got)
+
+
+def test_unknown_labels_and_temperatures_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="labelled songs"):
+        fit_temperature(np.zeros((2, 3)), np.array([0, -1]))
+    with pytest.raises(ValueError, match="at least on one"):
+        fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
+    for temperature in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="must be above 0"):
+            apply_temperature(np.zeros((1, 2)), temperature)

@@ -1,0 +1,198 @@
+"""Prediction files: IDs, their order, exact bytes, and tables that come back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedder.errors import UserError
+from ensemble.calibrate import log_softmax
+from ensemble.predictions import (
+    FORMATS,
+    TABLE_FORMAT,
+    Table,
+    id_order,
+    normal_id,
+    prediction_ids,
+    prediction_names,
+    read_table,
+    top_singers,
+    write_csv,
+    write_json_predictions,
+    write_table,
+)
+
+ROOT = Path("songs")
+
+
+@pytest.mark.parametrize(
+    ("file", "ident"),
+    [
+        ("0001.wav", "1"),
+        ("000.mp3", "0"),
+        ("10.flac", "10"),
+        ("１２.wav", "１２"),  # full-width digits are a name
+        ("-1.wav", "-1"),
+        ("1.5.wav", "1.5"),
+        ("01 intro.ogg", "01 intro"),
+        ("live/0001.wav", "live/0001"),
+        ("a.b/c.d.mp3", "a.b/c.d"),
+    ],
+)
+def test_ids_follow_the_course_s_rule(file: str, ident: str) -> None:
+    assert prediction_ids([ROOT / PurePosixPath(file)], ROOT) == [ident]
+    assert prediction_names([ROOT / PurePosixPath(file)], ROOT) == [str(file.rsplit(".", 1)[0])]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ident"),
+    [("0001.wav", "1.wav", "1"), ("a.wav", "a.mp3", "a"), ("x/2.wav", "x/2.ogg", "x/2")],
+)
+def test_two_files_with_one_id_are_both_named(first: str, second: str, ident: str) -> None:
+    paths = [ROOT / first, ROOT / "other.wav", ROOT / second]
+    with pytest.raises(UserError) as caught:
+        prediction_ids(paths, ROOT)
+    assert str(paths[0]) in str(caught.value)
+    assert str(paths[2]) in str(caught.value)
+    assert f"the ID {ident};" in str(caught.value)
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(UserError, match=r"bad\\udcff\.wav' is not valid text"):
+        prediction_ids([ROOT / "bad\udcff.wav"], ROOT)
+
+
+@settings(deadline=None)
+@given(number=st.integers(0, 10**30), zeros=st.integers(0, 5))
+def test_numbers_lose_their_leading_zeros_and_nothing_else(number: int, zeros: int) -> None:
+    assert normal_id("0" * zeros + str(number)) == str(number)
+    assert id_order("0" * zeros + str(number)) == id_order(str(number))
+
+
+def test_numbers_come_first_by_size_then_names_by_code_point() -> None:
+    names = ["b", "10", "a/2", "002", "Z", "1", "a", "é", "0"]
+    assert sorted(names, key=id_order) == ["0", "1", "002", "10", "Z", "a", "a/2", "b", "é"]
+
+
+def test_the_best_singers_in_order_and_ties_by_label() -> None:
+    logs = np.log(np.array([[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25]]))
+    assert top_singers(logs, ["a", "b", "c", "d"]) == [("d", "c", "b"), ("a", "b", "c")]
+    assert top_singers(logs[:, :2], ["a", "b"]) == [("b", "a"), ("a", "b")]
+
+
+NAMES = ["010", "song, live", "2", 'say "hi"', "x/1"]
+CHOICES = [
+    ("a", "b", "c"),
+    ("Sigur Rós", "a", "b"),
+    ("b,c", "a", "Rós"),
+    ("c", "b", "a"),
+    ("a", "c", "b"),
+]
+
+
+def test_the_csv_is_exactly_the_course_s(tmp_path: Path) -> None:
+    path = tmp_path / "prediction.csv"
+    write_csv(path, NAMES, CHOICES)
+    assert path.read_bytes().decode() == (
+        '2,"b,c",a,Rós\n10,a,b,c\n"say ""hi""",c,b,a\n"song, live",Sigur Rós,a,b\nx/1,a,c,b\n'
+    )
+    with path.open(newline="", encoding="utf-8") as file:
+        assert next(csv.reader(file)) == ["2", "b,c", "a", "Rós"]
+
+
+def test_the_json_is_keyed_by_stem_in_the_csv_s_order(tmp_path: Path) -> None:
+    path = tmp_path / "prediction.json"
+    write_json_predictions(path, NAMES, CHOICES)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert list(found) == ["2", "010", 'say "hi"', "song, live", "x/1"]
+    assert found["010"] == ["a", "b", "c"]
+
+
+def table(songs: int = 5, **changes: Any) -> Table:
+    rng = np.random.default_rng(0)
+    values: dict[str, Any] = {
+        "ids": tuple(NAMES[:songs]),
+        "singers": ("a", "Sigur Rós", "c"),
+        "log_probabilities": log_softmax(rng.normal(size=(songs, 3))),
+        "truth": np.array([2, -1, 0, 1, 1], np.int64)[:songs],
+        "albums": ("a/x", "", "", "c/y", "c/y")[:songs],
+        "experts": {name: log_softmax(rng.normal(size=(songs, 3))) for name in ("m/head", "m/knn")},
+    }
+    return Table(**(values | changes))
+
+
+def test_a_table_comes_back_by_ascending_id(tmp_path: Path) -> None:
+    path, written = tmp_path / "t.npz", table()
+    write_table(path, written)
+    back = read_table(path)
+    assert back.ids == ("2", "010", 'say "hi"', "song, live", "x/1")
+    order = [written.ids.index(name) for name in back.ids]
+    assert back.singers == written.singers
+    assert back.albums == tuple(written.albums[song] for song in order)
+    np.testing.assert_array_equal(back.truth, written.truth[order])
+    np.testing.assert_allclose(back.log_probabilities, written.log_probabilities[order], rtol=1e-6)
+    assert list(back.experts) == ["m/head", "m/knn"]
+    for name, logs in written.experts.items():
+        np.testing.assert_allclose(back.experts[name], logs[order], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(back.log_probabilities).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_table_without_songs_or_experts_comes_back(tmp_path: Path) -> None:
+    write_table(tmp_path / "none.npz", table(0, experts={}))
+    back = read_table(tmp_path / "none.npz")
+    assert (back.ids, back.albums, back.experts) == ((), (), {})
+    assert back.log_probabilities.shape == (0, 3)
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(5)))
+@pytest.mark.parametrize("kind", [*FORMATS, "npz"])
+def test_the_same_predictions_give_the_same_bytes_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, order: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("bytes")
+    for path, rows in ((folder / "one", list(range(5))), (folder / "other", order)):
+        if kind == "npz":
+            whole = table()
+            write_table(
+                path,
+                Table(
+                    ids=tuple(whole.ids[row] for row in rows),
+                    singers=whole.singers,
+                    log_probabilities=whole.log_probabilities[rows],
+                    truth=whole.truth[rows],
+                    albums=tuple(whole.albums[row] for row in rows),
+                    experts={name: logs[rows] for name, logs in whole.experts.items()},
+                ),
+            )
+        else:
+            FORMATS[kind](path, [NAMES[row] for row in rows], [CHOICES[row] for row in rows])
+    assert (folder / "one").read_bytes() == (folder / "other").read_bytes()
+
+
+def test_a_table_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    with pytest.raises(UserError, match=r"t\.npz is missing; .*python app\.py fuse, or predict"):
+        read_table(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(UserError, match=r"t\.npz is not a readable table of predictions"):
+        read_table(path)
+    np.savez(path, format=np.array(TABLE_FORMAT + 1))
+    with pytest.raises(UserError, match=f"reads format {TABLE_FORMAT}"):
+        read_table(path)
+    np.savez(path, format=np.array(TABLE_FORMAT))
+    with pytest.raises(UserError, match="is not a readable table"):
+        read_table(path)
+
+
+def test_a_table_of_other_shapes_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"of m/knn are \(2, 3\), not \(5, 3\)"):
+        write_table(tmp_path / "t.npz", table(experts={"m/knn": np.zeros((2, 3))}))
+    assert list(tmp_path.iterdir()) == []
