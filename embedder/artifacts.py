@@ -20,6 +20,9 @@ from embedder.errors import UserError
 
 FORMAT = 1  # version of everything written into a run folder; readers refuse any other
 
+UMASK = os.umask(0)  # asked for once: asking sets it for a moment, for all threads
+os.umask(UMASK)
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -93,7 +96,7 @@ def create_run(root: Path) -> Run:
         return open_run(root)
     if root.is_dir() and any(root.iterdir()):
         raise UserError(
-            f"{root} is not empty and is no run folder (it has no run.json); choose another --run_dir"
+            f"{root} is not empty and is no run folder (no run.json there); choose another --run_dir"
         )
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; --run_dir must be a folder")
@@ -107,7 +110,8 @@ def open_run(root: Path) -> Run:
     run = Run(root)
     if not run.info.is_file():
         raise UserError(
-            f"no run folder at {root}; make one with: python app.py prepare --data_dir D --run_dir {root}"
+            f"no run folder at {root}; make one with: "
+            f"python app.py prepare --data_dir D --run_dir {root}"
         )
     found = read_json(run.info).get("format")
     if found != FORMAT:
@@ -131,9 +135,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; artifacts are shared
+        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files private; artifacts are shared
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -169,8 +170,11 @@ def _song(root: Path, file: Path, split: str = "", singer: str = "", title: str 
         name = file.relative_to(root).as_posix()
     except ValueError:  # a list may name files outside the data folder
         name = "/".join(file.parts[-3:])
-    if not name.isprintable():
-        raise UserError(f"the file name {name!r} holds a line break or is not UTF-8; rename it")
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+        raise UserError(
+            f"the file name {name!a} holds a line break or another control character, or is "
+            "not UTF-8; rename it"
+        )
     folder = file.parent
     singer, title = singer or folder.parent.name, title or file.stem
     return Song(name, str(file), singer, folder.name, title, split)
@@ -238,14 +242,17 @@ def _text_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text: {error}") from None
     for number, line in enumerate(lines, 1):
-        cells = [cell.strip() for cell in next(csv.reader([line]), [])]
+        cells = next(csv.reader([line], skipinitialspace=True), [])
+        if len(cells) > 3:  # a comma in the title, not quoted
+            cells[2:] = [",".join(next(csv.reader([line]))[2:])]
+        cells = [cell.strip() for cell in cells]
         if not any(cells) or (number == 1 and cells[0].lower() in HEADER):
             continue
         if len(cells) < 3 or not cells[0]:
             raise UserError(
                 f"{file}, line {number}: expected Audio_path,singer_name,song_title, found '{line}'"
             )
-        yield number, (cells[0], cells[1], ",".join(cells[2:]))  # a title's comma may lack quotes
+        yield number, (cells[0], cells[1], cells[2])
 
 
 def _json_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -257,17 +264,20 @@ def _json_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
 
 
 def _find(root: Path, beside: Path, name: str) -> Path | None:
-    """The file a list means: from either folder, dropping leading folders until one is there."""
+    """The file a list means: from either folder, dropping leading folders until one is there.
+
+    Singer, album and song are never dropped: a file of the same name elsewhere is another song.
+    """
     for spelled in dict.fromkeys((name, name.replace("\\", "/"))):
         path = Path(spelled)
         if path.is_absolute() and path.is_file():
-            return path.resolve()
-        parts = [part for part in path.parts if part not in (path.anchor, ".")]
-        for first in range(len(parts)):
+            return Path(os.path.normpath(path))
+        parts = [part for part in path.parts if part != path.anchor]
+        for first in range(max(1, len(parts) - 2)):
             for folder in (root, beside):
                 candidate = folder.joinpath(*parts[first:])
                 if candidate.is_file():
-                    return candidate.resolve()
+                    return Path(os.path.normpath(candidate))
     return None
 
 

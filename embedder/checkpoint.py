@@ -128,5 +128,3 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
 def settings_fingerprint(config: MemberConfig, catalogue: str) -> str:
     """What decides a training's outcome: its settings and its songs."""
     return fingerprint(config.fingerprint(), catalogue)
-
-

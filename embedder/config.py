@@ -16,7 +16,6 @@ from typing import Any, get_type_hints
 from embedder.artifacts import fingerprint, read_json
 from embedder.errors import UserError
 
-
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
 
 
@@ -39,7 +38,7 @@ class FeatureConfig:
 
     n_mels: int = setting(80, "mel bands", low=16, high=256)
     n_fft: int = setting(512, "samples per analysis window", low=128, high=8192)
-    hop: int = setting(160, "samples between frames", low=32, high=4096)
+    hop: int = setting(256, "samples between frames", low=32, high=4096)
     f_min: float = setting(40.0, "lowest mel band's edge, Hz", low=0, high=4000)
     mel_norm: str = setting(
         "mean",
@@ -54,7 +53,7 @@ class ModelConfig:
 
     backbone: str = setting("ecapa", "architecture", choices=("ecapa", "crnn"))
     channels: int = setting(256, "channels of ecapa's frame layers", low=16, high=2048)
-    mfa_channels: int = setting(768, "channels of ecapa's aggregation", low=16, high=8192)
+    mfa_channels: int = setting(512, "channels of ecapa's aggregation", low=16, high=8192)
     res2_scale: int = setting(4, "groups of ecapa's Res2 convolution", low=2, high=16)
     attention_channels: int = setting(64, "bottleneck of the pooling's attention", low=8, high=512)
     embedding_dim: int = setting(192, "numbers per embedding", low=8, high=2048)
@@ -80,7 +79,9 @@ class LossConfig:
 class AugmentConfig:
     """What happens to a training crop before the network hears it. Probabilities are per crop."""
 
-    remix: float = setting(0.75, "probability of another song's backing (needs stems)", low=0, high=1)
+    remix: float = setting(
+        0.75, "probability of another song's backing (needs stems)", low=0, high=1
+    )
     remix_low_db: float = setting(-12.0, "lowest level of vocals to backing, dB", low=-40, high=40)
     remix_high_db: float = setting(6.0, "highest level of vocals to backing, dB", low=-40, high=40)
     equaliser: float = setting(0.3, "probability of a random 7-band equaliser", low=0, high=1)
@@ -114,9 +115,13 @@ class TrainConfig:
         0.1, "share of training over which the learning rate grows", low=0, high=0.9
     )
     clip_norm: float = setting(5.0, "largest norm of the gradient", low=0.01, high=1000)
-    patience: int = setting(8, "epochs without a better validation before stopping", low=1, high=10000)
+    patience: int = setting(
+        8, "epochs without a better validation before stopping", low=1, high=10000
+    )
     precision: str = setting(
-        "auto", "arithmetic of training: bf16 where the device has it", choices=("auto", "bf16", "fp32")
+        "auto",
+        "arithmetic of training: bf16 where the device has it",
+        choices=("auto", "bf16", "fp32"),
     )
     workers: int = setting(0, "processes that draw crops beside the training", low=0, high=64)
 
@@ -254,51 +259,61 @@ def _check_together(config: MemberConfig) -> None:
 
 
 # Settings that differ from the defaults, by preset and, within it, by backbone and by loss.
+_CRNN = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "laptop": {
-        "all": {},
-        "crnn": {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"},
-    },
+    "laptop": {"all": {}, "crnn": _CRNN},
     "base": {
         "all": {
             "channels": 512,
             "mfa_channels": 1536,
             "res2_scale": 8,
             "attention_channels": 128,
+            "hop": 160,
             "epochs": 40,
         },
-        "crnn": {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"},
+        "crnn": _CRNN,
+    },
+    "demo": {
+        "all": {"channels": 96, "mfa_channels": 192, "embedding_dim": 96, "epochs": 10},
+        "crnn": _CRNN,
     },
 }
 
 
 def build_config(
     preset: str = "laptop",
-    *,
-    backbone: str = "ecapa",
-    loss: str = "aam",
     config_file: Path | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> MemberConfig:
-    """A preset for a backbone and a loss, then a JSON file's settings, then single changes.
+    """A preset for the chosen backbone and loss, then a JSON file's settings, then single changes.
 
     Raises:
         UserError: unknown preset, unknown setting, value out of range, unreadable file.
     """
     if preset not in PRESETS:
         raise UserError(f"there is no preset '{preset}'; presets are: {', '.join(PRESETS)}")
-    chosen = PRESETS[preset]
-    merged: dict[str, Any] = {**chosen["all"]}
-    for choice in (backbone, loss):
-        merged.update(chosen.get(choice, {}))
-    merged.update(backbone=backbone, loss=loss)
+    chosen = dict(changes or {})
     if config_file is not None:
         loaded = read_json(config_file)
         if not isinstance(loaded, dict):
             raise UserError(f"{config_file} must hold one JSON object of settings")
-        merged.update(flatten(loaded))
-    merged.update(changes or {})
-    return replaced(MemberConfig(), merged)
+        chosen = {**flatten(loaded), **chosen}
+    default = MemberConfig()
+    backbone = _checked("backbone", chosen.get("backbone", default.model.backbone))
+    loss = _checked("loss", chosen.get("loss", default.loss.loss))
+    merged: dict[str, Any] = {}
+    for key in ("all", backbone, loss):
+        merged.update(PRESETS[preset].get(key, {}))
+    return replaced(default, {**merged, **chosen})
+
+
+def member_name(config: MemberConfig) -> str:
+    """What a member is called unless the user names it: `ecapa-aam`, `crnn-triplet-vocals-s7`."""
+    train = config.train
+    parts = [config.model.backbone, config.loss.loss]
+    parts += [train.stem] if train.stem != "mix" else []
+    parts += [f"s{train.seed}"] if train.seed else []
+    return "-".join(parts)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:

@@ -1,15 +1,17 @@
 """Songs to embeddings and logits, on a fixed grid of segments.
 
-Enters: a member and decoded songs. Leaves: a `Store` per split, or one song's vectors at a time.
+Enters: members, and the decoded songs of a split or the files of a folder. Leaves: a `Store` per
+split on disk, or stores of a few files at a time.
 The network always hears `CHUNK` segments of one song at once, the rest filled with silence: a
 song's numbers depend neither on its neighbours nor on how many songs are handed over together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,20 +21,17 @@ from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE
+from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
+from embedder.data.decoding import Progress, available_cores, no_progress
 from embedder.data.segments import cut
+from embedder.data.stems import find_stems
 from embedder.errors import UserError
 from embedder.model.network import margin_free_logits
 from embedder.store import Store, song_embedding, write_store
 
-CHUNK = 16
-
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-
-
-def silent_progress(items: Iterable[Any], total: int, title: str) -> Iterable[Any]:  # noqa: ARG001
-    """Shows nothing."""
-    return items
+CHUNK = 16  # segments
+SHORTEST_S = 0.5  # a file to predict must have this much, s
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,8 @@ class SongVectors:
 
 def embed_wave(member: Member, wave: NDArray[np.int16]) -> SongVectors:
     """One song, `wave (samples,)` int16 at 16 kHz, at least one sample."""
-    starts, segments = cut(wave, member.config.embed)
+    grid = member.config.embed
+    starts, segments = cut(wave, grid.eval_segment_s, grid.eval_hop_s)
     device = next(member.network.parameters()).device
     embeddings, logits = [], []
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def embed_wave(member: Member, wave: NDArray[np.int16]) -> SongVectors:
 
 
 def stem_key(song: Song, stem: str) -> str:
-    """The cache key of what a member with this `stem` listens to; `UserError` where it is missing."""
+    """The cache key of what a member with this `stem` hears; `UserError` where it is missing."""
     key = song.audio if stem == "mix" else song.vocals
     if not key:
         raise UserError(
@@ -81,7 +81,7 @@ def embed_split(
     catalogue: Catalogue,
     member: Member,
     split: str,
-    progress: Progress = silent_progress,
+    progress: Progress = no_progress,
 ) -> Store:
     """Embed a split's songs with a member, write the store and return it.
 
@@ -102,31 +102,149 @@ def embed_split(
         embed_wave(member, cache.samples(stem_key(song, stem)))
         for song in progress(songs, len(songs), f"{member.name}: {split} songs")
     ]
-    counts = [len(v.start_s) for v in vectors]
-    dim = member.config.model.embedding_dim
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
-    store = Store(
-        member=member.name,
-        split=split,
-        singers=catalogue.singers,
-        song_ids=tuple(song.id for song in songs),
-        albums=tuple(song.album_id for song in songs),
-        labels=np.array([number[song.singer] for song in songs], dtype=np.int64),
-        embeddings=np.stack([song_embedding(v.embeddings) for v in vectors])
-        if vectors
-        else np.zeros((0, dim), np.float32),
-        segment_song=np.repeat(np.arange(len(songs), dtype=np.int64), counts),
-        segment_start_s=np.concatenate([v.start_s for v in vectors] or [np.zeros(0, np.float32)]),
-        segment_embeddings=np.concatenate(
-            [v.embeddings for v in vectors] or [np.zeros((0, dim), np.float32)]
-        ),
-        segment_logits=None
-        if member.head is None
-        else np.concatenate(
-            [v.logits for v in vectors if v.logits is not None]
-            or [np.zeros((0, len(catalogue.singers)), np.float32)]
-        ),
-        made_from={"checkpoint": member.checkpoint, "catalogue": fingerprint},
+    store = _store(
+        member,
+        split,
+        vectors,
+        song_ids=[song.id for song in songs],
+        albums=[song.album_id for song in songs],
+        labels=[number[song.singer] for song in songs],
+        catalogue=fingerprint,
     )
     write_store(run.store(member.name, split), store)
     return store
+
+
+def _store(
+    member: Member,
+    split: str,
+    vectors: Sequence[SongVectors],
+    *,
+    song_ids: Sequence[str],
+    albums: Sequence[str],
+    labels: Sequence[int],
+    catalogue: str,
+) -> Store:
+    dim, singers = member.config.model.embedding_dim, len(member.singers)
+    counts = [len(v.start_s) for v in vectors]
+    logits = [v.logits for v in vectors if v.logits is not None]
+    return Store(
+        member=member.name,
+        split=split,
+        singers=member.singers,
+        song_ids=tuple(song_ids),
+        albums=tuple(albums),
+        labels=np.array(labels, dtype=np.int64),
+        embeddings=_rows([song_embedding(v.embeddings)[None] for v in vectors], dim),
+        segment_song=np.repeat(np.arange(len(vectors), dtype=np.int64), counts),
+        segment_start_s=_rows([v.start_s[:, None] for v in vectors], 1)[:, 0],
+        segment_embeddings=_rows([v.embeddings for v in vectors], dim),
+        segment_logits=None if member.head is None else _rows(logits, singers),
+        made_from={"checkpoint": member.checkpoint, "catalogue": catalogue},
+    )
+
+
+def _rows(parts: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
+    """Parts `(n, columns)` one below the other; none give `(0, columns)`."""
+    return np.concatenate([np.zeros((0, columns), np.float32), *parts])
+
+
+def check_files(files: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
+    """Decode every file once and say what is wrong with those that cannot be used."""
+
+    def problem(path: Path) -> str:
+        try:
+            seconds = len(decode(path)) / SAMPLE_RATE
+        except AudioError as error:
+            return f"{error.kind}: {error.reason}"
+        if seconds < SHORTEST_S:
+            return f"too short: {seconds:.2f} s, needed is {SHORTEST_S:g} s"
+        return ""
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found = pool.map(problem, files)
+        shown = progress(zip(files, found, strict=True), len(files), "checking files")
+        return {path: reason for path, reason in shown if reason}
+
+
+def embed_files(
+    members: Sequence[Member],
+    files: Sequence[Path],
+    names: Sequence[str],
+    *,
+    vocals: Sequence[Path] | None = None,
+    batch_size: int = 8,
+    progress: Progress = no_progress,
+) -> Iterator[list[Store]]:
+    """Stores of `batch_size` files after the other, one for each member, in the members' order.
+
+    `vocals`: the files' vocal stems, for members that listen to them. What is held does not grow
+    with the number of files, and no number depends on `batch_size`.
+
+    Raises:
+        AudioError: a file cannot be decoded.
+        ValueError: a member listens to vocals and there are none.
+    """
+    stems = {"mix": files, "vocals": vocals}
+    wanted = sorted({member.config.train.stem for member in members})
+    sources = {stem: paths for stem in wanted if (paths := stems[stem]) is not None}
+    if len(sources) < len(wanted):
+        raise ValueError("a member listens to vocals, and there are none")
+    batches = [range(a, min(a + batch_size, len(files))) for a in range(0, len(files), batch_size)]
+    with ThreadPoolExecutor(available_cores()) as pool:
+
+        def begin(batch: range) -> dict[str, list[Future[NDArray[np.int16]]]]:
+            return {
+                s: [pool.submit(decode, paths[i]) for i in batch] for s, paths in sources.items()
+            }
+
+        ahead = begin(batches[0]) if batches else {}
+        for number, batch in enumerate(progress(batches, len(batches), "embedding")):
+            waves = {stem: [future.result() for future in ahead[stem]] for stem in sources}
+            ahead = begin(batches[number + 1]) if number + 1 < len(batches) else {}
+            yield [
+                _store(
+                    member,
+                    "",
+                    [embed_wave(member, wave) for wave in waves[member.config.train.stem]],
+                    song_ids=[names[i] for i in batch],
+                    albums=[""] * len(batch),
+                    labels=[-1] * len(batch),
+                    catalogue="",
+                )
+                for member in members
+            ]
+
+
+def vocal_stems(
+    members: Sequence[Member], files: Sequence[Path], root: Path, stems_dir: Path | None
+) -> tuple[list[Member], list[Path] | None, list[str]]:
+    """The members that can hear these files, the files' vocal stems, and the members that cannot.
+
+    Stems lie in `stems_dir/vocals` under the files' own paths, with any audio suffix. Without
+    `stems_dir` the members that listen to vocals are left out.
+
+    Raises:
+        UserError: a file has no stem there, or no member is left.
+    """
+    deaf = [member.name for member in members if member.config.train.stem == "vocals"]
+    if not deaf:
+        return list(members), None, []
+    if stems_dir is None:
+        left = [member for member in members if member.name not in deaf]
+        if not left:
+            raise UserError(
+                f"all members listen to vocals ({', '.join(deaf)}); give the stems of the files "
+                "with --stems_dir S, in S/vocals"
+            )
+        return left, None, deaf
+    names = [file.relative_to(root).as_posix() for file in files]
+    found = find_stems(stems_dir, names)
+    missing = [name for name in names if "vocals" not in found[name]]
+    if missing:
+        raise UserError(
+            f"{len(missing)} files have no vocal stem in {stems_dir / 'vocals'}, {missing[0]} "
+            "for one"
+        )
+    return list(members), [found[name]["vocals"] for name in names], []

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning
@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 class WholeSongs(Dataset[tuple[Tensor, int]]):
-    """A song's segments on the evaluation grid, `(segments, samples)` int16, and its label."""
+    """A song's segments without overlap, `(segments, samples)` int16, and its label."""
 
     def __init__(
         self, songs: tuple[Song, ...], labels: list[int], cache: AudioCache, config: MemberConfig
@@ -49,20 +49,28 @@ class WholeSongs(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         key = stem_key(self.songs[index], self.config.train.stem)
-        _, segments = cut(self.cache.samples(key), self.config.embed)
+        length_s = self.config.embed.eval_segment_s
+        _, segments = cut(self.cache.samples(key), length_s, length_s)
         return torch.from_numpy(segments.copy()), self.labels[index]
+
+    def middles(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the middle segments of all songs, `(batch, samples)`, and their labels."""
+        for first in range(0, len(self), 32):
+            items = [self[index] for index in range(first, min(first + 32, len(self)))]
+            waves = torch.stack([segments[len(segments) // 2] for segments, _ in items])
+            yield waves, torch.tensor([label for _, label in items])
 
 
 class Training(lightning.LightningModule):
     """One member's training step, schedule and song-level validation.
 
     A song's validation answer: the mean of its segments' margin-free logits where the loss has
-    class weights; else the cosines of its embedding to the singers' mean embeddings over
-    `prototypes`, one segment of every training song.
+    class weights; else the cosines of its embedding to the singers' mean embeddings over the middle
+    segments of `prototypes`, the training songs.
     """
 
     def __init__(
-        self, config: MemberConfig, singers: int, steps: int, prototypes: Dataset[Any] | None
+        self, config: MemberConfig, singers: int, steps: int, prototypes: WholeSongs
     ) -> None:
         super().__init__()
         self.config = config
@@ -124,15 +132,14 @@ class Training(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.answers = []
         self.centres = None
-        if self.loss.head() is None and self.prototypes is not None:
-            self.centres = self._singer_centres(self.prototypes)
+        if self.loss.head() is None:
+            self.centres = self._singer_centres()
 
-    def _singer_centres(self, songs: Dataset[Any]) -> Tensor:
+    def _singer_centres(self) -> Tensor:
         total = torch.zeros(self.singers, self.config.model.embedding_dim, device=self.device)
-        for index in range(len(songs)):  # type: ignore[arg-type]
-            segments, label = songs[index]
-            middle = segments[len(segments) // 2].to(self.device)
-            total[label] += self.network(middle[None].float() / 32768)[0].float()
+        for waves, labels in self.prototypes.middles():
+            embedding = self.network(waves.to(self.device).float() / 32768)
+            total.index_add_(0, labels.to(self.device), embedding)
         return functional.normalize(total, dim=1)
 
     def validation_step(self, batch: tuple[Tensor, int], _: int) -> None:
@@ -150,15 +157,15 @@ class Training(lightning.LightningModule):
     def validation_result(self) -> dict[str, float]:
         """Top-1, top-3, score and NLL of the validation songs of the epoch that just ended."""
         logits = torch.stack([answer for answer, _ in self.answers])
-        probabilities = torch.softmax(logits, dim=1).double().numpy()
+        answers = torch.log_softmax(logits.double(), dim=1).numpy()
         truth = np.array([label for _, label in self.answers])
-        top1 = metrics.top_k(truth, probabilities, 1)
-        top3 = metrics.top_k(truth, probabilities, 3)
+        top1 = metrics.top_k(truth, answers, 1)
+        top3 = metrics.top_k(truth, answers, 3)
         return {
             "top1": top1,
             "top3": top3,
             "score": top1 + 0.5 * top3,
-            "nll": metrics.nll(truth, probabilities),
+            "nll": metrics.nll(truth, answers),
         }
 
 
@@ -195,7 +202,9 @@ class Keeper(Callback):
         self.best = None if state_dict["best"] is None else tuple(state_dict["best"])
         self.best_epoch = state_dict["best_epoch"]
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, _: lightning.LightningModule
+    ) -> None:
         self.started = time.perf_counter()
 
     def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:

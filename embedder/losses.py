@@ -35,7 +35,7 @@ class AamSoftmax(nn.Module):
         )
 
     def set_progress(self, share: float) -> None:
-        """`share` of training done, in [0, 1]: the margin grows linearly up to the warm-up's end."""
+        """`share` of training done, in [0, 1]: the margin grows linearly until the warm-up ends."""
         grown = 1.0 if self.warmup == 0 else min(1.0, share / self.warmup)
         self.loss.margin = self.margin * grown  # the library keeps radians after its constructor
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
-from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.config import MemberConfig
 from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops

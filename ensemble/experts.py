@@ -19,6 +19,7 @@ from embedder.store import AGAIN, Store
 from ensemble.knn import NeighbourIndex, Neighbours, Votes, neighbour_votes
 
 HEAD, KNN = "head", "knn"
+FUSED = "fused"  # name under which the pool of all experts stands beside them
 
 
 def expert_name(member: str, kind: str) -> str:
@@ -56,17 +57,17 @@ class Evidence:
             {member: near.take(songs) for member, near in self.neighbours.items()},
         )
 
-    def scores(self, votes: Mapping[str, Votes]) -> dict[str, NDArray[np.float64]]:
-        """Logits (songs, singers) of every expert, uncalibrated, with `votes` for each member."""
+    def scores(self, votes: Votes) -> dict[str, NDArray[np.float64]]:
+        """Uncalibrated logits (songs, singers) of every expert; neighbours vote by `votes`."""
         result = {}
         for name in self.experts:
             member, kind = name.rsplit("/", 1)
             if kind == HEAD:
                 result[name] = self.heads[member]
             else:
-                near, how = self.neighbours[member], votes[member]
+                near = self.neighbours[member]
                 result[name] = neighbour_votes(
-                    near.similarities, near.labels, len(self.singers), how.k, how.tau
+                    near.similarities, near.labels, len(self.singers), votes.k, votes.tau
                 )
         return result
 

@@ -1,4 +1,4 @@
-"""Experts become one: votes, temperatures and weights fitted on validation songs, and applied.
+"""Experts become one: temperatures and weights fitted on validation songs, and applied.
 
 Enters: the members' train and validation stores. Leaves: `Fusion`; fused log-probabilities of any
 songs; and a table of results in which everything fitted on validation songs is reported
@@ -10,24 +10,23 @@ The pool is log-linear: p(singer) ∝ exp(Σ_e w_e · log p_e(singer)), w_e ≥ 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.metrics import nll, summarise
+from embedder.metrics import summarise
 from embedder.store import AGAIN, Store
 from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
-from ensemble.experts import Evidence, check_agreement, gather
+from ensemble.experts import FUSED as FUSED
+from ensemble.experts import check_agreement, gather
 from ensemble.fusion import Fusion, ResultRow, check_fusion
-from ensemble.knn import NeighbourIndex, Votes, build_index, neighbour_votes
+from ensemble.knn import NeighbourIndex, Votes, build_index
 
-FUSED = "fused"  # name of the last row of the table
 FOLDS = 5
+DEFAULT_VOTES = Votes()
 WEIGHT_SD = 0.5  # of the prior of each weight around 1/experts; see `fit_weights`
-VOTES = tuple(Votes(k, tau) for k in (50, 10, 200) for tau in (0.1, 0.05, 0.2))  # tried in turn
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
 
@@ -37,45 +36,57 @@ def fit_fusion(
     validation_stores: Sequence[Store],
     aggregate: str = "mean",
     seed: int = 0,
-) -> Fusion:
-    """Fit votes, temperatures and weights on all validation songs; results are cross-fitted.
+    votes: Votes = DEFAULT_VOTES,
+) -> tuple[Fusion, dict[str, NeighbourIndex], Scores]:
+    """Fit temperatures and weights on all validation songs; all that is reported is cross-fitted.
 
-    One train and one validation store for each member, in one order. The table in `results` has a
-    row for each expert and the fused row last. `seed` draws the album folds and the resamples.
-    Raises `UserError` if stores do not fit together, or if validation has fewer than two albums.
+    Leaves the fusion, each member's index of its training songs, and the cross-fitted
+    log-probabilities of the validation songs. The fusion's `results` are their table: a row for each
+    expert, the fused row last. One train and one validation store for each member. `seed` draws the album folds and the resamples. Raises `UserError` if
+    stores do not fit together, or if validation has fewer than two albums.
     """
     check_agreement(train_stores)
     indexes = {store.member: build_index(store) for store in train_stores}
-    evidence = gather(validation_stores, indexes, aggregate, max(votes.k for votes in VOTES))
+    evidence = gather(validation_stores, indexes, aggregate, votes.k)
     made_from = {s.member: s.made_from.get("checkpoint", "") for s in validation_stores}
-    fusion = _fit(evidence, aggregate, made_from)
-    scores = cross_fitted(evidence, aggregate, seed)
+    raw = evidence.scores(votes)
+    temperatures, weights = fit_experts(raw, evidence.labels)
+    scores = cross_fitted(raw, evidence.labels, evidence.albums, seed)
     rows = result_rows(evidence.labels, scores, "validation", cross_fitted=True, seed=seed)
-    return replace(fusion, results=rows)
+    fusion = Fusion(
+        evidence.singers, aggregate, temperatures, weights, votes, made_from, results=rows
+    )
+    return fusion, indexes, scores
 
 
-def cross_fitted(evidence: Evidence, aggregate: str = "mean", seed: int = 0) -> Scores:
+def cross_fitted(
+    scores: Mapping[str, NDArray[np.floating[Any]]],
+    labels: NDArray[np.integer[Any]],
+    albums: Sequence[str],
+    seed: int = 0,
+) -> Scores:
     """Log-probabilities (songs, singers) of each expert and of "fused", fitted on other albums.
 
-    The albums are cut into 5 folds (as many as there are albums, if fewer); votes, temperatures and
+    Enters: uncalibrated logits (songs, singers) of each expert, labels (songs,), and each song's
+    album. The albums are cut into 5 folds (as many as there are albums, if fewer); temperatures and
     weights for a fold are fitted on the other folds. Raises `UserError` with fewer than two albums.
     """
     from sklearn.model_selection import GroupKFold  # only fitting needs scikit-learn
 
-    albums = len(set(evidence.albums))
-    if albums < 2:
+    different = len(set(albums))
+    if different < 2:
         raise UserError(
-            f"the validation songs come from {albums} album; fusion needs two or more albums to "
+            f"the validation songs come from {different} album; fusion needs two or more albums to "
             "report numbers that were not fitted on the same songs"
         )
-    folds = GroupKFold(min(FOLDS, albums), shuffle=True, random_state=seed)
-    songs, singers = len(evidence.labels), len(evidence.singers)
-    result = {name: np.zeros((songs, singers)) for name in (*evidence.experts, FUSED)}
-    for fitted, held_out in folds.split(np.zeros(songs), groups=evidence.albums):
-        fusion = _fit(evidence.take(fitted), aggregate, {})
-        there = evidence.take(held_out)
-        for name, scores in all_log_probabilities(fusion, there.scores(fusion.votes)).items():
-            result[name][held_out] = scores
+    folds = GroupKFold(min(FOLDS, different), shuffle=True, random_state=seed)
+    result = {name: np.zeros(next(iter(scores.values())).shape) for name in (*scores, FUSED)}
+    for fitted, held_out in folds.split(labels, groups=albums):
+        part = {name: logits[fitted] for name, logits in scores.items()}
+        temperatures, weights = fit_experts(part, labels[fitted])
+        there = {name: logits[held_out] for name, logits in scores.items()}
+        for name, logs in _calibrate_and_pool(temperatures, weights, there).items():
+            result[name][held_out] = logs
     return result
 
 
@@ -97,19 +108,7 @@ def all_log_probabilities(
     unknown = sorted(set(expert_scores) - set(fusion.experts))
     if unknown or not expert_scores:
         raise ValueError(f"unknown experts {unknown}; this fusion has {', '.join(fusion.experts)}")
-    names = [name for name in fusion.experts if name in expert_scores]
-    result = {
-        name: apply_temperature(expert_scores[name], fusion.temperatures[name]) for name in names
-    }
-    total, present = sum(fusion.weights.values()), sum(fusion.weights[name] for name in names)
-    weights = np.array(
-        [
-            fusion.weights[name] * (total / present) if present > 0 else total / len(names)
-            for name in names
-        ]
-    )
-    result[FUSED] = pool(np.stack([result[name] for name in names]), weights)
-    return result
+    return _calibrate_and_pool(fusion.temperatures, fusion.weights, expert_scores)
 
 
 def predict_songs(
@@ -120,7 +119,7 @@ def predict_songs(
     Raises `UserError` if a store or index was made by another checkpoint than the fusion.
     """
     check_fusion(fusion, {s.member: s.made_from.get("checkpoint", "") for s in stores})
-    evidence = gather(stores, indexes, fusion.aggregate, fusion.k)
+    evidence = gather(stores, indexes, fusion.aggregate, fusion.votes.k)
     if evidence.singers != fusion.singers:
         raise UserError(f"the fusion knows other singers than the stores; {AGAIN}")
     return all_log_probabilities(fusion, evidence.scores(fusion.votes))
@@ -132,6 +131,16 @@ def pool(
     """Log-linear pool (songs, singers) of (experts, songs, singers) with weights (experts,)."""
     # A plain sum, not BLAS, whose rounding depends on how many songs there are.
     return log_softmax((weights[:, None, None] * log_probabilities).sum(axis=0))
+
+
+def fit_experts(
+    scores: Mapping[str, NDArray[np.floating[Any]]], labels: NDArray[np.integer[Any]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Temperature and weight of each expert, fitted to logits (songs, singers) and known labels."""
+    temperatures = {name: fit_temperature(logits, labels) for name, logits in scores.items()}
+    calibrated = [apply_temperature(scores[name], t) for name, t in temperatures.items()]
+    weights = fit_weights(np.stack(calibrated), labels)
+    return temperatures, dict(zip(temperatures, map(float, weights), strict=True))
 
 
 def fit_weights(
@@ -178,36 +187,18 @@ def result_rows(
     )
 
 
-def _fit(evidence: Evidence, aggregate: str, made_from: dict[str, str]) -> Fusion:
-    """Votes, then temperatures, then weights, all on the songs of `evidence`."""
-    votes = {member: _fit_votes(evidence, member) for member in evidence.neighbours}
-    scores = evidence.scores(votes)
-    temperatures = {
-        name: fit_temperature(logits, evidence.labels) for name, logits in scores.items()
-    }
-    calibrated = np.stack(
-        [apply_temperature(scores[name], temperature) for name, temperature in temperatures.items()]
-    )
-    weights = fit_weights(calibrated, evidence.labels)
-    return Fusion(
-        singers=evidence.singers,
-        aggregate=aggregate,
-        temperatures=temperatures,
-        weights=dict(zip(temperatures, map(float, weights), strict=True)),
-        votes=votes,
-        made_from=made_from,
-    )
-
-
-def _fit_votes(evidence: Evidence, member: str) -> Votes:
-    """The `VOTES` whose calibrated NLL is lowest; of equal ones the first, so the defaults win."""
-    near = evidence.neighbours[member]
-
-    def loss(votes: Votes) -> float:
-        logits = neighbour_votes(
-            near.similarities, near.labels, len(evidence.singers), votes.k, votes.tau
-        )
-        temperature = fit_temperature(logits, evidence.labels)
-        return nll(evidence.labels, apply_temperature(logits, temperature))
-
-    return min(VOTES, key=loss)
+def _calibrate_and_pool(
+    temperatures: Mapping[str, float],
+    weights: Mapping[str, float],
+    scores: Mapping[str, NDArray[np.floating[Any]]],
+) -> Scores:
+    names = [name for name in temperatures if name in scores]
+    result = {name: apply_temperature(scores[name], temperatures[name]) for name in names}
+    shares = np.array([weights[name] for name in names])
+    total = sum(weights.values())
+    if shares.sum() > 0:
+        shares = shares * (total / shares.sum())
+    else:
+        shares = np.full(len(names), total / len(names))
+    result[FUSED] = pool(np.stack([result[name] for name in names]), shares)
+    return result

@@ -39,7 +39,7 @@ class Fusion:
     aggregate: str  # how segment logits become song logits: a key of `store.AGGREGATES`
     temperatures: dict[str, float]  # expert → temperature; its keys are the experts, in order
     weights: dict[str, float]  # expert → weight, 0 or more
-    votes: dict[str, Votes]  # member → how its neighbours vote
+    votes: Votes  # how neighbours vote
     made_from: dict[str, str]  # member → hash of its checkpoint
     results: tuple[ResultRow, ...] = ()
 
@@ -49,12 +49,7 @@ class Fusion:
 
     @property
     def members(self) -> tuple[str, ...]:
-        return tuple(self.votes)
-
-    @property
-    def k(self) -> int:
-        """Neighbours that a query needs: the most that any member lets vote."""
-        return max(votes.k for votes in self.votes.values())
+        return tuple(self.made_from)
 
 
 def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
@@ -94,7 +89,7 @@ def read_fusion(path: Path) -> Fusion:
             aggregate=found["aggregate"],
             temperatures=dict(found["temperatures"]),
             weights=dict(found["weights"]),
-            votes={member: Votes(**votes) for member, votes in found["votes"].items()},
+            votes=Votes(**found["votes"]),
             made_from=dict(found["made_from"]),
             results=tuple(_row(row) for row in found["results"]),
         )

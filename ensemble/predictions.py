@@ -11,7 +11,7 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from embedder.artifacts import replacing, write_json, write_text
 from embedder.errors import UserError
 from embedder.metrics import ranking
+from embedder.store import Store
+from ensemble.experts import FUSED
 
 TABLE_FORMAT = 1
 PLACES = 3  # singers named for each song, fewer where fewer are known
@@ -103,6 +105,20 @@ FORMATS: dict[str, Callable[[Path, Sequence[str], Choices], None]] = {
     "csv": write_csv,
     "json": write_json_predictions,
 }
+
+
+def table_of(
+    store: Store,
+    scores: Mapping[str, NDArray[np.floating[Any]]],
+    ids: Sequence[str] | None = None,
+) -> Table:
+    """The table of a store's songs, from log-probabilities of each expert and of "fused".
+
+    `ids` are prediction IDs in the order of the store's songs; without them its song ids stand.
+    """
+    experts = {name: logs for name, logs in scores.items() if name != FUSED}
+    names = store.song_ids if ids is None else tuple(ids)
+    return Table(names, store.singers, scores[FUSED], store.labels, store.albums, experts)
 
 
 def write_table(path: Path, table: Table) -> None:

@@ -51,7 +51,7 @@ class AudioCache:
 
     def length(self, key: str) -> int:
         """Number of samples; `UserError` if the entry is missing or broken."""
-        return len(self._open(key))
+        return len(self.samples(key))
 
     def read(self, key: str, start: int, count: int) -> NDArray[np.float32]:
         """`count` samples from `start`, in [-1, 1), zeros past the end: (count,) float32.
@@ -60,12 +60,13 @@ class AudioCache:
         """
         if start < 0 or count < 0:
             raise ValueError(f"start and count must be 0 or more, not {start} and {count}")
-        piece = self._open(key)[start : start + count]
+        piece = self.samples(key)[start : start + count]
         wave = np.zeros(count, dtype=np.float32)
         np.divide(piece, np.float32(FULL_SCALE), out=wave[: len(piece)])
         return wave
 
-    def _open(self, key: str) -> Samples:
+    def samples(self, key: str) -> Samples:
+        """All int16 samples (n,) as a memory map; `UserError` if the entry is missing or broken."""
         path = self.path(key)
         try:
             samples = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -19,7 +19,7 @@ from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.augment import QUIET, Augmenter, Wave, remix, rms
 from embedder.data.cache import AudioCache
 
-TRIES = 4  # places looked at for a crop in which someone sings
+TRIES = 3  # places looked at for a crop in which someone sings
 SUNG = 0.3  # share of the song's vocal level from which a crop counts as sung
 
 Draw = tuple[int, int]  # index of the song, seed of everything random about its crop
@@ -40,6 +40,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         self.stem = config.train.stem
         self.backings = [song.backing for song in self.songs if song.backing]
         self.levels: dict[str, float] = {}
+        self.lengths: dict[str, int] = {}
 
     def __getitem__(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
         waves = [self.crop(*draw) for draw in draws]
@@ -71,7 +72,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return remix(wave, self._read(backing, self._start(backing, rng)), level, ratio_db)
 
     def _sung(self, song: Song, rng: np.random.Generator) -> tuple[int, Wave]:
-        """A place where there is singing: the first of a few that is loud enough, or the loudest."""
+        """A place where someone sings: the first of a few that is loud enough, or the loudest."""
         best: tuple[float, int, Wave] | None = None
         for _ in range(TRIES):
             start = self._start(song.vocals, rng)
@@ -87,15 +88,20 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     def _level(self, key: str) -> float:
         """Root mean square of a whole stem, computed once."""
         if key not in self.levels:
-            self.levels[key] = rms(self.cache.read(key, 0, self.cache.length(key)))
+            self.levels[key] = rms(self.cache.read(key, 0, self._length(key)))
         return self.levels[key]
 
+    def _length(self, key: str) -> int:
+        if key not in self.lengths:
+            self.lengths[key] = self.cache.length(key)
+        return self.lengths[key]
+
     def _start(self, key: str, rng: np.random.Generator) -> int:
-        return int(rng.integers(max(1, self.cache.length(key) - self.samples + 1)))
+        return int(rng.integers(max(1, self._length(key) - self.samples + 1)))
 
     def _read(self, key: str, start: int) -> Wave:
         """`samples` from `start`; a recording that is too short is repeated to fill the crop."""
-        length = self.cache.length(key)
+        length = self._length(key)
         if length < self.samples:
             return np.resize(self.cache.read(key, 0, length), self.samples)
         return self.cache.read(key, start, self.samples)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.config import SAMPLE_RATE, EmbedConfig
+from embedder.config import SAMPLE_RATE
 
 
 def grid(samples: int, segment: int, hop: int) -> NDArray[np.int64]:
@@ -27,14 +27,16 @@ def grid(samples: int, segment: int, hop: int) -> NDArray[np.int64]:
     return starts
 
 
-def cut(wave: NDArray[np.int16], config: EmbedConfig) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+def cut(
+    wave: NDArray[np.int16], segment_s: float, hop_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
     """A song's int16 samples → starts `(segments,)`, and its segments `(segments, samples)`.
 
     A song shorter than one segment is repeated until it fills it: silence would be something that
     the network never heard in training.
     """
-    segment = round(config.eval_segment_s * SAMPLE_RATE)
-    hop = round(config.eval_hop_s * SAMPLE_RATE)
+    segment = round(segment_s * SAMPLE_RATE)
+    hop = round(hop_s * SAMPLE_RATE)
     if len(wave) < segment:
         wave = np.resize(wave, segment)
     starts = grid(len(wave), segment, hop)

@@ -23,7 +23,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> nn.S
 
 
 class Res2Conv(nn.Module):
-    """Dilated convolutions in a hierarchy of channel groups (section 3.2, after Gao et al. 2019)."""
+    """Dilated convolutions in a hierarchy of groups (section 3.2, after Gao et al. 2019)."""
 
     def __init__(self, channels: int, scale: int, dilation: int) -> None:
         super().__init__()

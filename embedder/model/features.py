@@ -67,5 +67,7 @@ class SpecAugment(nn.Module):
         shape = (mel.shape[0], 1, 1)
         width = torch.randint(0, min(widest, size) + 1, shape, device=mel.device)
         start = (torch.rand(shape, device=mel.device) * (size - width + 1)).long()
-        position = torch.arange(size, device=mel.device).view((1, -1, 1) if axis == 1 else (1, 1, -1))
+        position = torch.arange(size, device=mel.device).view(
+            (1, -1, 1) if axis == 1 else (1, 1, -1)
+        )
         return (position >= start) & (position < start + width)

@@ -96,7 +96,7 @@ def make_run(
                 aggregate="mean",
                 temperatures=dict.fromkeys(experts, 1.0),
                 weights=dict.fromkeys(experts, 0.625),
-                votes={member: Votes(5, 0.1) for member in members},
+                votes=Votes(5, 0.1),
                 made_from={member: f"hash of {member}" for member in members},
                 results=tuple(
                     ResultRow(name, "validation", "song", True, summary)

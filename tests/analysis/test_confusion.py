@@ -11,7 +11,7 @@ from analysis.inputs import Predicted
 from embedder.metrics import confusion_matrix
 
 
-def random_predictions(songs: int = 60, singers: int = 5, unknown: int = 7) -> Predicted:
+def random_predictions(songs: int = 90, singers: int = 5, unknown: int = 7) -> Predicted:
     rng = np.random.default_rng(4)
     probabilities = rng.dirichlet(np.ones(singers), size=songs)
     truth = rng.integers(singers, size=songs)
@@ -32,7 +32,7 @@ def test_cells_hold_every_known_song_once() -> None:
         confidences = predicted.probabilities[rows].max(axis=1)
         assert np.all(np.diff(confidences) <= 0)
     assert np.array_equal(counts, matrix)
-    assert sorted(row for rows in cells.values() for row in rows) == list(range(7, 60))
+    assert sorted(row for rows in cells.values() for row in rows) == list(range(7, 90))
 
 
 def test_mistakes_are_off_the_diagonal_and_most_first() -> None:
@@ -45,7 +45,7 @@ def test_mistakes_are_off_the_diagonal_and_most_first() -> None:
 
 def test_title_states_split_level_and_known_songs() -> None:
     assert confusion_title(random_predictions()) == (
-        "Confusion of singers: validation split, song level, 53 songs"
+        "Confusion of singers: validation split, song level, 83 songs"
     )
 
 

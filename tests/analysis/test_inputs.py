@@ -48,7 +48,7 @@ def test_members_are_those_that_were_embedded(build_run: Callable[..., Run]) -> 
     assert members_with_stores(run, ["triplet", "triplet"]) == ["triplet"]
     with pytest.raises(UserError, match=f"member trained only has no store.*{AGAIN}"):
         members_with_stores(run, ["trained only"])
-    with pytest.raises(UserError, match="no member amm in .*; there: aam, trained only, triplet"):
+    with pytest.raises(UserError, match=r"no member amm in .*; there: aam, trained only, triplet"):
         members_with_stores(run, ["amm"])
     with pytest.raises(UserError, match="names no member"):
         members_with_stores(run, [])
@@ -108,7 +108,7 @@ def test_a_table_that_is_none_is_refused(
 ) -> None:
     run = build_run()
     table = spoil(read_table(run.predictions / "validation.npz"))
-    monkeypatch.setattr("analysis.inputs.read_table", lambda path: table)
+    monkeypatch.setattr("analysis.inputs.read_table", lambda _path: table)
     with pytest.raises(UserError, match=f"holds no log-probabilities.*{AGAIN}"):
         read_predicted(run)
 

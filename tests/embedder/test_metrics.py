@@ -173,6 +173,22 @@ def test_a_pair_that_always_differs_by_a_tenth_is_certain_to() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
+def test_a_centred_interval_lies_around_the_value_where_resampling_inflates_it() -> None:
+    truth, logs = made_up(300, 11)
+    plain = metrics.bootstrap_interval(metrics.ece_of(truth, logs), 300)
+    centred = metrics.bootstrap_interval(metrics.ece_of(truth, logs), 300, centred=True)
+    rng = np.random.default_rng(0)
+    resampled = [
+        metrics.ece(truth[draw], logs[draw]) for draw in rng.integers(300, size=(2000, 300))
+    ]
+    bias = np.mean(resampled) - plain.value
+    assert bias > 0.005
+    assert centred.value == plain.value
+    assert centred.low == pytest.approx(np.quantile(resampled, 0.025) - bias, abs=0.003)
+    assert centred.high == pytest.approx(np.quantile(resampled, 0.975) - bias, abs=0.003)
+    assert plain.high - plain.low == pytest.approx(centred.high - centred.low)
+
+
 def test_summary_holds_each_metric_with_its_interval() -> None:
     truth, logs = made_up(120, 7)
     found = metrics.summarise(truth, logs, seed=2)

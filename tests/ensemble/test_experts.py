@@ -14,12 +14,13 @@ from ensemble.experts import check_agreement, gather
 from ensemble.knn import Votes, build_index, neighbour_votes
 
 Maker = Callable[..., Store]
-CHOSEN = {"aam": Votes(5, 0.1), "triplet": Votes(9, 0.05)}
+MEMBERS = ("aam", "triplet")
+CHOSEN = Votes(5, 0.1)
 
 
 def indexed(make_store: Maker) -> dict[str, Any]:
     return {
-        member: build_index(make_store(member, "train", head=member == "aam")) for member in CHOSEN
+        member: build_index(make_store(member, "train", head=member == "aam")) for member in MEMBERS
     }
 
 
@@ -31,8 +32,7 @@ def test_a_member_without_a_head_has_only_its_neighbours(make_store: Maker) -> N
     np.testing.assert_array_equal(scores["aam/head"], stores[0].logits("mean"))
     for store in stores:
         near = indexed(make_store)[store.member].search(store.embeddings, 9)
-        votes = CHOSEN[store.member]
-        expected = neighbour_votes(near.similarities, near.labels, 8, votes.k, votes.tau)
+        expected = neighbour_votes(near.similarities, near.labels, 8, CHOSEN.k, CHOSEN.tau)
         np.testing.assert_array_equal(scores[f"{store.member}/knn"], expected)
 
 

@@ -30,7 +30,7 @@ from ensemble.fuse import (
     predict_songs,
 )
 from ensemble.fusion import Fusion
-from ensemble.knn import NeighbourIndex, Votes, build_index
+from ensemble.knn import NeighbourIndex, Votes, build_index, neighbour_votes
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
@@ -48,7 +48,11 @@ def indexes_of(make_store: Maker) -> dict[str, NeighbourIndex]:
 
 
 def evidence_of(make_store: Maker, split: str = "validation") -> Evidence:
-    return gather(stores_of(make_store, split), indexes_of(make_store), "mean", 200)
+    return gather(stores_of(make_store, split), indexes_of(make_store), "mean", Votes().k)
+
+
+def fitted_elsewhere(evidence: Evidence, seed: int = 0) -> dict[str, np.ndarray]:
+    return cross_fitted(evidence.scores(Votes()), evidence.labels, evidence.albums, seed)
 
 
 def made_up_fusion(**changes: object) -> Fusion:
@@ -57,7 +61,7 @@ def made_up_fusion(**changes: object) -> Fusion:
         aggregate="mean",
         temperatures={"m/head": 2.0, "m/knn": 0.5, "n/knn": 1.0},
         weights={"m/head": 0.6, "m/knn": 0.2, "n/knn": 0.4},
-        votes={"m": Votes(5, 0.1), "n": Votes(9, 0.2)},
+        votes=Votes(5, 0.1),
         made_from={"m": "1", "n": "2"},
     )
     return dataclasses.replace(fusion, **changes)  # type: ignore[arg-type]
@@ -162,7 +166,7 @@ def test_few_songs_leave_the_weights_near_equal() -> None:
 
 def test_experts_of_which_half_are_noise_fuse_no_worse_than_the_best(make_store: Maker) -> None:
     evidence = evidence_of(make_store)
-    scores = cross_fitted(evidence)
+    scores = fitted_elsewhere(evidence)
     losses = {name: nll(evidence.labels, logs) for name, logs in scores.items()}
     assert list(losses) == ["good/head", "good/knn", "fair/knn", "noise/head", "noise/knn", FUSED]
     best = min(loss for name, loss in losses.items() if name != FUSED)
@@ -172,7 +176,7 @@ def test_experts_of_which_half_are_noise_fuse_no_worse_than_the_best(make_store:
 
 
 def test_the_noise_gets_little_weight_and_the_test_split_agrees(make_store: Maker) -> None:
-    fusion = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
+    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
     assert min(fusion.weights.values()) >= 0
     test = predict_songs(fusion, stores_of(make_store, "test"), indexes_of(make_store))
     labels = stores_of(make_store, "test")[0].labels
@@ -186,7 +190,7 @@ def test_the_noise_gets_little_weight_and_the_test_split_agrees(make_store: Make
 
 def test_a_single_expert_fuses_to_about_itself(make_store: Maker) -> None:
     train, validation = (make_store("good", split, head=False) for split in ("train", "validation"))
-    fusion = fit_fusion([train], [validation])
+    fusion, _, _ = fit_fusion([train], [validation])
     assert fusion.experts == ("good/knn",)
     assert fusion.weights["good/knn"] == pytest.approx(1, abs=0.15)
     one, fused = (row.metrics for row in fusion.results)
@@ -198,33 +202,43 @@ def test_each_fold_is_fitted_on_other_albums_only(
     make_store: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = evidence_of(make_store)
-    real, fitted = fuse._fit, []
+    raw = evidence.scores(Votes())
+    album_of = {
+        row.tobytes(): album for row, album in zip(raw["good/head"], evidence.albums, strict=True)
+    }
+    real, fitted = fuse.fit_experts, []
 
-    def spy(part: Evidence, aggregate: str, made_from: dict[str, str]) -> Fusion:
-        fitted.append(set(part.albums))
-        return real(part, aggregate, made_from)
+    def spy(scores: dict[str, np.ndarray], labels: np.ndarray) -> object:
+        fitted.append({album_of[row.tobytes()] for row in scores["good/head"]})
+        return real(scores, labels)
 
-    monkeypatch.setattr(fuse, "_fit", spy)
-    scores = cross_fitted(evidence)
+    monkeypatch.setattr(fuse, "fit_experts", spy)
+    scores = fitted_elsewhere(evidence)
     everything = set(evidence.albums)
-    assert len(fitted) == 5
     left_out = [everything - albums for albums in fitted]
+    assert len(left_out) == 5
     assert sorted(album for fold in left_out for album in fold) == sorted(everything)
     # Changing a fold's own labels changes nothing about its own scores.
     songs = [song for song, album in enumerate(evidence.albums) if album in left_out[0]]
     labels = evidence.labels.copy()
     labels[songs] = (labels[songs] + 1) % 8
-    changed = cross_fitted(dataclasses.replace(evidence, labels=labels))
+    changed = cross_fitted(raw, labels, evidence.albums)
     for name, logs in changed.items():
         np.testing.assert_array_equal(logs[songs], scores[name][songs])
     assert not np.array_equal(changed[FUSED], scores[FUSED])
 
 
 def test_results_are_cross_fitted_and_the_fused_row_is_last(make_store: Maker) -> None:
-    fusion = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"), seed=3)
+    stores = {split: stores_of(make_store, split) for split in ("train", "validation")}
+    fusion, indexes, reported = fit_fusion(stores["train"], stores["validation"], seed=3)
     assert [row.expert for row in fusion.results] == [*fusion.experts, FUSED]
     evidence = evidence_of(make_store)
-    scores = cross_fitted(evidence, seed=3)
+    scores = fitted_elsewhere(evidence, seed=3)
+    for name, logs in scores.items():
+        np.testing.assert_array_equal(reported[name], logs)
+    assert {member: index.song_ids for member, index in indexes.items()} == {
+        store.member: store.song_ids for store in stores["train"]
+    }
     for row in fusion.results:
         assert (row.split, row.level, row.cross_fitted) == ("validation", "song", True)
         assert row.metrics == summarise(evidence.labels, scores[row.expert], seed=3)
@@ -234,8 +248,10 @@ def test_results_are_cross_fitted_and_the_fused_row_is_last(make_store: Maker) -
 def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(make_store: Maker) -> None:
     evidence = evidence_of(make_store)
     order = np.random.default_rng(0).permutation(len(evidence.labels))
-    one, again = cross_fitted(evidence, seed=1), cross_fitted(evidence, seed=1)
-    turned = cross_fitted(evidence.take(order), seed=1)
+    one, again = fitted_elsewhere(evidence, seed=1), fitted_elsewhere(evidence, seed=1)
+    turned = fitted_elsewhere(evidence.take(order), seed=1)
+    other = fitted_elsewhere(evidence, seed=2)
+    assert not np.array_equal(one[FUSED], other[FUSED])  # the seed draws other folds
     for name, logs in one.items():
         np.testing.assert_array_equal(logs, again[name])
         np.testing.assert_allclose(turned[name], logs[order], atol=1e-4)
@@ -244,13 +260,13 @@ def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(make_store: 
 def test_two_albums_make_two_folds_and_one_is_too_few(make_store: Maker) -> None:
     evidence = evidence_of(make_store)
     two = evidence.take(np.flatnonzero(np.isin(evidence.albums, evidence.albums[:6:3])))
-    assert np.isfinite(cross_fitted(two)[FUSED]).all()
+    assert np.isfinite(fitted_elsewhere(two)[FUSED]).all()
     with pytest.raises(UserError, match="come from 1 album; fusion needs two or more"):
-        cross_fitted(two.take(np.arange(3)))
+        fitted_elsewhere(two.take(np.arange(3)))
 
 
 def test_a_song_is_predicted_alike_in_any_company(make_store: Maker) -> None:
-    fusion = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
+    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
     evidence = evidence_of(make_store, "test")
     together = all_log_probabilities(fusion, evidence.scores(fusion.votes))[FUSED]
     for song in (0, 17, 95):
@@ -260,7 +276,7 @@ def test_a_song_is_predicted_alike_in_any_company(make_store: Maker) -> None:
 
 
 def test_a_store_of_another_checkpoint_or_other_singers_is_refused(make_store: Maker) -> None:
-    fusion = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
+    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
     test = make_store("good", "test", made_from={"checkpoint": "new"})
     with pytest.raises(UserError, match="fitted on checkpoint good-1 of member good, which is now"):
         predict_songs(fusion, [test], indexes_of(make_store))
@@ -271,18 +287,15 @@ def test_a_store_of_another_checkpoint_or_other_singers_is_refused(make_store: M
         predict_songs(other, stores_of(make_store, "test"), indexes_of(make_store))
 
 
-def test_votes_are_chosen_where_they_matter(make_store: Maker) -> None:
-    """With three songs a singer to train on and dim noise, near neighbours only must vote."""
-    evidence = evidence_of(make_store)
-    chosen = fuse._fit(evidence, "mean", {}).votes["good"]
-
-    def loss(votes: Votes) -> float:
-        logits = evidence.scores(dict.fromkeys(MEMBERS, votes))["good/knn"]
-        temperature = fuse.fit_temperature(logits, evidence.labels)
-        return nll(evidence.labels, apply_temperature(logits, temperature))
-
-    assert loss(chosen) == min(loss(votes) for votes in fuse.VOTES)
-    assert fuse.VOTES[0] == Votes()
+def test_the_votes_of_the_fusion_are_those_that_are_applied(make_store: Maker) -> None:
+    stores = {split: [make_store("good", split, head=False)] for split in ("train", "validation")}
+    fusion, _, _ = fit_fusion(stores["train"], stores["validation"], votes=Votes(3, 0.5))
+    index = build_index(stores["train"][0])
+    test = make_store("good", "test", head=False)
+    near = index.search(test.embeddings, 3)
+    logits = neighbour_votes(near.similarities, near.labels, 8, 3, 0.5)
+    got = predict_songs(fusion, [test], {"good": index})["good/knn"]
+    np.testing.assert_array_equal(got, apply_temperature(logits, fusion.temperatures["good/knn"]))
 
 
 def test_applying_needs_neither_torch_nor_scipy_nor_scikit_learn() -> None:

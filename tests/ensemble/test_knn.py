@@ -91,7 +91,7 @@ def test_votes_are_a_smoothed_log_sum() -> None:
     labels = np.array([[1, 0, 1, 2], [2, 0, 0, 1]])
     got = neighbour_votes(similarities, labels, 4, k=3, tau=0.2)
     for row in range(2):
-        votes = [SMOOTHING] * 4
+        votes = [SMOOTHING / 4] * 4
         for place in range(3):
             gap = similarities[row, place] - similarities[row, 0]
             votes[labels[row, place]] += math.exp(gap / 0.2)

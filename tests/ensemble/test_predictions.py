@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.errors import UserError
+from embedder.store import Store
 from ensemble.calibrate import log_softmax
 from ensemble.predictions import (
     FORMATS,
@@ -23,6 +25,7 @@ from ensemble.predictions import (
     prediction_ids,
     prediction_names,
     read_table,
+    table_of,
     top_singers,
     write_csv,
     write_json_predictions,
@@ -142,6 +145,19 @@ def test_a_table_comes_back_by_ascending_id(tmp_path: Path) -> None:
     for name, logs in written.experts.items():
         np.testing.assert_allclose(back.experts[name], logs[order], rtol=1e-6)
     np.testing.assert_allclose(np.exp(back.log_probabilities).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_the_table_of_a_store_has_its_songs_and_experts(make_store: Callable[..., Store]) -> None:
+    store = make_store("m", "validation")
+    rng = np.random.default_rng(0)
+    scores = {name: log_softmax(rng.normal(size=(96, 8))) for name in ("m/knn", "fused", "m/head")}
+    made = table_of(store, scores)
+    assert (made.ids, made.albums, made.singers) == (store.song_ids, store.albums, store.singers)
+    assert made.log_probabilities is scores["fused"]
+    assert list(made.experts) == ["m/knn", "m/head"]
+    np.testing.assert_array_equal(made.truth, store.labels)
+    ids = [str(number) for number in range(96)]
+    assert table_of(store, scores, ids).ids == tuple(ids)
 
 
 def test_a_table_without_songs_or_experts_comes_back(tmp_path: Path) -> None:

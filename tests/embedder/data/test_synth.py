@@ -168,14 +168,39 @@ def test_levels_and_bandwidth_at_every_rate(rate: int) -> None:
     assert power[(frequency > 2000) & (frequency < 4000)].sum() > 1e-4 * power.sum()
 
 
-def test_vocals_stand_between_3_db_below_and_5_db_above_the_backing() -> None:
-    for seed in range(12):
-        album = synth.draw_album(seed, 0, 0, RATE)
-        assert 10 ** (-3 / 20) <= album.balance <= 10 ** (5 / 20)
-        plain = dataclasses.replace(album, response=np.eye(1, 600, synth.DIRECT)[0])
-        stem = np.random.default_rng(seed).normal(size=RATE) * album.balance
-        level = 20 * np.log10(np.std(synth._produce(stem, plain)) / 32768 / 0.05)
-        assert level == pytest.approx(20 * np.log10(album.balance), abs=0.3)
+def render_balanced(
+    balance: float, monkeypatch: pytest.MonkeyPatch
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Stems in [-1, 1) of one song without equaliser and room, the vocals at a given balance."""
+    drawn = synth.draw_album(0, 0, 0, RATE)
+    dry = np.eye(1, 600, synth.DIRECT)[0]
+    album = dataclasses.replace(drawn, balance=balance, response=dry)
+    with monkeypatch.context() as patch:
+        patch.setattr(synth, "draw_album", lambda *_: album)
+        vocals, backing = synth.render(synth.draw_voice(0, 0), (0, 0, 0, 0), 6.0, RATE)
+    return vocals / 32768, backing / 32768
+
+
+def test_the_albums_balance_sets_the_vocals_against_the_backing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for seed in range(30):
+        balance_db = 20 * np.log10(synth.draw_album(seed, 0, 0, RATE).balance)
+        assert -3 <= balance_db <= 5
+    vocals, backing = render_balanced(1.0, monkeypatch)
+    assert np.std(backing) == pytest.approx(0.05, rel=0.01)
+    levels = np.sqrt((vocals.reshape(-1, 800) ** 2).mean(1))  # 50 ms each
+    sung = levels > 0.2 * np.median(levels[levels > 0.005])
+    assert np.sqrt((levels[sung] ** 2).mean()) == pytest.approx(0.05, rel=0.1)
+    louder, same_backing = render_balanced(1.5, monkeypatch)
+    np.testing.assert_allclose(louder, 1.5 * vocals, atol=2 / 32768)
+    np.testing.assert_array_equal(same_backing, backing)
+
+
+def test_a_loud_stem_is_kept_to_half_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocals, backing = render_balanced(30.0, monkeypatch)
+    assert np.abs(vocals).max() == pytest.approx(0.49, abs=1e-3)
+    assert np.abs(vocals + backing).max() < 1
 
 
 def melody(voice: synth.Voice, seed: int = 0) -> synth.Melody:
@@ -264,6 +289,15 @@ def test_formants_of_the_waveform_tell_the_tract_length(tract: float) -> None:
     found = formant_peaks(dataclasses.replace(voice, tract=tract))
     reference = np.array(synth.VOWELS["er"])
     assert found == pytest.approx(reference * tract, rel=0.06)
+
+
+def test_a_shorter_tract_scales_every_formant_of_the_same_melody() -> None:
+    voice = synth.draw_voice(0, 0)
+    long, short = (melody(dataclasses.replace(voice, tract=tract)) for tract in (0.9, 1.2))
+    np.testing.assert_allclose(short.formants, long.formants * 1.2 / 0.9)
+    np.testing.assert_array_equal(short.f0, long.f0)
+    lowest, highest = long.formants[0].min(), long.formants[0].max()
+    assert lowest < 0.9 * 400 < 0.9 * 600 < highest  # several vowels are sung
 
 
 def test_tract_resonates_at_its_formants_with_their_bandwidths() -> None:

@@ -1,0 +1,477 @@
+"""Singer identification from the command line: `python app.py COMMAND --help`.
+
+Enters: options. Leaves: what each command names in its last lines. Every command parses, calls the
+library and prints; torch is imported only inside the commands that need it.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedder.artifacts import Run, create_run, open_run
+from embedder.config import (
+    PRESETS,
+    MemberConfig,
+    all_settings,
+    build_config,
+    legal_values,
+    member_name,
+    parse_assignments,
+)
+from embedder.console import on_terminal, print_table, say, shown
+from embedder.errors import UserError
+
+if TYPE_CHECKING:
+    from embedder.catalogue import Catalogue
+    from ensemble.fusion import Fusion
+
+app = typer.Typer(
+    help="Who sings? Train singer embedders, fuse them, predict, and look at the maps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    # --test-dir is --test_dir
+    context_settings={"token_normalize_func": lambda token: token.replace("-", "_")},
+)
+
+RunDir = Annotated[Path, typer.Option("--run_dir", help="Folder of this run's artifacts.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | mps.")]
+Members = Annotated[
+    list[str] | None,
+    typer.Option("--members", help="Members by name, several with commas. Default: all."),
+]
+
+SPLIT_RULES = "course | album | song | files"
+AGGREGATES = "mean | vote"
+
+
+def names_in(values: list[str] | None) -> list[str] | None:
+    """`["a,b", "c"]` → `["a", "b", "c"]`; nothing given → None."""
+    names = [name.strip() for value in values or () for name in value.split(",") if name.strip()]
+    return names or None
+
+
+def catalogue_of(run: Run) -> Catalogue:
+    """The catalogue of a prepared run folder."""
+    from embedder.catalogue import read_catalogue
+
+    return read_catalogue(run.catalogue)
+
+
+@app.command()
+def prepare(
+    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
+    split: Annotated[str, typer.Option("--split", help=f"{SPLIT_RULES}.")] = "course",
+    stems_dir: Annotated[
+        Path | None,
+        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
+    ] = None,
+    lists_dir: Annotated[
+        Path | None,
+        typer.Option("--lists_dir", help="With --split files: where train.txt or train.json is."),
+    ] = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep_duplicates", help="Keep recordings that stand in two splits.")
+    ] = False,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Scan, check, split and decode the songs.
+
+    Example: python app.py prepare --data_dir artist20/mp3s-32k --split course
+    """
+    from embedder.data.prepare import prepare as prepare_songs
+
+    run = create_run(run_dir)
+    report = prepare_songs(
+        run,
+        data_dir,
+        split,
+        stems_dir,
+        seed=seed,
+        keep_duplicates=keep_duplicates,
+        lists_dir=lists_dir,
+        progress=shown,
+    )
+    say("\n".join(report.lines()))
+    if not report.stems_wanted:
+        say(
+            "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "
+            "on unknown albums; --stems_dir gives them"
+        )
+    say(f"wrote {run.catalogue}, the lists of its splits, and {run.cache}")
+    say(f"next: python app.py train-embedder --loss aam{in_run(run_dir)}")
+
+
+@app.command("train-embedder")
+def train_embedder(
+    loss: Annotated[
+        str | None, typer.Option("--loss", help=f"{legal_values('loss')}. Default: aam.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help=f"{legal_values('backbone')}. Default: ecapa.")
+    ] = None,
+    stem: Annotated[
+        str | None, typer.Option("--stem", help=f"{legal_values('stem')}. Default: mix.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed. Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes. Default: preset.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="JSON file of settings, flat or in groups.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as in --set lr=0.001; may be repeated."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Member's name. Default: <backbone>-<loss>.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a member of this name.")
+    ] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--list_settings", help="Print every setting and its value, and stop.")
+    ] = False,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Train one member; the same command goes on with one that was cut off.
+
+    Example: python app.py train-embedder --loss triplet --set segment_s=4
+    """
+    given: dict[str, Any] = {"loss": loss, "backbone": backbone, "stem": stem}
+    given |= {"seed": seed, "epochs": epochs}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    built = build_config(preset, config, parse_assignments(settings or ()) | chosen)
+    if list_settings:
+        print_settings(built)
+        return
+    run = open_run(run_dir)
+    catalogue = catalogue_of(run)
+    from embedder.train import train_member
+
+    member = train_member(
+        run,
+        catalogue,
+        name or member_name(built),
+        built,
+        device=device,
+        overwrite=overwrite,
+        show_bar=on_terminal(),
+        say=say,
+    )
+    say(f"wrote {run.member(member.name)}")
+    say(f"next: train another member, or python app.py fuse{in_run(run_dir)}")
+
+
+@app.command()
+def fuse(
+    members: Members = None,
+    aggregate: Annotated[
+        str, typer.Option("--aggregate", help=f"Segments to song: {AGGREGATES}.")
+    ] = "mean",
+    seed: Seed = 0,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Embed all songs, index them, calibrate and weigh the experts.
+
+    Example: python app.py fuse --members ecapa-aam,ecapa-triplet
+    """
+    from ensemble.pipeline import choose_members, fuse_run, stale_stores
+
+    run = open_run(run_dir)
+    catalogue = catalogue_of(run)
+    chosen = choose_members(run, names_in(members))
+    for name, split in stale_stores(run, catalogue, chosen):
+        from embedder.checkpoint import load_member
+        from embedder.embed import embed_split
+        from embedder.model.network import default_device
+
+        member = load_member(run, name, default_device(device))
+        embed_split(run, catalogue, member, split, shown)
+    fusion = fuse_run(run, catalogue, chosen, aggregate, seed)
+    print_fusion(fusion)
+    say(f"wrote {run.fusion.parent} and {run.predictions}")
+    say(f"next: python app.py analyze{in_run(run_dir)}, or predict --test_dir X")
+
+
+@app.command()
+def predict(
+    test_dir: Annotated[Path, typer.Option("--test_dir", help="Folder of audio files.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Default: prediction.csv or .json.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="csv | json.")] = "csv",
+    members: Members = None,
+    stems_dir: Annotated[
+        Path | None,
+        typer.Option("--stems_dir", help="Folder with vocals/, paths as in test_dir."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip_bad", help="Leave out files that cannot be used.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch_size", min=1, help="Files held at a time; changes no number.")
+    ] = 8,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Name the three likeliest singers of each file of a folder.
+
+    Example: python app.py predict --test_dir test --output prediction.csv
+    """
+    from ensemble.predictions import FORMATS
+
+    if form not in FORMATS:
+        raise UserError(f"--format {form} is not legal; it must be {' | '.join(FORMATS)}")
+    target = output or Path(f"prediction.{form}")
+    if target.suffix == ".npz" or target.is_dir():
+        raise UserError(f"--output {target} must be a file that does not end in .npz")
+    from ensemble.pipeline import answer, list_files, open_fusion, write_prediction
+    from ensemble.predictions import prediction_names
+
+    run = open_run(run_dir)
+    fusion, indexes = open_fusion(run, names_in(members))
+    files = list_files(test_dir)
+    prediction_names(files, test_dir)  # two files with one ID are refused before any work
+
+    from embedder.checkpoint import load_member
+    from embedder.embed import check_files, embed_files, vocal_stems
+    from embedder.model.network import default_device
+
+    where = default_device(device)
+    loaded = [load_member(run, name, where) for name in indexes]
+    bad = check_files(files, shown)
+    if bad and (not skip_bad or len(bad) == len(files)):
+        listed = "; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items()))
+        advice = "" if len(bad) == len(files) else "; --skip_bad leaves them out"
+        raise UserError(f"{len(bad)} of {len(files)} files cannot be used: {listed}{advice}")
+    files = [path for path in files if path not in bad]
+    names = prediction_names(files, test_dir)
+    loaded, vocals, dropped = vocal_stems(loaded, files, test_dir, stems_dir)
+    if dropped:
+        say(f"without vocal stems (--stems_dir) these stay silent: {', '.join(dropped)}")
+    batches = embed_files(
+        loaded, files, names, vocals=vocals, batch_size=batch_size, progress=shown
+    )
+    scores = answer(fusion, indexes, batches)
+    table = write_prediction(target, form, names, fusion.singers, scores)
+    say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
+    skipped = target.with_name(f"{target.name}.skipped.csv")
+    if bad:
+        write_rows(skipped, [(path.relative_to(test_dir).as_posix(), bad[path]) for path in bad])
+        say(f"wrote {skipped}: {len(bad)} files left out")
+    else:
+        skipped.unlink(missing_ok=True)  # of an earlier prediction to this file
+    say(f"next: python app.py evaluate --prediction {target} --truth T, if the truth is known")
+
+
+@app.command()
+def evaluate(
+    prediction: Annotated[Path, typer.Option("--prediction", help="A prediction, csv or json.")],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="csv of ID,singer, or <singer>/<album>/<song> folders.")
+    ],
+    seed: Seed = 0,
+) -> None:
+    """Measure a prediction file against the truth.
+
+    Example: python app.py evaluate --prediction prediction.csv --truth truth.csv
+    """
+    from ensemble.evaluate import evaluate as measure
+    from ensemble.evaluate import read_predictions, read_truth
+
+    result = measure(read_predictions(prediction), read_truth(truth), seed)
+    print_table(
+        f"{result.songs} songs, song level, bootstrap 95 % intervals",
+        ("metric", "value", "95 % interval"),
+        [
+            (name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
+            for name, e in (
+                ("top-1", result.top_1),
+                (f"top-{min(3, result.columns)}", result.top_3),
+                ("score", result.score),
+                ("macro F1", result.macro_f1),
+            )
+        ],
+    )
+    rows = [(r.singer, f"{r.recall:.3f}", f"{r.correct}/{r.songs}") for r in result.recalls]
+    print_table("Recall", ("singer", "recall", "songs"), rows)
+    if result.extra:
+        say(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
+
+
+@app.command()
+def analyze(
+    members: Members = None,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Draw the interactive pages: overview, t-SNE maps, confusion matrix.
+
+    Example: python app.py analyze --run_dir runs
+    """
+    from analysis.analyze import analyze as draw
+
+    run = open_run(run_dir)
+    pages = draw(run, names_in(members), seed, lambda n, total: say(f"maps: {n}/{total}"))
+    for page in pages:
+        say(f"wrote {page}")
+    say(f"next: open {pages[0]} in a browser")
+
+
+@app.command()
+def demo(
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs/demo"),
+) -> None:
+    """The whole job on six synthesised singers, in a few minutes.
+
+    Example: python app.py demo
+    """
+    import time
+
+    from embedder.data.synth import synthesise
+    from ensemble.evaluate import evaluate as measure
+    from ensemble.evaluate import read_predictions, read_truth
+
+    started = time.monotonic()
+    songs, work, unseen = run_dir / "songs", run_dir / "run", run_dir / "unseen"
+    say(f"1. six singers are synthesised into {songs}")
+    synthesise(songs, seed, albums=5, progress=lambda n, all_: tell(n, all_, "songs"))
+    prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
+    truth = lay_out_unseen(Run(work), unseen)
+    for number, loss in enumerate(("aam", "triplet"), 2):
+        say(f"\n{number}. a member is trained with the {loss} loss")
+        train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)
+    say("\n4. the members are fused")
+    fuse(seed=seed, run_dir=work)
+    say("\n5. songs of albums that nobody has heard are predicted")
+    prediction = run_dir / "prediction.csv"
+    predict(unseen, prediction, run_dir=work)
+    evaluate(prediction, truth, seed)
+    say("\n6. pages are drawn")
+    analyze(seed=seed, run_dir=work)
+    result = measure(read_predictions(prediction), read_truth(truth), seed)
+    chance = 1 / len(result.recalls)
+    say(
+        f"\ntop-1 on {result.songs} songs of unheard albums: {result.top_1} (chance "
+        f"{chance:.3f}), in {time.monotonic() - started:.0f} s"
+    )
+    if result.top_1.low < 2 * chance:
+        say("that is not well above chance: something is broken")
+        raise typer.Exit(1)
+
+
+def lay_out_unseen(run: Run, folder: Path) -> Path:
+    """Copy a run's test songs to `0001.flac`, `0002.flac`, … as a course does; return the truth."""
+    import shutil
+
+    from embedder.artifacts import replacing
+
+    songs = catalogue_of(run).of("test")
+    for number, song in enumerate(songs, 1):
+        target = folder / f"{number:04d}{Path(song.path).suffix}"
+        with replacing(target) as temporary:
+            shutil.copyfile(song.path, temporary)
+    truth = folder.with_name("truth.csv")
+    write_rows(truth, [(str(number), song.singer) for number, song in enumerate(songs, 1)])
+    return truth
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
+    """Write a csv without a header, atomically."""
+    import csv
+    import io
+
+    from embedder.artifacts import write_text
+
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def tell(done: int, total: int, title: str) -> None:
+    """A line of progress now and then."""
+    if done == total or done % max(1, total // 5) == 0:
+        say(f"{title}: {done}/{total}")
+
+
+def in_run(run_dir: Path) -> str:
+    """The option that names a run folder, empty for the default one."""
+    return "" if run_dir == Path("runs") else f" --run_dir {run_dir}"
+
+
+def print_settings(config: MemberConfig) -> None:
+    """Every setting with its value, its legal values and its meaning."""
+    rows = [
+        (
+            name,
+            str(getattr(getattr(config, group), name)),
+            legal_values(name),
+            item.metadata["meaning"],
+        )
+        for name, (group, item, _) in all_settings().items()
+    ]
+    print_table("Settings (--set name=value)", ("name", "value", "legal", "meaning"), rows)
+
+
+def print_fusion(fusion: Fusion) -> None:
+    """The experts and the fused answer, a row each."""
+    for split in dict.fromkeys(row.split for row in fusion.results):
+        rows = [row for row in fusion.results if row.split == split]
+        how = "cross-fitted by album" if rows[0].cross_fitted else "nothing fitted on them"
+        print_table(
+            f"{split} songs: {rows[0].metrics.songs}, {rows[0].level} level, {how}, "
+            "bootstrap 95 % intervals",
+            ("expert", "weight", "top-1", "top-3", "score", "macro F1", "NLL", "ECE"),
+            [
+                (
+                    row.expert,
+                    f"{fusion.weights[row.expert]:.2f}" if row.expert in fusion.weights else "",
+                    *map(str, (m.top_1, m.top_3, m.score, m.macro_f1, m.nll, m.ece)),
+                )
+                for row in rows
+                for m in [row.metrics]
+            ],
+        )
+
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def disk_problem(error: Exception) -> str:
+    """What a failed write says, in a sentence; empty for any other error."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return f"cannot write or read {error.filename or 'a file'}: {error.strerror}"
+    text = str(error)  # torch and safetensors wrap the system's error in their own
+    if "No space left on device" in text or "PytorchStreamWriter failed" in text:
+        return "cannot write: No space left on device"
+    return ""
+
+
+def main() -> None:
+    """Run a command; what the user can mend is one line on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        problem = str(error)
+    except Exception as error:
+        problem = disk_problem(error)
+        if not problem:
+            raise
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

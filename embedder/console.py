@@ -1,0 +1,77 @@
+"""What a person sees on the terminal: progress, and tables.
+
+Enters: items that pass by, rows of a table. Leaves: bars with speed and time left on a terminal,
+plain lines now and then where the output is a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+EVERY_S = 5.0  # between two plain lines of progress
+
+
+def say(text: str) -> None:
+    """One plain line on standard output, at once."""
+    print(text, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal that can show bars."""
+    return Console().is_terminal
+
+
+def shown(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
+    """Hand the items on and show how far they are, how fast, and how long it will take."""
+    if on_terminal():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, transient=True) as bar:
+            task = bar.add_task(title, total=total, rate="")
+            started = time.monotonic()
+            for done, item in enumerate(items, 1):
+                yield item
+                rate = done / max(1e-9, time.monotonic() - started)
+                bar.update(task, advance=1, rate=f"{rate:.1f}/s")
+        return
+    started = told = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - told >= EVERY_S and done < total:
+            rate = done / (now - started)
+            say(f"{title}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+            told = now
+    say(f"{title}: {total} in {time.monotonic() - started:.1f} s")
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output, in full width where that is no terminal. First column is text."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for number, name in enumerate(header):
+        justify = "left" if number == 0 else "right"
+        table.add_column(name, justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=sys.stdout, markup=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, markup=False, width=200)
+    console.print(table)

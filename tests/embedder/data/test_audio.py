@@ -1,0 +1,192 @@
+"""Decoding against references computed in one piece, and every file that must be refused."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedder.data import audio
+from embedder.data.audio import SAMPLE_RATE, AudioError, decode, to_int16
+from embedder.errors import UserError
+
+RNG = np.random.default_rng(1)
+
+
+def noise(seconds: float, rate: int, channels: int = 1, level: float = 0.2) -> np.ndarray:
+    return (level * RNG.standard_normal((round(seconds * rate), channels))).clip(-1, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_at_the_same_rate_samples_are_the_mean_of_the_channels(
+    tmp_path: Path, channels: int
+) -> None:
+    wave = noise(1.3, SAMPLE_RATE, channels)
+    soundfile.write(tmp_path / "a.wav", wave, SAMPLE_RATE, subtype="DOUBLE")
+    expected = np.rint(wave.mean(axis=1) * 32768)
+    found = decode(tmp_path / "a.wav")
+    assert found.dtype == np.int16
+    assert np.abs(found - expected).max() <= 1  # soundfile hands over float32
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_any_rate_is_resampled_as_if_in_one_piece(tmp_path: Path, rate: int) -> None:
+    wave = noise(7.7, rate, 2).astype(np.float32)  # more than one block from 44.1 kHz up
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    expected = soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE, quality="HQ") * 32768
+    found = decode(tmp_path / "a.wav")
+    assert len(found) == len(expected) == pytest.approx(7.7 * SAMPLE_RATE, abs=1)
+    assert np.abs(found - expected).max() < 1.0
+
+
+def test_the_rate_can_be_chosen_and_keeps_the_pitch(tmp_path: Path) -> None:
+    time = np.arange(2 * 44100) / 44100
+    soundfile.write(tmp_path / "a.flac", 0.5 * np.sin(2 * np.pi * 1000 * time), 44100)
+    found = decode(tmp_path / "a.flac", rate=24000)
+    assert len(found) == 48000
+    assert np.abs(np.fft.rfft(found)).argmax() == 2000  # bins of half a hertz
+    assert found[4000:-4000].max() == pytest.approx(0.5 * 32768, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_each_format_gives_the_same_song(tmp_path: Path, suffix: str) -> None:
+    time = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
+    wave = 0.3 * np.sin(2 * np.pi * 440 * time) + 0.2 * np.sin(2 * np.pi * 1500 * time)
+    soundfile.write(tmp_path / f"a.{suffix}", wave, SAMPLE_RATE)
+    found = decode(tmp_path / f"a.{suffix}") / 32768
+    assert len(found) == pytest.approx(len(wave), abs=0.1 * SAMPLE_RATE)
+    middle = slice(SAMPLE_RATE, 2 * SAMPLE_RATE)
+    spectra = [np.abs(np.fft.rfft(x[middle])) for x in (found, wave)]
+    assert np.corrcoef(*spectra)[0, 1] > 0.99
+
+
+def test_too_loud_is_clipped_not_wrapped_around(tmp_path: Path) -> None:
+    wave = np.array([1.0, -1.0, 1.5, -1.5, 40.0, -40.0, 0.99999, -0.99999])
+    soundfile.write(tmp_path / "a.wav", wave, SAMPLE_RATE, subtype="FLOAT")
+    top, low = 32767, -32768
+    assert decode(tmp_path / "a.wav").tolist() == [top, low, top, low, top, low, top, low]
+
+
+@given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=30))
+def test_int16_is_the_nearest_value_within_range(values: list[float]) -> None:
+    found = to_int16(np.array(values, dtype=np.float32))
+    for value, sample in zip(values, found.tolist(), strict=True):
+        assert -32768 <= sample <= 32767
+        limited = min(max(value * 32768, -32768), 32767)
+        assert abs(sample - limited) <= 0.5
+
+
+def test_blocks_leave_no_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(2.0, 44100, 2), 44100)
+    whole = decode(tmp_path / "a.flac")
+    for block in (1000, 4096, 88199, 88200):
+        monkeypatch.setattr(audio, "BLOCK", block)
+        assert np.abs(decode(tmp_path / "a.flac").astype(int) - whole).max() <= 1
+
+
+def test_memory_holds_the_result_and_one_block_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "BLOCK", 1 << 14)
+    soundfile.write(tmp_path / "long.wav", noise(120, 16000, 2), 16000)
+    tracemalloc.start()
+    try:
+        result = decode(tmp_path / "long.wav")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert result.nbytes == 120 * 16000 * 2
+    assert peak < 1.5 * result.nbytes + 1_000_000  # in float and stereo it would be 4 times
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 44100])
+def test_samples_that_are_no_numbers_make_a_file_unreadable(
+    tmp_path: Path, bad: float, rate: int
+) -> None:
+    wave = noise(1.0, rate, 2)
+    wave[-1, 1] = bad
+    soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav is unreadable: it holds samples that are not f"):
+        decode(tmp_path / "a.wav")
+
+
+def test_files_that_give_no_audio(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with pytest.raises(UserError, match=r"a\.wav is unreadable: .*[Nn]o such file|cannot find"):
+        decode(path)
+    path.write_bytes(b"")
+    with pytest.raises(AudioError, match=r"a\.wav is empty: it has no bytes") as error:
+        decode(path)
+    assert (error.value.kind, error.value.reason) == ("empty", "it has no bytes")
+    path.write_bytes(b"this is no audio, whatever its name says" * 20)
+    with pytest.raises(AudioError, match=r"a\.wav is unreadable: Format not recognised") as error:
+        decode(path)
+    assert error.value.kind == "unreadable"
+    soundfile.write(path, np.zeros((0, 2)), 44100)
+    with pytest.raises(AudioError, match="is empty: it holds no sample"):
+        decode(path)
+    soundfile.write(path, noise(0.1, 1000), 200)
+    with pytest.raises(AudioError, match="sample rate of 200 Hz is not between 1000 and 768000"):
+        decode(path)
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(AudioError, match=r"folder\.wav is unreadable"):
+        decode(tmp_path / "folder.wav")
+
+
+def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(2.0, SAMPLE_RATE), SAMPLE_RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(data[: len(data) // 2])
+    whole, half = decode(tmp_path / "a.wav"), decode(tmp_path / "b.wav")
+    assert 0 < len(half) < len(whole)
+    assert np.array_equal(half, whole[: len(half)])
+
+
+def test_the_decoder_is_quiet_but_nobody_else_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1.0, SAMPLE_RATE), SAMPLE_RATE)
+    read = soundfile.SoundFile.read
+
+    def chatty(*arguments: object, **options: object) -> object:
+        os.write(2, b"[src/libmpg123/layer3.c:do_layer3():1774] error: part2_3_length\n")
+        os.write(2, b"\nNote: Trying to resync...\n")
+        os.write(2, b"UserWarning: Note: someone else's\n")
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", chatty)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, [tmp_path / "a.wav"] * 8))
+    os.write(2, b"after\n")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-1] == "after"
+    assert lines[:-1] == ["UserWarning: Note: someone else's"] * 16  # two reads a file
+
+
+def test_stderr_comes_back_after_a_failure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp3").write_bytes(b"\x00" * 5000)
+    with pytest.raises(AudioError):
+        decode(tmp_path / "a.mp3")
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "back\n"
+
+
+def test_threads_decode_the_same_as_one_after_the_other(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.ogg" for n in range(8)]
+    for path in paths:
+        soundfile.write(path, noise(1.0, 22050), 22050)
+    alone = [decode(path) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(decode, paths))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))

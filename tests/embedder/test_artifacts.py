@@ -1,0 +1,147 @@
+"""Nothing is half-written, nothing foreign is taken for a run folder, fingerprints tell apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedder.artifacts import (
+    FORMAT,
+    Run,
+    create_run,
+    file_fingerprint,
+    fingerprint,
+    open_run,
+    read_json,
+    replacing,
+    write_json,
+    write_text,
+)
+from embedder.errors import UserError
+
+
+def test_a_run_folder_is_made_once_and_opened_after(tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "runs"
+    run = create_run(root)
+    assert read_json(run.info) == {"format": FORMAT}
+    write_json(run.info, {"format": FORMAT, "prepared": {"seed": 3}})
+    assert create_run(root) == open_run(root) == Run(root)
+    assert read_json(run.info)["prepared"] == {"seed": 3}  # made again, it loses nothing
+
+
+def test_an_empty_folder_becomes_a_run_folder_but_a_foreign_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert create_run(tmp_path / "empty").info.is_file()
+    with pytest.raises(UserError, match=r"is not empty and is no run folder.*another --run_dir"):
+        create_run(tmp_path)
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match="is a file; --run_dir must be a folder"):
+        create_run(tmp_path / "file")
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
+
+
+def test_a_missing_run_and_another_format_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run folder at .*python app\.py prepare"):
+        open_run(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    write_json(tmp_path / "run.json", {"format": FORMAT + 1})
+    for action in (open_run, create_run):
+        with pytest.raises(UserError, match=f"format {FORMAT + 1}, this program reads .* {FORMAT}"):
+            action(tmp_path)
+
+
+def test_all_paths_lie_inside_the_run_and_differ() -> None:
+    run = Run(Path("r"))
+    paths = [run.info, run.catalogue, run.cache, run.fusion, run.predictions, run.pages]
+    for name in ("train", "validation", "test"):
+        paths += [run.song_list(name), run.store("m", name)]
+    paths += [run.member("m"), run.resume("m"), run.log("m"), run.index("m"), run.members]
+    assert len(set(paths)) == len(paths)
+    assert all(path.parts[0] == "r" and len(path.parts) > 1 for path in paths)
+    assert run.store("m", "train").is_relative_to(run.member("m"))
+
+
+def test_members_are_those_that_finished(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "r")
+    assert run.member_names() == []
+    for name, done in [("b", True), ("a", True), ("killed", False)]:
+        run.resume(name).mkdir(parents=True)
+        if done:
+            (run.member(name) / "model.safetensors").write_bytes(b"")
+    assert run.member_names() == ["a", "b"]
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "old\n")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            assert path.read_text(encoding="utf-8") == "old\n"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text(encoding="utf-8") == "old\n"
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+    write_text(path, "new\n")
+    assert path.read_text(encoding="utf-8") == "new\n"
+
+
+def test_the_temporary_file_keeps_the_suffix_and_is_hidden(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.npz") as temporary:  # numpy appends a suffix that is not there
+        assert temporary.suffix == ".npz"
+        assert temporary.name.startswith(".")
+        assert temporary.parent == tmp_path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_artifacts_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "x")
+        assert os.umask(0o027) == 0o027  # and the umask itself is left alone
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_text_has_newlines_on_every_system_and_json_keeps_names(tmp_path: Path) -> None:
+    write_text(tmp_path / "t", "a\nü\n")
+    assert (tmp_path / "t").read_bytes() == b"a\n\xc3\xbc\n"
+    value = {"singer": "初音ミク", "x": [1, 2.5, None]}
+    write_json(tmp_path / "j", value)
+    assert "初音ミク" in (tmp_path / "j").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "j") == value == json.loads((tmp_path / "j").read_bytes())
+
+
+def test_json_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.json is missing"):
+        read_json(tmp_path / "x.json")
+    for content in (b"{", b"\xff\xfe"):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.json is not JSON"):
+            read_json(tmp_path / "x.json")
+
+
+@given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
+def test_fingerprints_are_equal_only_for_equal_parts(first: list[str], second: list[str]) -> None:
+    assert (fingerprint(*first) == fingerprint(*second)) == (first == second)
+
+
+def test_fingerprints_frame_their_parts_by_length(tmp_path: Path) -> None:
+    framed = b"".join(len(p).to_bytes(8, "little") + p for p in (b"ab", "é".encode()))
+    expected = hashlib.sha256(framed).hexdigest()[:16]
+    assert fingerprint("ab", "é") == fingerprint(b"ab", "é".encode()) == expected
+    data = bytes(range(256)) * 5000
+    (tmp_path / "f").write_bytes(data)
+    assert file_fingerprint(tmp_path / "f") == hashlib.sha256(data).hexdigest()[:16]

@@ -1,0 +1,310 @@
+"""Scanning folders, reading the course's lists, and the catalogue on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedder.catalogue import (
+    Catalogue,
+    Song,
+    read_catalogue,
+    read_lists,
+    scan,
+    unsupported,
+    write_catalogue,
+    write_list,
+)
+from embedder.errors import UserError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return root
+
+
+def test_scan_reads_singer_album_and_title_from_the_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "b/A1/02-Song. Two.MP3", "a/A1/01.wav", "a/A0/x.flac", "a/A0/y.ogg")
+    songs = scan(tmp_path)
+    assert [s.id for s in songs] == [
+        "a/A0/x.flac",
+        "a/A0/y.ogg",
+        "a/A1/01.wav",
+        "b/A1/02-Song. Two.MP3",
+    ]
+    last = songs[-1]
+    assert (last.singer, last.album, last.title) == ("b", "A1", "02-Song. Two")
+    assert last.album_id == "b/A1"
+    assert Path(last.path) == tmp_path.resolve() / "b" / "A1" / "02-Song. Two.MP3"
+    assert (last.split, last.audio, last.seconds) == ("", "", 0.0)
+
+
+def test_scan_passes_over_hidden_files_and_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/1.wav", "a/A/._1.wav", ".DS_Store", "a/cover.jpg", ".git/x/y/z/1.wav")
+    touch(tmp_path, "README.md", "a/A/old.m4a", ".trash/1.wav")
+    assert [s.id for s in scan(tmp_path)] == ["a/A/1.wav"]
+    assert unsupported(tmp_path) == ("a/A/old.m4a",)
+
+
+def test_scan_one_folder_too_high_names_the_file_and_the_folder_that_fits(tmp_path: Path) -> None:
+    touch(tmp_path, "mix/a/A/1.wav", "mix/b/A/1.wav")
+    with pytest.raises(
+        UserError, match=r"mix/a/A/1\.wav lies 3 folders deep instead of 2"
+    ) as error:
+        scan(tmp_path)
+    assert f"did you mean {tmp_path / 'mix'}?" in str(error.value)
+    assert "2 of 2 songs" in str(error.value)
+    assert len(scan(tmp_path / "mix")) == 2
+
+
+def test_scan_names_all_sub_folders_that_would_fit(tmp_path: Path) -> None:
+    touch(tmp_path, "mix/a/A/1.wav", "vocals/a/A/1.wav")
+    expected = f"did you mean {tmp_path / 'mix'} or {tmp_path / 'vocals'}?"
+    with pytest.raises(UserError) as error:
+        scan(tmp_path)
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(("below", "levels"), [("a", "1 folder"), ("a/A", "no folder")])
+def test_scan_too_low_names_the_folder_above_that_fits(
+    tmp_path: Path, below: str, levels: str
+) -> None:
+    touch(tmp_path, "a/A/1.wav")
+    with pytest.raises(UserError, match=f"lies {levels} deep instead of 2") as error:
+        scan(tmp_path / below)
+    assert f"did you mean the folder above, {tmp_path.resolve()}?" in str(error.value)
+
+
+def test_scan_refuses_one_stray_song_among_good_ones(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/1.wav", "a/A/2.wav", "a/stray.wav")
+    with pytest.raises(UserError, match=r"a/stray\.wav lies 1 folder deep .*1 of 3 songs.*move"):
+        scan(tmp_path)
+
+
+def test_scan_says_what_it_found_instead_of_songs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no songs in .*: found no file"):
+        scan(tmp_path)
+    touch(tmp_path, "a/A/1.m4a", "a/A/2.m4a", "notes")
+    with pytest.raises(UserError, match=r"found 2 files \.m4a, 1 file without suffix"):
+        scan(tmp_path)
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        scan(tmp_path / "notes")
+    with pytest.raises(UserError, match="does not exist"):
+        scan(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights, names are restricted")
+def test_scan_follows_links_but_not_in_a_circle(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "A/1.wav")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "A" / "loop").symlink_to(data, target_is_directory=True)
+    assert [s.id for s in scan(data)] == ["a/A/1.wav"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")
+def test_scan_refuses_names_that_no_list_could_hold(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/two\nlines.wav")
+    with pytest.raises(UserError, match="holds a line break"):
+        scan(tmp_path)
+    (tmp_path / "a" / "A" / "two\nlines.wav").unlink()
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a/A/\xff.wav")).write_bytes(b"x")
+    with pytest.raises(UserError, match="not UTF-8"):
+        scan(tmp_path)
+
+
+def lists(folder: Path, **texts: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_text_lists_give_split_singer_and_title(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/01-x, y.wav", "a/B/1.wav", "b/A/1.wav", "b/A/unlisted.wav")
+    lists(
+        tmp_path,
+        train='Audio_path,singer_name,song_title\n"a/A/01-x, y.wav",a,"x, y"\n\nb/A/1.wav,b,One\n',
+        val="\ufeffa/B/1.wav,a,Me, myself and I\r\n",
+    )
+    songs = {s.id: s for s in read_lists(tmp_path)}
+    assert {i: s.split for i, s in songs.items()} == {
+        "a/A/01-x, y.wav": "train",
+        "b/A/1.wav": "train",
+        "a/B/1.wav": "validation",
+    }
+    assert songs["a/A/01-x, y.wav"].title == "x, y"
+    assert songs["a/B/1.wav"].title == "Me, myself and I"
+    assert songs["a/B/1.wav"].album == "B"
+
+
+def test_json_lists_of_the_newer_course_edition(tmp_path: Path) -> None:
+    data = tmp_path / "artist20"
+    touch(data, "train_val/aerosmith/Aerosmith/01-Make_It.mp3", "train_val/u2/War/01.mp3")
+    touch(data, "train_val/u2/Boy/01.mp3")
+    (data / "train.json").write_text(
+        json.dumps(
+            [
+                "./artist20/train_val/aerosmith/Aerosmith/01-Make_It.mp3",
+                ".\\artist20\\train_val\\u2\\War\\01.mp3",
+            ]
+        ),
+        encoding="utf-8",
+    )
+    (data / "val.json").write_text('["./artist20/train_val/u2/Boy/01.mp3"]', encoding="utf-8")
+    for data_dir in (data, data / "train_val"):  # the lists may lie in the folder above
+        songs = read_lists(data_dir)
+        assert [(s.singer, s.album, s.title, s.split) for s in songs] == [
+            ("aerosmith", "Aerosmith", "01-Make_It", "train"),
+            ("u2", "Boy", "01", "validation"),
+            ("u2", "War", "01", "train"),
+        ]
+        assert all((data_dir / s.id).is_file() and Path(s.path).is_file() for s in songs)
+
+
+def test_lists_may_lie_elsewhere_and_name_files_beside_themselves(tmp_path: Path) -> None:
+    data = touch(tmp_path / "data", "a/A/1.wav")
+    other = touch(tmp_path / "lists", "b/B/2.wav")
+    outside = touch(tmp_path / "far", "c/C/3.wav") / "c" / "C" / "3.wav"
+    lists(other, train="/old/disk/a/A/1.wav,a,1\n", validation="b/B/2.wav,b,2\n")
+    lists(other, test=f"{outside},c,3\n")
+    songs = read_lists(data, other)
+    assert [(s.id, s.split) for s in songs] == [
+        ("a/A/1.wav", "train"),
+        ("b/B/2.wav", "validation"),
+        ("c/C/3.wav", "test"),
+    ]
+
+
+def test_a_file_of_the_same_name_elsewhere_is_not_taken_for_the_listed_one(tmp_path: Path) -> None:
+    touch(tmp_path, "1.wav", "A/1.wav", "b/A/1.wav")
+    lists(tmp_path, train="b/A/1.wav,b,1\n", validation="deep/x/a/A/1.wav,a,1\n")
+    with pytest.raises(UserError, match=r"lists 1 files that are not below .*deep/x/a/A/1\.wav"):
+        read_lists(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"train": "a/A/1.wav,a,1\n"}, "no list of validation songs .*val.txt"),
+        ({"val": "a/A/1.wav,a,1\n"}, "no list of train songs"),
+        ({"train": "a/A/1.wav\n", "val": ""}, "line 1: expected Audio_path,singer_name,song_title"),
+        ({"train": "\n\n", "val": ""}, r"train\.txt lists no song"),
+        (
+            {"train": "a/A/1.wav,a,1\na/A/1.wav,a,1\n", "val": ""},
+            "entry 2: a/A/1.wav .*second time",
+        ),
+        (
+            {"train": "a/A/1.wav,a,1\n", "val": "a/A/1.wav,a,1\n", "validation": ""},
+            r"validation\.txt and val\.txt are both there; keep one validation list",
+        ),
+    ],
+)
+def test_lists_that_cannot_be_used(tmp_path: Path, texts: dict[str, str], message: str) -> None:
+    touch(tmp_path, "a/A/1.wav")
+    lists(tmp_path, **texts)
+    with pytest.raises(UserError, match=message):
+        read_lists(tmp_path)
+
+
+def test_broken_json_lists(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/1.wav")
+    for text, message in [("{", "is not JSON"), ('{"a": 1}', "JSON list of paths")]:
+        (tmp_path / "train.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            read_lists(tmp_path)
+    (tmp_path / "train.json").unlink()
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(UserError, match=r"train\.txt is not UTF-8"):
+        read_lists(tmp_path)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
+songs = st.builds(
+    Song,
+    id=texts,
+    path=texts,
+    singer=texts,
+    album=texts,
+    title=texts,
+    split=st.sampled_from(["train", "validation", "test"]),
+    seconds=st.floats(0, 1e5),
+    audio=texts,
+    vocals=st.just("") | texts,
+    backing=st.just(""),
+)
+
+
+@given(st.lists(songs, unique_by=lambda s: s.id, max_size=5))
+def test_catalogue_survives_the_disk(
+    tmp_path_factory: pytest.TempPathFactory, found: list[Song]
+) -> None:
+    path = tmp_path_factory.mktemp("catalogue") / "catalogue.csv"
+    catalogue = Catalogue(tuple(found))
+    write_catalogue(path, catalogue)
+    assert read_catalogue(path) == catalogue
+    assert read_catalogue(path).fingerprint() == catalogue.fingerprint()
+
+
+def test_written_lists_are_read_back_as_the_same_split(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A, B/1, 2.wav", "a/C/1.wav", "b/C\u3000'é/1.wav", "b/D/1.wav")
+    split = ["train", "validation", "train", "validation"]
+    found = [replace(s, split=name) for s, name in zip(scan(tmp_path), split, strict=True)]
+    for name in ("train", "validation"):
+        write_list(tmp_path / f"{name}.txt", [s for s in found if s.split == name])
+    assert read_lists(tmp_path) == tuple(found)
+    lines = (tmp_path / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '"a/A, B/1, 2.wav",a,"1, 2"'
+
+
+def test_singers_and_splits_of_a_catalogue() -> None:
+    found = (Song("2", "", "b", "", "", "train"), Song("1", "", "B", "", "", "test"))
+    catalogue = Catalogue(found)
+    assert catalogue.singers == ("B", "b")
+    assert catalogue.of("test") == found[1:]
+    assert catalogue.of("validation") == ()
+    with pytest.raises(ValueError, match="no split 'valid'; splits are train, validation, test"):
+        catalogue.of("valid")
+
+
+def test_fingerprint_changes_with_id_split_audio_and_singer_and_nothing_else() -> None:
+    first = Song("1", "/p", "a", "A", "t", "train", 2.0, "k1", "v", "b")
+    second = Song("2", "/p", "b", "A", "t", "train", 2.0, "k2")
+    before = Catalogue((first, second)).fingerprint()
+    assert Catalogue((second, first)).fingerprint() == before
+    same = replace(first, path="/q", seconds=3.0, vocals="", backing="")
+    assert Catalogue((same, second)).fingerprint() == before
+    for change in ({"id": "3"}, {"split": "test"}, {"audio": "k2"}, {"singer": "c"}):
+        assert Catalogue((replace(first, **change), second)).fingerprint() != before
+
+
+def test_a_catalogue_that_cannot_be_used_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.csv"
+    with pytest.raises(UserError, match=r"is missing; run again: python app\.py prepare"):
+        read_catalogue(path)
+    write_catalogue(path, Catalogue((Song("1", "p", "a", "A", "t", "train", 1.0, "k"),)))
+    header, line = path.read_text(encoding="utf-8").splitlines()
+    for text, message in [
+        ("", "is no catalogue"),
+        ("id,path\n", "header must be id,path,singer"),
+        (f"{header}\n{line},more\n", "line 2: 11 cells instead of 10"),
+        (f"{header}\n{line}\n{line}\n", "line 3: song 1 stands there twice"),
+        (f"{header}\n{line.replace('train', 'dev')}\n", "split 'dev' is none of train, valid"),
+        (f"{header}\n{line.replace('1.0', 'long')}\n", "line 2: seconds is no number"),
+    ]:
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            read_catalogue(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_catalogue(path)
