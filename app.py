@@ -413,13 +413,9 @@ def in_run(run_dir: Path) -> str:
 
 def print_settings(config: MemberConfig) -> None:
     """Every setting with its value, its legal values and its meaning."""
+    values = config.to_dict()
     rows = [
-        (
-            name,
-            str(getattr(getattr(config, group), name)),
-            legal_values(name),
-            item.metadata["meaning"],
-        )
+        (name, str(values[group][name]), legal_values(name), item.metadata["meaning"])
         for name, (group, item, _) in all_settings().items()
     ]
     print_table("Settings (--set name=value)", ("name", "value", "legal", "meaning"), rows)

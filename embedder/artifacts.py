@@ -96,7 +96,7 @@ def create_run(root: Path) -> Run:
         return open_run(root)
     if root.is_dir() and any(root.iterdir()):
         raise UserError(
-            f"{root} is not empty and is no run folder (no run.json there); choose another --run_dir"
+            f"{root} is not empty and is no run folder (no run.json); choose another --run_dir"
         )
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; --run_dir must be a folder")

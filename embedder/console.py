@@ -67,8 +67,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     """A table on standard output, in full width where that is no terminal. First column is text."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for number, name in enumerate(header):
-        justify = "left" if number == 0 else "right"
-        table.add_column(name, justify=justify, no_wrap=True)
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     console = Console(file=sys.stdout, markup=False)

@@ -202,12 +202,10 @@ class Keeper(Callback):
         self.best = None if state_dict["best"] is None else tuple(state_dict["best"])
         self.best_epoch = state_dict["best_epoch"]
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, _: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         self.started = time.perf_counter()
 
-    def on_validation_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+    def on_validation_start(self, *_: Any) -> None:
         self.training_s = time.perf_counter() - self.started
 
     def on_train_epoch_end(

@@ -41,9 +41,10 @@ def fit_fusion(
     """Fit temperatures and weights on all validation songs; all that is reported is cross-fitted.
 
     Leaves the fusion, each member's index of its training songs, and the cross-fitted
-    log-probabilities of the validation songs. The fusion's `results` are their table: a row for each
-    expert, the fused row last. One train and one validation store for each member. `seed` draws the album folds and the resamples. Raises `UserError` if
-    stores do not fit together, or if validation has fewer than two albums.
+    log-probabilities of the validation songs. The fusion's `results` are their table: a row for
+    each expert, the fused row last. One train and one validation store for each member. `seed`
+    draws the album folds and the resamples. Raises `UserError` if stores do not fit together, or if
+    validation has fewer than two albums.
     """
     check_agreement(train_stores)
     indexes = {store.member: build_index(store) for store in train_stores}

@@ -20,11 +20,11 @@ from embedder.store import Store, check_store, read_store
 from ensemble.fuse import FUSED, Scores, fit_fusion, predict_songs, result_rows
 from ensemble.fusion import Fusion, read_fusion, write_fusion
 from ensemble.knn import NeighbourIndex, read_index, write_index
-from ensemble.predictions import FORMATS, Table, top_singers, write_table
+from ensemble.predictions import FORMATS, Table, table_of, top_singers, write_table
 
 
 def choose_members(run: Run, names: Sequence[str] | None) -> list[str]:
-    """The named members, or all that are trained; `UserError` if one is missing or there is none."""
+    """The named members, or all that are trained; `UserError` if there is no such one."""
     trained = run.member_names()
     if not trained:
         raise UserError(
@@ -65,12 +65,12 @@ def fuse_run(
     """
     stores = {split: _stores(run, catalogue, members, split) for split in SPLITS}
     fusion, indexes, scores = fit_fusion(stores["train"], stores["validation"], aggregate, seed)
-    tables = {"validation": _table(stores["validation"][0], scores)}
+    tables = {"validation": table_of(stores["validation"][0], scores)}
     if catalogue.of("test"):
         scores = predict_songs(fusion, stores["test"], indexes)
         rows = result_rows(stores["test"][0].labels, scores, "test", seed=seed)
         fusion = replace(fusion, results=(*fusion.results, *rows))
-        tables["test"] = _table(stores["test"][0], scores)
+        tables["test"] = table_of(stores["test"][0], scores)
     for split in SPLITS:
         if split not in tables:
             (run.predictions / f"{split}.npz").unlink(missing_ok=True)
@@ -91,11 +91,6 @@ def _stores(run: Run, catalogue: Catalogue, members: Sequence[str], split: str) 
         check_store(store, file_fingerprint(run.weights(member)), catalogue.fingerprint())
         found.append(store)
     return found
-
-
-def _table(store: Store, scores: Scores) -> Table:
-    experts: dict[str, NDArray[np.floating]] = {n: s for n, s in scores.items() if n != FUSED}
-    return Table(store.song_ids, store.singers, scores[FUSED], store.labels, store.albums, experts)
 
 
 def open_fusion(run: Run, names: Sequence[str] | None) -> tuple[Fusion, dict[str, NeighbourIndex]]:

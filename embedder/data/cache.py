@@ -9,7 +9,6 @@ preparation goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from embedder.data.audio import FULL_SCALE, SAMPLE_RATE, Samples
 from embedder.errors import UserError
 
 AGAIN = "run again: python app.py prepare"
-_writing = threading.Lock()  # writing an artifact sets the process's umask for a moment
 STALE_S = 3600.0  # age after which a temporary file was left by a killed run, s
 
 
@@ -86,7 +84,7 @@ class AudioCache:
                 return None
             facts = Facts(**found)
             return facts if self.length(key) == facts.samples else None
-        except (UserError, TypeError, KeyError, AttributeError):
+        except (OSError, UserError, TypeError, KeyError, AttributeError):
             return None
 
     def write(self, key: str, samples: Samples) -> Facts:
@@ -102,10 +100,9 @@ class AudioCache:
         facts = Facts(len(samples), peak, _sound(samples))
         path = self.path(key)
         try:
-            with _writing:
-                with replacing(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, samples, allow_pickle=False)
-                write_json(self._facts_path(key), {"format": FORMAT, **asdict(facts)})
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, samples, allow_pickle=False)
+            write_json(self._facts_path(key), {"format": FORMAT, **asdict(facts)})
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from None
         return facts

@@ -55,7 +55,8 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
-        return frames * self.gate(frames.mean(dim=2)).unsqueeze(2)
+        scaled: Tensor = frames * self.gate(frames.mean(dim=2)).unsqueeze(2)
+        return scaled
 
 
 class SERes2Block(nn.Module):
@@ -71,7 +72,8 @@ class SERes2Block(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
-        return frames + self.layers(frames)
+        joined: Tensor = frames + self.layers(frames)
+        return joined
 
 
 class Ecapa(nn.Module):
@@ -100,5 +102,5 @@ class Ecapa(nn.Module):
             frames = block(total)
             outputs.append(frames)
             total = total + frames
-        pooled: Tensor = self.pool(self.aggregate(torch.cat(outputs, dim=1)))
-        return self.norm(pooled)
+        pooled: Tensor = self.norm(self.pool(self.aggregate(torch.cat(outputs, dim=1))))
+        return pooled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,13 +106,17 @@ def test_the_temporary_file_keeps_the_suffix_and_is_hidden(tmp_path: Path) -> No
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 def test_artifacts_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_text(tmp_path / "a", "x")
-        assert os.umask(0o027) == 0o027  # and the umask itself is left alone
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    program = (
+        "import sys, pathlib; from embedder.artifacts import write_text; "
+        "write_text(pathlib.Path(sys.argv[1]), '')"
+    )
+    modes = []
+    for umask in (0o027, 0o002):
+        path = tmp_path / f"{umask}"
+        command = [sys.executable, "-c", program, str(path)]
+        subprocess.run(command, check=True, umask=umask, cwd=Path(__file__).parents[2])
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+    assert modes == [0o640, 0o664]
 
 
 def test_text_has_newlines_on_every_system_and_json_keeps_names(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Each content is decoded once, whatever stops the work in between."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from embedder.artifacts import file_fingerprint
+from embedder.data import decoding
+from embedder.data.audio import decode
+from embedder.data.cache import AudioCache
+from embedder.data.decoding import available_cores, decode_files
+from embedder.errors import UserError
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{n}.wav" for n in range(9)]
+    for path in paths:
+        soundfile.write(path, 0.1 * generator.standard_normal(8000), 16000)
+    return paths
+
+
+@pytest.fixture
+def decoded_paths(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Paths in the order in which they are decoded."""
+    seen: list[Path] = []
+
+    def watched(path: Path) -> Any:
+        seen.append(path)
+        return decode(path)
+
+    monkeypatch.setattr(decoding, "decode", watched)
+    return seen
+
+
+@pytest.mark.parametrize("jobs", [1, 4, None])
+def test_every_file_comes_into_the_cache_under_its_hash(
+    tmp_path: Path, files: list[Path], jobs: int | None
+) -> None:
+    cache = AudioCache(tmp_path / "cache")
+    found = decode_files(files, cache, jobs)
+    assert set(found) == set(files)
+    for path, item in found.items():
+        assert item.key == file_fingerprint(path)
+        assert item.facts == cache.facts(item.key)
+        assert np.array_equal(cache.read(item.key, 0, 8000), decode(path) / np.float32(32768))
+
+
+def test_equal_contents_are_decoded_once_and_known_ones_never_again(
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+) -> None:
+    (tmp_path / "twin.wav").write_bytes(files[3].read_bytes())
+    cache = AudioCache(tmp_path / "cache")
+    first = decode_files([*files, tmp_path / "twin.wav"], cache, 3)
+    assert len(decoded_paths) == 9
+    assert first[tmp_path / "twin.wav"] == first[files[3]]
+    assert decode_files([*files, tmp_path / "twin.wav"], cache, 3) == first
+    assert len(decoded_paths) == 9
+    files[0].write_bytes(files[1].read_bytes())  # changed since: now the content of another
+    assert decode_files(files, cache, 3)[files[0]] == first[files[1]]
+    cache.path(first[files[5]].key).unlink()
+    decode_files(files, cache, 3)
+    assert decoded_paths[9:] == [files[5]]
+
+
+def test_files_that_give_no_audio_are_results(tmp_path: Path, files: list[Path]) -> None:
+    bad = [tmp_path / name for name in ("empty.wav", "text.mp3", "gone.wav")]
+    bad[0].write_bytes(b"")
+    bad[1].write_bytes(b"no audio" * 100)
+    found = decode_files([*files, *bad], AudioCache(tmp_path / "cache"), 2)
+    kinds = [found[path].kind for path in bad]
+    assert kinds == ["empty", "unreadable", "unreadable"]
+    assert found[bad[0]].reason == "it has no bytes"
+    assert all(found[path].facts is None and found[path].reason for path in bad)
+    assert not any(found[path].kind for path in files)
+
+
+def test_after_an_interruption_only_the_rest_is_decoded(
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+) -> None:
+    cache = AudioCache(tmp_path / "cache")
+
+    def interrupted(items: Iterable[Any], _: int, description: str) -> Iterable[Any]:
+        for number, item in enumerate(items):
+            if description == "decoding" and number == 3:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        decode_files(files, cache, 1, interrupted)
+    before = len(decoded_paths)
+    assert before < 9  # what had not begun was dropped
+    found = decode_files(files, cache, 1)
+    assert sorted(decoded_paths) == files  # nothing twice
+    assert all(item.facts for item in found.values())
+
+
+def test_progress_sees_each_step_with_its_total(tmp_path: Path, files: list[Path]) -> None:
+    steps: list[tuple[str, int, int]] = []
+
+    def counted(items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+        seen = list(items)
+        steps.append((description, total, len(seen)))
+        return seen
+
+    for _ in range(2):
+        decode_files(files, AudioCache(tmp_path / "cache"), 2, counted)
+    assert steps == [("reading files", 9, 9), ("decoding", 9, 9), ("reading files", 9, 9)]
+
+
+def test_a_cache_that_cannot_be_written_ends_the_work(tmp_path: Path, files: list[Path]) -> None:
+    (tmp_path / "cache").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot write"):
+        decode_files(files, AudioCache(tmp_path / "cache"), 2)
+
+
+def test_jobs_must_be_one_or_more(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="jobs = 0 is not legal; it must be 1 or more"):
+        decode_files([], AudioCache(tmp_path), 0)
+    assert decode_files([], AudioCache(tmp_path)) == {}
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask worth the name")
+def test_many_threads_leave_the_umask_alone(tmp_path: Path, files: list[Path]) -> None:
+    before = os.umask(0o022)
+    try:
+        decode_files(files, AudioCache(tmp_path / "cache"), 8)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
