@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import Run, create_run, open_run
+from embedder.artifacts import SPLITS, Run, create_run, open_run
 from embedder.config import (
     PRESETS,
     MemberConfig,
@@ -330,6 +330,30 @@ def analyze(
 
 
 @app.command()
+def excerpts(
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="A new folder.")],
+    split: Annotated[str, typer.Option("--split", help=" | ".join(SPLITS) + ".")] = "validation",
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Length, where someone sings. Default: all.")
+    ] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Write a split as a numbered test folder with its truth.csv.
+
+    Example: python app.py excerpts --split validation --seconds 5 --output_dir short
+    """
+    from embedder.data.excerpts import write_excerpts
+
+    if split not in SPLITS:
+        raise UserError(f"--split {split} is not legal; it must be {' | '.join(SPLITS)}")
+    run = open_run(run_dir)
+    truth = write_excerpts(run, catalogue_of(run), split, output_dir, seconds, seed)
+    say(f"wrote {output_dir} and {truth}")
+    say(f"next: python app.py predict --test_dir {output_dir}{in_run(run_dir)}")
+
+
+@app.command()
 def demo(
     seed: Seed = 0,
     run_dir: RunDir = Path("runs/demo"),
@@ -338,6 +362,7 @@ def demo(
 
     Example: python app.py demo
     """
+    import shutil
     import time
 
     from embedder.data.synth import synthesise
@@ -349,7 +374,8 @@ def demo(
     say(f"1. six singers are synthesised into {songs}")
     synthesise(songs, seed, albums=5, progress=lambda n, all_: tell(n, all_, "songs"))
     prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
-    truth = lay_out_unseen(Run(work), unseen)
+    shutil.rmtree(unseen, ignore_errors=True)
+    excerpts(unseen, "test", None, seed, work)
     for number, loss in enumerate(("aam", "triplet"), 2):
         say(f"\n{number}. a member is trained with the {loss} loss")
         train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)
@@ -358,10 +384,10 @@ def demo(
     say("\n5. songs of albums that nobody has heard are predicted")
     prediction = run_dir / "prediction.csv"
     predict(unseen, prediction, run_dir=work)
-    evaluate(prediction, truth, seed)
+    evaluate(prediction, unseen / "truth.csv", seed)
     say("\n6. pages are drawn")
     analyze(seed=seed, run_dir=work)
-    result = measure(read_predictions(prediction), read_truth(truth), seed)
+    result = measure(read_predictions(prediction), read_truth(unseen / "truth.csv"), seed)
     chance = 1 / len(result.recalls)
     say(
         f"\ntop-1 on {result.songs} songs of unheard albums: {result.top_1} (chance "
@@ -370,22 +396,6 @@ def demo(
     if result.top_1.low < 2 * chance:
         say("that is not well above chance: something is broken")
         raise typer.Exit(1)
-
-
-def lay_out_unseen(run: Run, folder: Path) -> Path:
-    """Copy a run's test songs to `0001.flac`, `0002.flac`, … as a course does; return the truth."""
-    import shutil
-
-    from embedder.artifacts import replacing
-
-    songs = catalogue_of(run).of("test")
-    for number, song in enumerate(songs, 1):
-        target = folder / f"{number:04d}{Path(song.path).suffix}"
-        with replacing(target) as temporary:
-            shutil.copyfile(song.path, temporary)
-    truth = folder.with_name("truth.csv")
-    write_rows(truth, [(str(number), song.singer) for number, song in enumerate(songs, 1)])
-    return truth
 
 
 def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:

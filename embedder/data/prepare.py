@@ -17,15 +17,14 @@ from embedder.catalogue import (
     AUDIO_SUFFIXES,
     Catalogue,
     Song,
-    read_lists,
     scan,
     unsupported,
     write_catalogue,
-    write_list,
 )
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
+from embedder.data.lists import read_lists, write_list
 from embedder.data.report import Problem, Report, summarise
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import UserError

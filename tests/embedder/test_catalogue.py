@@ -1,8 +1,7 @@
-"""Scanning folders, reading the course's lists, and the catalogue on disk."""
+"""Scanning folders, and the catalogue on disk."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -16,11 +15,9 @@ from embedder.catalogue import (
     Catalogue,
     Song,
     read_catalogue,
-    read_lists,
     scan,
     unsupported,
     write_catalogue,
-    write_list,
 )
 from embedder.errors import UserError
 
@@ -123,112 +120,6 @@ def test_scan_refuses_names_that_no_list_could_hold(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
-def lists(folder: Path, **texts: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    return folder
-
-
-def test_text_lists_give_split_singer_and_title(tmp_path: Path) -> None:
-    touch(tmp_path, "a/A/01-x, y.wav", "a/B/1.wav", "b/A/1.wav", "b/A/unlisted.wav")
-    lists(
-        tmp_path,
-        train='Audio_path,singer_name,song_title\n"a/A/01-x, y.wav",a,"x, y"\n\nb/A/1.wav,b,One\n',
-        val="\ufeffa/B/1.wav,a,Me, myself and I\r\n",
-    )
-    songs = {s.id: s for s in read_lists(tmp_path)}
-    assert {i: s.split for i, s in songs.items()} == {
-        "a/A/01-x, y.wav": "train",
-        "b/A/1.wav": "train",
-        "a/B/1.wav": "validation",
-    }
-    assert songs["a/A/01-x, y.wav"].title == "x, y"
-    assert songs["a/B/1.wav"].title == "Me, myself and I"
-    assert songs["a/B/1.wav"].album == "B"
-
-
-def test_json_lists_of_the_newer_course_edition(tmp_path: Path) -> None:
-    data = tmp_path / "artist20"
-    touch(data, "train_val/aerosmith/Aerosmith/01-Make_It.mp3", "train_val/u2/War/01.mp3")
-    touch(data, "train_val/u2/Boy/01.mp3")
-    (data / "train.json").write_text(
-        json.dumps(
-            [
-                "./artist20/train_val/aerosmith/Aerosmith/01-Make_It.mp3",
-                ".\\artist20\\train_val\\u2\\War\\01.mp3",
-            ]
-        ),
-        encoding="utf-8",
-    )
-    (data / "val.json").write_text('["./artist20/train_val/u2/Boy/01.mp3"]', encoding="utf-8")
-    for data_dir in (data, data / "train_val"):  # the lists may lie in the folder above
-        songs = read_lists(data_dir)
-        assert [(s.singer, s.album, s.title, s.split) for s in songs] == [
-            ("aerosmith", "Aerosmith", "01-Make_It", "train"),
-            ("u2", "Boy", "01", "validation"),
-            ("u2", "War", "01", "train"),
-        ]
-        assert all((data_dir / s.id).is_file() and Path(s.path).is_file() for s in songs)
-
-
-def test_lists_may_lie_elsewhere_and_name_files_beside_themselves(tmp_path: Path) -> None:
-    data = touch(tmp_path / "data", "a/A/1.wav")
-    other = touch(tmp_path / "lists", "b/B/2.wav")
-    outside = touch(tmp_path / "far", "c/C/3.wav") / "c" / "C" / "3.wav"
-    lists(other, train="/old/disk/a/A/1.wav,a,1\n", validation="b/B/2.wav,b,2\n")
-    lists(other, test=f"{outside},c,3\n")
-    songs = read_lists(data, other)
-    assert [(s.id, s.split) for s in songs] == [
-        ("a/A/1.wav", "train"),
-        ("b/B/2.wav", "validation"),
-        ("c/C/3.wav", "test"),
-    ]
-
-
-def test_a_file_of_the_same_name_elsewhere_is_not_taken_for_the_listed_one(tmp_path: Path) -> None:
-    touch(tmp_path, "1.wav", "A/1.wav", "b/A/1.wav")
-    lists(tmp_path, train="b/A/1.wav,b,1\n", validation="deep/x/a/A/1.wav,a,1\n")
-    with pytest.raises(UserError, match=r"lists 1 files that are not below .*deep/x/a/A/1\.wav"):
-        read_lists(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ({"train": "a/A/1.wav,a,1\n"}, "no list of validation songs .*val.txt"),
-        ({"val": "a/A/1.wav,a,1\n"}, "no list of train songs"),
-        ({"train": "a/A/1.wav\n", "val": ""}, "line 1: expected Audio_path,singer_name,song_title"),
-        ({"train": "\n\n", "val": ""}, r"train\.txt lists no song"),
-        (
-            {"train": "a/A/1.wav,a,1\na/A/1.wav,a,1\n", "val": ""},
-            "entry 2: a/A/1.wav .*second time",
-        ),
-        (
-            {"train": "a/A/1.wav,a,1\n", "val": "a/A/1.wav,a,1\n", "validation": ""},
-            r"validation\.txt and val\.txt are both there; keep one validation list",
-        ),
-    ],
-)
-def test_lists_that_cannot_be_used(tmp_path: Path, texts: dict[str, str], message: str) -> None:
-    touch(tmp_path, "a/A/1.wav")
-    lists(tmp_path, **texts)
-    with pytest.raises(UserError, match=message):
-        read_lists(tmp_path)
-
-
-def test_broken_json_lists(tmp_path: Path) -> None:
-    touch(tmp_path, "a/A/1.wav")
-    for text, message in [("{", "is not JSON"), ('{"a": 1}', "JSON list of paths")]:
-        (tmp_path / "train.json").write_text(text, encoding="utf-8")
-        with pytest.raises(UserError, match=message):
-            read_lists(tmp_path)
-    (tmp_path / "train.json").unlink()
-    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(UserError, match=r"train\.txt is not UTF-8"):
-        read_lists(tmp_path)
-
-
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20)
 songs = st.builds(
     Song,
@@ -254,17 +145,6 @@ def test_catalogue_survives_the_disk(
     write_catalogue(path, catalogue)
     assert read_catalogue(path) == catalogue
     assert read_catalogue(path).fingerprint() == catalogue.fingerprint()
-
-
-def test_written_lists_are_read_back_as_the_same_split(tmp_path: Path) -> None:
-    touch(tmp_path, "a/A, B/1, 2.wav", "a/C/1.wav", "b/C\u3000'é/1.wav", "b/D/1.wav")
-    split = ["train", "validation", "train", "validation"]
-    found = [replace(s, split=name) for s, name in zip(scan(tmp_path), split, strict=True)]
-    for name in ("train", "validation"):
-        write_list(tmp_path / f"{name}.txt", [s for s in found if s.split == name])
-    assert read_lists(tmp_path) == tuple(found)
-    lines = (tmp_path / "train.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == '"a/A, B/1, 2.wav",a,"1, 2"'
 
 
 def test_singers_and_splits_of_a_catalogue() -> None:
