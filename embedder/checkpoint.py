@@ -111,7 +111,10 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{weights} does not fit its own config ({error}); {again}") from None
+        reason = " ".join(str(error).split())  # torch's message has several lines
+        raise UserError(f"{weights} does not fit its own config ({reason}); {again}") from None
+    if head is not None and head.shape != (len(singers), config.model.embedding_dim):
+        raise UserError(f"{HEAD} in {weights} is {tuple(head.shape)}, not (singers, dim); {again}")
     network.eval().requires_grad_(False)
     device = device or torch.device("cpu")
     return Member(

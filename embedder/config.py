@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -157,6 +158,7 @@ def _group_types() -> dict[str, type[Any]]:
     return {f.name: hints[f.name] for f in fields(MemberConfig)}
 
 
+@cache  # asked for with each value that is checked
 def all_settings() -> dict[str, tuple[str, dataclasses.Field[Any], type[Any]]]:
     """Setting name → (group, dataclass field, type), in the order of declaration."""
     found: dict[str, tuple[str, dataclasses.Field[Any], type[Any]]] = {}
@@ -256,6 +258,12 @@ def _check_together(config: MemberConfig) -> None:
         raise UserError("hop must not be above n_fft")
     if config.model.backbone == "crnn" and features.n_mels < 128:
         raise UserError("crnn pools the mel axis by 128; n_mels must be 128 or more")
+    shortest_s = min(train.segment_s, config.embed.eval_segment_s)
+    if config.model.backbone == "crnn" and 1 + round(shortest_s * SAMPLE_RATE) // features.hop < 16:
+        raise UserError(
+            "crnn pools the time axis by 16; segment_s and eval_segment_s must be 15 times hop or "
+            f"more, {15 * features.hop / SAMPLE_RATE:g} s"
+        )
 
 
 # Settings that differ from the defaults, by preset and, within it, by backbone and by loss.

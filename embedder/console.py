@@ -65,12 +65,14 @@ def shown(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output, in full width where that is no terminal. First column is text."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout, markup=False)
+    console = Console(file=sys.stdout, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, markup=False, width=200)
+        width = console.measure(table, options=console.options.update(width=10_000)).maximum
+        console = Console(file=sys.stdout, markup=False, emoji=False, width=width)
+    console.print(title, style="bold")
     console.print(table)

@@ -30,7 +30,7 @@ from embedder.errors import UserError
 from embedder.model.network import margin_free_logits
 from embedder.store import Store, song_embedding, write_store
 
-CHUNK = 16  # segments
+CHUNK = 8  # segments
 SHORTEST_S = 0.5  # a file to predict must have this much, s
 
 

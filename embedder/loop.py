@@ -115,12 +115,14 @@ class Training(lightning.LightningModule):
         nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
 
     def on_train_epoch_start(self) -> None:
-        # Masks and dropout draw from the global generator: tie it to the epoch, so that a resumed
-        # training draws what an undisturbed one would.
-        torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
         self.losses = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        if index == 0:
+            # Masks and dropout draw from the global generator: tie it to the epoch, so that a
+            # resumed training draws what an undisturbed one would. Not at the epoch's start: a
+            # loader that begins anew draws a number of its own after that, one that goes on before.
+            torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
         wave, labels = batch
         self.loss.set_progress(self.global_step / self.steps)
         embedding = self.network.embed_mel(self.mask(self.network.features(wave)))

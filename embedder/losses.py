@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from pytorch_metric_learning import distances, losses, miners
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ class AamSoftmax(nn.Module):
             margin=math.degrees(config.aam_margin),
             scale=config.aam_scale,
         )
+        self.loss.get_angles = _angles
 
     def set_progress(self, share: float) -> None:
         """`share` of training done, in [0, 1]: the margin grows linearly until the warm-up ends."""
@@ -46,6 +48,12 @@ class AamSoftmax(nn.Module):
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
         value: Tensor = self.loss(embedding.float(), labels)
         return value
+
+
+def _angles(cosines: Tensor) -> Tensor:
+    """Angles in rad. The library's own have an infinite slope at a cosine of exactly 1 or −1, and
+    one embedding that meets its weight would turn all weights into NaN."""
+    return torch.acos(cosines.clamp(-1 + 1e-6, 1 - 1e-6))
 
 
 class MinedTriplet(nn.Module):

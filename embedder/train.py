@@ -125,11 +125,13 @@ def train_member(
         network=training.network,
         head=head,
     )
+    best = dict(keeper.rows[keeper.best_epoch])
+    del best["audio_per_s"]  # the same training gives the same bytes, however fast it was
     about = {
         "best_epoch": keeper.best_epoch + 1,
         "epochs": len(keeper.rows),
         "parameters": count_parameters(training.network),
-        "validation": keeper.rows[keeper.best_epoch],
+        "validation": best,
         "validation_songs": len(validation),
         "remixed": bool(loader.dataset.backings) and config.train.stem == "mix",  # type: ignore[attr-defined]
     }
@@ -190,7 +192,9 @@ def _open_folder(
         "config": config.to_dict(),
     }
     finished = run.weights(name).is_file()
-    if settings.is_file() or finished:
+    if finished and overwrite:
+        shutil.rmtree(run.member(name))
+    elif settings.is_file() or finished:
         found = read_json(settings)
         same = found["fingerprint"] == wanted["fingerprint"]
         if not same and not overwrite:
@@ -198,10 +202,12 @@ def _open_folder(
                 f"member {name} is already there with {_difference(found, wanted)}; choose another "
                 "--name, or --overwrite to train it anew"
             )
-        if same and finished and not overwrite:
+        if finished:
             return True
-        if not same or finished:
+        if not same:
             shutil.rmtree(run.member(name))
+    elif run.resume(name).is_dir():  # a removal was cut off: whose state this is, nothing tells
+        shutil.rmtree(run.resume(name))
     write_json(settings, wanted)
     return False
 

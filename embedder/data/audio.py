@@ -19,9 +19,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from embedder.config import SAMPLE_RATE
 from embedder.errors import UserError
 
-SAMPLE_RATE = 16000  # samples per second of everything that is decoded
 FULL_SCALE = 32768  # int16 value of amplitude 1.0
 BLOCK = 1 << 18  # frames decoded at a time
 RATES = (1000, 768000)  # sample rates that a file may have, Hz; anything else is a broken header

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import FORMAT, read_json, replacing, write_json
-from embedder.data.audio import FULL_SCALE, SAMPLE_RATE, Samples
+from embedder.config import SAMPLE_RATE
+from embedder.data.audio import FULL_SCALE, Samples
 from embedder.errors import UserError
 
 AGAIN = "run again: python app.py prepare"

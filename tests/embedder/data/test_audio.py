@@ -14,8 +14,9 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedder.config import SAMPLE_RATE
 from embedder.data import audio
-from embedder.data.audio import SAMPLE_RATE, AudioError, decode, to_int16
+from embedder.data.audio import AudioError, decode, to_int16
 from embedder.errors import UserError
 
 RNG = np.random.default_rng(1)

@@ -1,0 +1,119 @@
+"""What holds for every test: one thread of torch, and hypothesis without a stop watch.
+
+Beside it, made once a session and handed out as copies: a few synthesised songs, a run folder
+prepared from them, and one with two tiny members trained and fused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from embedder.artifacts import Run, create_run
+from embedder.config import MemberConfig, build_config
+
+# A busy machine is slow now and then, and that is no failure. The same examples each time, so that
+# a run that passes here passes elsewhere.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The tests' tensors are small: threads would only wait for each other.
+
+    Test modules are imported before the first test runs, so torch is there if one of them uses it;
+    a run of tests that do without stays without.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+# A network and a training so small that an epoch takes a tenth of a second.
+TINY: dict[str, Any] = {
+    "channels": 16,
+    "mfa_channels": 32,
+    "embedding_dim": 16,
+    "attention_channels": 8,
+    "epochs": 2,
+    "crops_per_song": 2,
+    "batch_singers": 3,
+    "batch_crops": 2,
+    "segment_s": 1.0,
+    "eval_segment_s": 2.0,
+    "eval_hop_s": 1.0,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., MemberConfig]:
+    """`tiny(loss="triplet", epochs=3)`: a config of the tiny network with single changes."""
+    return lambda **changes: build_config(changes=TINY | changes)
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> list[str]:
+    """The tiny network as options of `train-embedder`."""
+    return [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="session")
+def synthesised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mix/`, `vocals/` and `backing/`: 4 singers x 3 albums x 1 song of 6 s. Not to be changed."""
+    from embedder.data.synth import synthesise
+
+    folder = tmp_path_factory.mktemp("synthesised")
+    synthesise(folder, seed=0, singers=4, albums=3, songs=1, seconds=6.0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _prepared(synthesised: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from embedder.data.prepare import prepare
+
+    run = create_run(tmp_path_factory.mktemp("prepared") / "run")
+    prepare(run, synthesised / "mix", "album", synthesised)
+    return run.root
+
+
+@pytest.fixture
+def prepared(_prepared: Path, tmp_path: Path) -> Run:
+    """A copy of a run folder in which each singer has one train, validation and test song."""
+    return Run(Path(shutil.copytree(_prepared, tmp_path / "prepared")))
+
+
+@pytest.fixture(scope="session")
+def _trained(
+    _prepared: Path, tiny: Callable[..., MemberConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    import torch
+
+    from embedder.catalogue import read_catalogue
+    from embedder.checkpoint import load_member
+    from embedder.embed import embed_split
+    from embedder.train import train_member
+    from ensemble.pipeline import fuse_run
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("trained") / "run"
+    run = Run(Path(shutil.copytree(_prepared, root)))
+    catalogue = read_catalogue(run.catalogue)
+    for loss in ("aam", "triplet"):
+        train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
+        for split in ("train", "validation", "test"):
+            embed_split(run, catalogue, load_member(run, loss), split)
+    fuse_run(run, catalogue, ["aam", "triplet"], "mean", 0)
+    return root
+
+
+@pytest.fixture
+def trained(_trained: Path, tmp_path: Path) -> Run:
+    """A copy of a run folder with the tiny members "aam" and "triplet", embedded and fused."""
+    return Run(Path(shutil.copytree(_trained, tmp_path / "trained")))

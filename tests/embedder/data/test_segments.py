@@ -1,0 +1,102 @@
+"""The grid on which a song is heard: covered, inside, ascending; and short songs repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedder.config import SAMPLE_RATE
+from embedder.data.segments import cut, grid
+
+LENGTHS = st.integers(1, 5000)
+
+
+@given(LENGTHS, st.integers(1, 600), st.data())
+def test_a_grid_covers_the_song_and_stays_inside(
+    samples: int, segment: int, data: st.DataObject
+) -> None:
+    hop = data.draw(st.integers(1, segment))
+    starts = grid(samples, segment, hop)
+    assert starts.dtype == np.int64
+    assert starts[0] == 0
+    if samples <= segment:
+        assert starts.tolist() == [0]
+        return
+    assert (np.diff(starts) > 0).all()
+    assert (np.diff(starts) <= hop).all()  # no gap: a hop is no longer than a segment
+    assert starts[-1] + segment <= samples
+    assert samples - (starts[-1] + segment) < max(1, hop / 2)  # less than half a hop is unheard
+    inner = starts if starts[-1] % hop == 0 else starts[:-1]
+    np.testing.assert_array_equal(inner, hop * np.arange(len(inner)))
+    if len(inner) < len(starts):
+        assert starts[-1] == samples - segment
+
+
+@given(LENGTHS, st.integers(1, 600), st.integers(1, 900))
+def test_no_segment_is_missing_or_needless(samples: int, segment: int, hop: int) -> None:
+    starts = set(grid(samples, segment, hop).tolist())
+    expected = {0}
+    position = hop
+    while position + segment <= samples:
+        expected.add(position)
+        position += hop
+    rest = samples - (max(expected) + segment)
+    if rest >= max(1, hop // 2):
+        expected.add(samples - segment)
+    assert starts == expected
+
+
+@pytest.mark.parametrize(
+    ("samples", "starts"),
+    [
+        (48000, [0]),
+        (48001, [0]),
+        (59999, [0]),
+        (60000, [0, 12000]),
+        (72000, [0, 24000]),
+        (100000, [0, 24000, 48000]),
+        (120000, [0, 24000, 48000, 72000]),
+        (140000, [0, 24000, 48000, 72000, 92000]),
+    ],
+)
+def test_three_seconds_by_one_and_a_half(samples: int, starts: list[int]) -> None:
+    wave = (np.arange(samples) % 30011).astype(np.int16)
+    found, segments = cut(wave, 3.0, 1.5)
+    assert found.tolist() == starts
+    assert segments.dtype == np.int16
+    np.testing.assert_array_equal(segments, [wave[start : start + 48000] for start in starts])
+
+
+@given(st.integers(1, 7999))
+def test_a_song_shorter_than_a_segment_is_repeated(samples: int) -> None:
+    wave = np.arange(1, samples + 1, dtype=np.int16)
+    starts, segments = cut(wave, 0.5, 0.25)
+    assert starts.tolist() == [0]
+    np.testing.assert_array_equal(segments, [[wave[i % samples] for i in range(8000)]])
+
+
+def test_a_song_as_long_as_a_segment_is_heard_as_it_is() -> None:
+    wave = np.arange(8000, dtype=np.int16)
+    starts, segments = cut(wave, 0.5, 0.25)
+    assert starts.tolist() == [0]
+    np.testing.assert_array_equal(segments, wave[None])
+
+
+def test_a_memory_map_is_cut_too(tmp_path: Path) -> None:
+    path = tmp_path / "song.npy"
+    wave = np.random.default_rng(0).integers(-32768, 32767, 5 * SAMPLE_RATE).astype(np.int16)
+    np.save(path, wave)
+    mapped = np.load(path, mmap_mode="r")
+    for of_map, of_array in zip(cut(mapped, 2.0, 0.7), cut(wave, 2.0, 0.7), strict=True):
+        np.testing.assert_array_equal(of_map, of_array)
+
+
+def test_what_is_heard_does_not_change_the_song() -> None:
+    wave = np.arange(20000, dtype=np.int16)
+    _, segments = cut(wave, 0.5, 0.25)
+    segments[:] = 0
+    np.testing.assert_array_equal(wave, np.arange(20000, dtype=np.int16))

@@ -1,0 +1,214 @@
+"""Log-mel and SpecAugment: against a direct transform in numpy, at any level, and mask by mask."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedder.config import PRESETS, SAMPLE_RATE, AugmentConfig, FeatureConfig, build_config
+from embedder.model.features import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
+
+PLAIN = FeatureConfig(mel_norm="none")
+PAPER = FeatureConfig(n_mels=128, n_fft=2048, hop=512, f_min=0.0, mel_norm="none")
+
+
+def noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32))
+
+
+def slow_log_mel(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    """The definition, frame by frame and in double precision."""
+    wave = wave.astype(np.float64)
+    level = np.sqrt(np.mean(wave**2))
+    padded = np.pad(wave * LEVEL / level, config.n_fft // 2, mode="reflect")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)
+    bank = torchaudio.functional.melscale_fbanks(
+        config.n_fft // 2 + 1, config.f_min, SAMPLE_RATE / 2, config.n_mels, SAMPLE_RATE
+    ).numpy()
+    columns = []
+    for frame in range(1 + len(wave) // config.hop):
+        piece = padded[frame * config.hop :][: config.n_fft]
+        power = np.abs(np.fft.rfft(piece * window)) ** 2
+        columns.append(np.log(bank.T @ power + FLOOR))
+    mel = np.stack(columns, axis=1)
+    if config.mel_norm == "mean":
+        mel -= mel.mean(axis=1, keepdims=True)
+    return mel
+
+
+@pytest.mark.parametrize("samples", [8000, 12345])
+@pytest.mark.parametrize("config", [FeatureConfig(), PLAIN, PAPER], ids=["mean", "none", "paper"])
+def test_log_mel_is_that_of_the_definition(config: FeatureConfig, samples: int) -> None:
+    wave = noise(0, 2, samples)
+    mel = LogMel(config)(wave)
+    assert mel.shape == (2, config.n_mels, 1 + samples // config.hop)
+    for row in range(2):
+        expected = slow_log_mel(wave[row].numpy(), config)
+        np.testing.assert_allclose(mel[row].numpy(), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("backbone", ["ecapa", "crnn"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_has_an_empty_mel_band(preset: str, backbone: str) -> None:
+    config = build_config(preset, changes={"backbone": backbone}).features
+    bank = LogMel(config).mel.mel_scale.fb  # torchaudio's warning of empty bands is an error here
+    assert (bank.sum(dim=0) > 0).all()
+
+
+@settings(max_examples=25)
+@given(st.floats(-30, 30), st.integers(0, 100))
+def test_loudness_changes_nothing(gain_db: float, seed: int) -> None:
+    wave = noise(seed, 1, 4000)
+    features = LogMel(PLAIN)
+    louder = features(wave * 10 ** (gain_db / 20))
+    torch.testing.assert_close(louder, features(wave), atol=1e-3, rtol=0)
+
+
+def test_ten_times_as_loud_is_the_same_mel() -> None:
+    wave = noise(3, 2, 8000)
+    torch.testing.assert_close(LogMel(PLAIN)(10 * wave), LogMel(PLAIN)(wave), atol=1e-3, rtol=0)
+
+
+def test_silence_is_the_floor_and_is_not_amplified() -> None:
+    features = LogMel(PLAIN)
+    floor = float(np.log(FLOOR))
+    assert (features(torch.zeros(1, 4000)) - floor).abs().max() < 1e-6
+    wave = noise(0, 1, 4000)
+    faint = wave / wave.square().mean().sqrt() * (SILENCE / 10)
+    usual, quiet = features(faint * 100), features(faint)
+    # A tenth of SILENCE is brought to a tenth of LEVEL: 20 dB less, ln 100 in the log of power.
+    above = usual > floor + 12  # where the floor's share is below 1e-3 even after the drop
+    assert above.float().mean() > 0.3
+    drop = (usual - quiet)[above]
+    torch.testing.assert_close(drop, torch.full_like(drop, np.log(100)), atol=2e-3, rtol=0)
+
+
+def test_the_mean_over_time_is_taken_away_from_each_band() -> None:
+    wave = noise(1, 3, 8000)
+    raw, level = LogMel(PLAIN)(wave), LogMel(FeatureConfig())(wave)
+    assert level.mean(dim=2).abs().max() < 1e-5
+    torch.testing.assert_close(level, raw - raw.mean(dim=2, keepdim=True))
+
+
+def test_a_crop_s_mel_does_not_depend_on_its_company() -> None:
+    wave = noise(2, 5, 8000) * torch.tensor([[1.0], [0.01], [3.0], [0.2], [5.0]])
+    together = LogMel(PLAIN)(wave)
+    for row in range(5):
+        torch.testing.assert_close(LogMel(PLAIN)(wave[row : row + 1])[0], together[row])
+
+
+@pytest.mark.parametrize("hertz", [220.0, 1000.0, 5000.0])
+def test_a_tone_is_loudest_in_its_own_band(hertz: float) -> None:
+    wave = torch.sin(2 * torch.pi * hertz * torch.arange(8000) / SAMPLE_RATE)[None]
+    features = LogMel(PAPER)
+    weights = features.mel.mel_scale.fb[round(hertz * PAPER.n_fft / SAMPLE_RATE)]
+    mel = features(wave)[0].mean(dim=1)
+    assert weights[int(mel.argmax())] >= weights.max() / 2
+
+
+def test_autocast_leaves_the_features_in_full_precision() -> None:
+    wave = noise(4, 2, 8000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = LogMel(PLAIN)(wave)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, LogMel(PLAIN)(wave), atol=0, rtol=0)
+
+
+def masked(augment: AugmentConfig, seed: int, batch: int = 64, frames: int = 100) -> torch.Tensor:
+    """What `SpecAugment` hides, bool (batch, mels, frames), checked to be set to the crop's mean."""
+    draws = torch.Generator().manual_seed(9)
+    mel = 1 + torch.rand(batch, 40, frames, generator=draws)  # no value is near the crop's mean
+    mel *= torch.randint(0, 2, mel.shape, generator=draws) * 2 - 1
+    features = FeatureConfig(n_mels=40, hop=160)
+    torch.manual_seed(seed)
+    out = SpecAugment(features, augment)(mel)
+    hidden = out != mel
+    means = mel.mean(dim=(1, 2), keepdim=True).expand_as(mel)
+    torch.testing.assert_close(out[hidden], means[hidden], atol=0, rtol=0)
+    return hidden
+
+
+def runs(line: torch.Tensor) -> list[int]:
+    """Lengths of the stretches of True."""
+    text = "".join("x" if value else " " for value in line.tolist())
+    return [len(run) for run in text.split()]
+
+
+NOTHING = AugmentConfig(time_masks=0, band_masks=0)
+
+
+def test_one_time_mask_is_one_stretch_of_whole_frames() -> None:
+    augment = dataclasses.replace(NOTHING, time_masks=1, time_mask_s=0.2)  # 20 frames of 160
+    hidden = masked(augment, 0, batch=2000)
+    assert (hidden.all(dim=1) == hidden.any(dim=1)).all()
+    lengths = [sum(runs(crop)) for crop in hidden.all(dim=1)]
+    assert max(len(runs(crop)) for crop in hidden.all(dim=1)) == 1
+    assert set(lengths) == set(range(21))  # from no frame to the widest, both included
+    assert abs(np.mean(lengths) - 10) < 0.5  # uniform: mean 10, standard error 0.14
+    assert hidden[:, 0, 0].any()  # the first and the last frame are within reach
+    assert hidden[:, 0, -1].any()
+
+
+def test_one_band_mask_is_one_run_of_whole_bands() -> None:
+    hidden = masked(dataclasses.replace(NOTHING, band_masks=1, band_mask_mels=8), 0, batch=2000)
+    assert (hidden.all(dim=2) == hidden.any(dim=2)).all()
+    lengths = [sum(runs(crop)) for crop in hidden.all(dim=2)]
+    assert max(len(runs(crop)) for crop in hidden.all(dim=2)) == 1
+    assert set(lengths) == set(range(9))
+    assert abs(np.mean(lengths) - 4) < 0.25
+    assert hidden[:, 0, 0].any()
+    assert hidden[:, -1, 0].any()
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(0, 4), st.floats(0, 0.5), st.integers(0, 4), st.integers(0, 20), st.integers(3, 120)
+)
+def test_no_more_is_hidden_than_asked(
+    times: int, seconds: float, bands: int, mels: int, frames: int
+) -> None:
+    augment = AugmentConfig(
+        time_masks=times, time_mask_s=seconds, band_masks=bands, band_mask_mels=mels
+    )
+    hidden = masked(augment, 1, batch=8, frames=frames)
+    most_frames = min(frames, times * round(seconds * 100))
+    most_bands = min(40, bands * mels)
+    rows, columns = hidden.all(dim=2), hidden.all(dim=1)
+    # All that is hidden lies in a hidden row or in a hidden column.
+    assert (hidden == rows[:, :, None] | columns[:, None, :]).all()
+    if most_frames < frames:
+        assert rows.sum(dim=1).max() <= most_bands
+    if most_bands < 40:
+        assert columns.sum(dim=1).max() <= most_frames
+
+
+def test_each_crop_has_its_own_masks() -> None:
+    hidden = masked(AugmentConfig(), 0).flatten(1)
+    assert len({tuple(crop.tolist()) for crop in hidden}) > 60
+    # One crop's masks say nothing about the next one's.
+    frames = masked(dataclasses.replace(NOTHING, time_masks=1), 0, batch=2000).all(dim=1).float()
+    pairs = np.corrcoef(frames[0::2, 50].numpy(), frames[1::2, 50].numpy())
+    assert abs(pairs[0, 1]) < 0.1
+
+
+def test_masks_are_those_of_the_seed() -> None:
+    assert (masked(AugmentConfig(), 5) == masked(AugmentConfig(), 5)).all()
+    assert (masked(AugmentConfig(), 5) != masked(AugmentConfig(), 6)).any()
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        NOTHING,
+        AugmentConfig(time_mask_s=0, band_masks=0),
+        AugmentConfig(time_masks=0, band_mask_mels=0),
+    ],
+)
+def test_no_mask_changes_nothing(augment: AugmentConfig) -> None:
+    assert not masked(augment, 0).any()

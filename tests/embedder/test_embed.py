@@ -1,0 +1,308 @@
+"""Embedding: a song's numbers are its own, stores say what `embed_wave` says, files are checked."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from embedder.artifacts import Run
+from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
+from embedder.checkpoint import Member, load_member
+from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.data.audio import AudioError, decode
+from embedder.data.cache import AudioCache
+from embedder.embed import (
+    CHUNK,
+    check_files,
+    embed_files,
+    embed_split,
+    embed_wave,
+    stem_key,
+    vocal_stems,
+)
+from embedder.errors import UserError
+from embedder.model.network import BACKBONES, Network
+from embedder.store import Store, read_store, song_embedding
+
+Tiny = Callable[..., MemberConfig]
+
+
+def some_member(config: MemberConfig, name: str = "m", *, head: bool = True) -> Member:
+    torch.manual_seed(3)
+    network = Network(config).eval().requires_grad_(False)
+    weights = torch.randn(4, config.model.embedding_dim) if head else None
+    return Member(name, config, ("a", "b", "c", "d"), "", network, weights, "made up")
+
+
+def noise(seconds: float, seed: int = 0) -> NDArray[np.int16]:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 3000, round(seconds * SAMPLE_RATE))).astype(np.int16)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Seven files of 0.5 to 40 s; the longest has more segments than the network hears at once."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    paths = []
+    for number, seconds in enumerate((0.5, 2.0, 40.0, 0.7, 5.3, 3.0, 9.9)):
+        paths.append(folder / f"{number}.wav")
+        soundfile.write(paths[-1], noise(seconds, number), SAMPLE_RATE)
+    return paths
+
+
+def stores_of(
+    members: list[Member], files: list[Path], batch_size: int
+) -> dict[tuple[str, str], tuple[NDArray[np.float32], ...]]:
+    """(member, song) → its embedding, segment starts, segment embeddings and segment logits."""
+    found = {}
+    for batch in embed_files(members, files, [f.stem for f in files], batch_size=batch_size):
+        assert [store.member for store in batch] == [member.name for member in members]
+        for store in batch:
+            for song, name in enumerate(store.song_ids):
+                part = store.segments_of(song)
+                logits = store.segment_logits
+                found[store.member, name] = (
+                    store.embeddings[song],
+                    store.segment_start_s[part],
+                    store.segment_embeddings[part],
+                    np.zeros(0, np.float32) if logits is None else logits[part],
+                )
+    return found
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_song_s_numbers_depend_on_no_other_song(
+    backbone: str, files: list[Path], tiny: Tiny
+) -> None:
+    config = tiny(backbone=backbone, n_mels=128)
+    members = [some_member(config), some_member(config, "headless", head=False)]
+    together = stores_of(members, files, 7)
+    assert len(together) == 14
+    others = [stores_of(members, files, size) for size in (1, 3)]
+    others.append(stores_of(members, files[::-1], 2))
+    others.append(stores_of(members, files[2:3], 1) | stores_of(members, files[:2], 8))
+    for other in others:
+        for key, numbers in other.items():
+            for one, same in zip(numbers, together[key], strict=True):
+                assert np.array_equal(one, same), key
+    assert len(together["m", "2"][1]) > 2 * CHUNK
+
+
+def test_segments_in_whole_chunks_and_in_the_rest_are_heard_alike(tiny: Tiny) -> None:
+    member = some_member(tiny())
+    wave = noise(CHUNK + 4.0)  # hop 1 s, segment 2 s: CHUNK + 3 segments
+    whole = embed_wave(member, wave)
+    assert len(whole.start_s) == CHUNK + 3
+    assert whole.logits is not None
+    assert member.head is not None
+    for number in (0, CHUNK - 1, CHUNK, CHUNK + 2):
+        start = round(float(whole.start_s[number]) * SAMPLE_RATE)
+        piece = torch.from_numpy(wave[start : start + 2 * SAMPLE_RATE].astype(np.float32) / 32768)
+        with torch.inference_mode():
+            alone = member.network(piece[None])[0].numpy()
+        assert np.allclose(whole.embeddings[number], alone, atol=1e-5)
+        head = member.head.numpy() / np.linalg.norm(member.head.numpy(), axis=1, keepdims=True)
+        expected = member.config.loss.aam_scale * head @ alone
+        assert np.allclose(whole.logits[number], expected, atol=1e-3)
+    assert np.allclose(np.linalg.norm(whole.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_store_holds_what_embed_wave_says_of_each_song(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    for name in ("aam", "triplet"):
+        member = load_member(trained, name)
+        written = embed_split(trained, catalogue, member, "validation")
+        store = read_store(trained.store(name, "validation"))
+        songs = catalogue.of("validation")
+        assert store.song_ids == tuple(song.id for song in songs)
+        assert store.albums == tuple(song.album_id for song in songs)
+        assert [catalogue.singers[label] for label in store.labels] == [s.singer for s in songs]
+        assert store.split == "validation"
+        assert store.made_from["checkpoint"] == member.checkpoint
+        assert store.made_from["catalogue"] == catalogue.fingerprint()
+        assert np.array_equal(store.embeddings, written.embeddings)
+        for number, song in enumerate(songs):
+            heard = embed_wave(member, AudioCache(trained.cache).samples(song.audio))
+            part = store.segments_of(number)
+            assert np.array_equal(store.segment_embeddings[part], heard.embeddings)
+            assert np.array_equal(store.segment_start_s[part], heard.start_s)
+            assert np.array_equal(store.embeddings[number], song_embedding(heard.embeddings))
+            if name == "triplet":
+                assert heard.logits is None
+                assert store.segment_logits is None
+            else:
+                assert heard.logits is not None
+                assert store.segment_logits is not None
+                assert np.array_equal(store.segment_logits[part], heard.logits)
+
+
+def test_a_predicted_file_has_the_numbers_of_the_same_song_in_a_store(trained: Run) -> None:
+    songs = read_catalogue(trained.catalogue).of("test")
+    member = load_member(trained, "aam")
+    paths = [Path(song.path) for song in songs]
+    (batch,) = embed_files([member], paths, ["w", "x", "y", "z"])
+    store = read_store(trained.store("aam", "test"))
+    assert batch[0].song_ids == ("w", "x", "y", "z")
+    assert batch[0].split == ""
+    assert batch[0].labels.tolist() == [-1] * 4
+    assert np.array_equal(batch[0].segment_embeddings, store.segment_embeddings)
+
+
+def test_another_catalogue_is_refused(trained: Run) -> None:
+    member = load_member(trained, "aam")
+    before = trained.store("aam", "train").read_bytes()
+    write_catalogue(trained.catalogue, Catalogue(read_catalogue(trained.catalogue).songs[1:]))
+    with pytest.raises(UserError, match=r"aam was trained on another catalogue .*--overwrite"):
+        embed_split(trained, read_catalogue(trained.catalogue), member, "train")
+    assert trained.store("aam", "train").read_bytes() == before
+
+
+def test_a_song_without_the_stem_is_named(trained: Run) -> None:
+    song = read_catalogue(trained.catalogue).songs[0]
+    assert stem_key(song, "mix") == song.audio
+    assert stem_key(song, "vocals") == song.vocals
+    bare = Catalogue(()).songs or song.__class__("a/b/c.wav", "", "a", "b", "c")
+    with pytest.raises(UserError, match=r"a/b/c\.wav has no vocals stem; .*--stems_dir"):
+        stem_key(bare, "vocals")
+
+
+# Files to predict -------------------------------------------------------------------------------
+
+
+def test_short_files_work_and_too_short_ones_are_refused(tmp_path: Path, tiny: Tiny) -> None:
+    lengths = {"0.02": 0.02, "0.49": 0.49, "0.50": 0.5, "1": 1.0}
+    paths = {name: tmp_path / f"{name}.wav" for name in lengths}
+    for name, seconds in lengths.items():
+        soundfile.write(paths[name], noise(seconds), SAMPLE_RATE)
+    bad = check_files(list(paths.values()))
+    assert bad == {
+        paths["0.02"]: "too short: 0.02 s, needed is 0.5 s",
+        paths["0.49"]: "too short: 0.49 s, needed is 0.5 s",
+    }
+    (batch,) = embed_files([some_member(tiny())], [paths["0.50"]], ["x"])
+    assert len(batch[0].segment_start_s) == 1
+    assert np.isfinite(batch[0].embeddings).all()
+
+
+def test_files_of_all_rates_and_channels_are_checked(tmp_path: Path) -> None:
+    good = {"cd.wav": (44100, 2), "phone.flac": (8000, 1), "studio.ogg": (48000, 2)}
+    for name, (rate, channels) in good.items():
+        wave = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
+        soundfile.write(tmp_path / name, wave, rate)
+    (tmp_path / "empty.mp3").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("no sound at all")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
+    found = check_files(sorted(p for p in tmp_path.iterdir() if p.is_file()))
+    assert {path.name: reason for path, reason in found.items()} == {
+        "empty.mp3": "empty: it has no bytes",
+        "none.wav": "empty: it holds no sample",
+        "text.wav": "unreadable: Format not recognised",
+    }
+    shown: list[tuple[int, str]] = []
+
+    def progress(items: Iterator[object], total: int, title: str) -> Iterator[object]:
+        shown.append((total, title))
+        return items
+
+    check_files([tmp_path / "cd.wav"], progress)  # type: ignore[arg-type]
+    assert shown == [(1, "checking files")]
+
+
+def test_no_more_than_two_batches_are_held(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch is heard while the next one is decoded, however many files there are."""
+    decoded: list[Path] = []
+    alive: weakref.WeakSet[NDArray[np.int16]] = weakref.WeakSet()
+    most = 0
+
+    class Wave(np.ndarray):  # type: ignore[type-arg]
+        __hash__ = object.__hash__
+
+    held: dict[int, weakref.ref[object]] = {}
+
+    def fake(path: Path) -> NDArray[np.int16]:
+        wave = noise(1.0, len(decoded)).view(Wave)
+        decoded.append(path)
+        held[id(wave)] = weakref.ref(wave)
+        return wave
+
+    del alive
+    monkeypatch.setattr("embedder.embed.decode", fake)
+    size, paths = 3, [tmp_path / f"{n}.wav" for n in range(25)]
+    batches = embed_files([some_member(tiny())], paths, [p.stem for p in paths], batch_size=size)
+    seen = 0
+    for number, (store,) in enumerate(batches):
+        seen += len(store.song_ids)
+        assert len(decoded) <= (number + 2) * size
+        most = max(most, sum(ref() is not None for ref in held.values()))
+    assert seen == 25
+    assert sorted(decoded) == sorted(paths)
+    assert size <= most <= 2 * size
+
+
+def test_a_file_that_fails_while_embedding_is_named(files: list[Path], tiny: Tiny) -> None:
+    files[4].write_bytes(b"")
+    with pytest.raises(AudioError, match=r"4\.wav is empty"):
+        list(embed_files([some_member(tiny())], files, list("0123456"), batch_size=2))
+
+
+def test_no_files_give_no_batch(tiny: Tiny) -> None:
+    assert list(embed_files([some_member(tiny())], [], [])) == []
+
+
+# Vocal stems ------------------------------------------------------------------------------------
+
+
+def hears_vocals(tiny: Tiny, name: str) -> Member:
+    return some_member(tiny(stem="vocals"), name)
+
+
+def test_without_stems_members_that_listen_to_vocals_are_left_out(
+    files: list[Path], tiny: Tiny
+) -> None:
+    mix, vocals = some_member(tiny(), "mix"), hears_vocals(tiny, "vox")
+    root = files[0].parent
+    assert vocal_stems([mix], files, root, None) == ([mix], None, [])
+    assert vocal_stems([mix], files, root, root / "anything") == ([mix], None, [])
+    assert vocal_stems([mix, vocals], files, root, None) == ([mix], None, ["vox"])
+    with pytest.raises(UserError, match=r"all members listen to vocals \(vox\); .*--stems_dir"):
+        vocal_stems([vocals], files, root, None)
+    with pytest.raises(ValueError, match="listens to vocals, and there are none"):
+        list(embed_files([vocals], files, list("0123456")))
+
+
+def test_each_member_hears_its_own_stem(files: list[Path], tmp_path: Path, tiny: Tiny) -> None:
+    mix, vocals = some_member(tiny(), "mix"), hears_vocals(tiny, "vox")
+    root = files[0].parent
+    (tmp_path / "stems/vocals").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no stem of any song"):
+        vocal_stems([mix, vocals], files, root, tmp_path / "stems")
+    for number, file in enumerate(files):
+        stem = tmp_path / "stems/vocals" / f"{file.stem}.flac"  # of another suffix
+        if number != 5:
+            soundfile.write(stem, noise(1.5, 50 + number), SAMPLE_RATE)
+    with pytest.raises(UserError, match=r"1 files have no vocal stem in .*, 5\.wav for one"):
+        vocal_stems([mix, vocals], files, root, tmp_path / "stems")
+    del files[5]
+    members, heard, dropped = vocal_stems([mix, vocals], files, root, tmp_path / "stems")
+    assert [m.name for m in members] == ["mix", "vox"]
+    assert dropped == []
+    assert heard is not None
+    assert [p.name for p in heard] == [f"{file.stem}.flac" for file in files]
+    names = [file.stem for file in files]
+    stores: list[Store] = []
+    for batch in embed_files(members, files, names, vocals=heard, batch_size=4):
+        stores += batch
+    first_mix, first_vocals = stores[:2]
+    for store, member, paths in ((first_mix, mix, files), (first_vocals, vocals, heard)):
+        expected = embed_wave(member, decode(paths[0])).embeddings
+        assert np.array_equal(store.segment_embeddings[store.segments_of(0)], expected)
