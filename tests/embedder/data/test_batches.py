@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from embedder.data.batches import SingerBatches
 
 # Singers → albums → number of songs.
-LIBRARIES = st.lists(
-    st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=9
-)
+LIBRARIES = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=9)
 
 
 def songs_of(library: list[list[int]]) -> tuple[list[int], list[str]]:
@@ -120,8 +118,6 @@ def test_singers_stand_together_in_all_pairs() -> None:
 
 
 def test_labels_need_not_be_dense() -> None:
-    found = SingerBatches(
-        [7, 7, 30], ["x", "y", "x"], singers=2, crops=2, batches=1, seed=0
-    )
+    found = SingerBatches([7, 7, 30], ["x", "y", "x"], singers=2, crops=2, batches=1, seed=0)
     (batch,) = found
     assert sorted(song for song, _ in batch) == [0, 1, 2, 2]

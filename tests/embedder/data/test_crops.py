@@ -97,7 +97,6 @@ def test_crops_may_be_sent_to_another_process(tmp_path: Path, band: list[Song]) 
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(crops)).crop(1, 7), before)
 
 
-@pytest.mark.slow
 def test_a_spawned_worker_draws_the_same_crops(tmp_path: Path, band: list[Song]) -> None:
     crops = crops_of(tmp_path, band, equaliser=1, noise=1)
     batches = SingerBatches(range(4), ["a"] * 4, singers=3, crops=2, batches=3, seed=1)
@@ -115,9 +114,7 @@ def test_a_spawned_worker_draws_the_same_crops(tmp_path: Path, band: list[Song])
 
 
 def test_the_backing_is_another_song_s_at_the_drawn_level(tmp_path: Path, band: list[Song]) -> None:
-    crops = crops_of(
-        tmp_path, band, **QUIETLY, remix=1, remix_low_db=-12, remix_high_db=6
-    )
+    crops = crops_of(tmp_path, band, **QUIETLY, remix=1, remix_low_db=-12, remix_high_db=6)
     used: Counter[int] = Counter()
     ratios = []
     for seed in range(200):
@@ -191,7 +188,7 @@ def test_vocals_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 def test_audio_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no decoded audio at .*gone.npy; run again: .* prepare"):
+    with pytest.raises(UserError, match=r"no decoded audio at .*gone.npy; run again: .* prepare"):
         crops_of(tmp_path, [song(0, "gone")]).crop(0, 0)
 
 

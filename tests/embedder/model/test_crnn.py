@@ -35,9 +35,7 @@ def mels(seed: int, batch: int, frames: int, bands: int = 128) -> Tensor:
     [(94, (47, 23, 11, 5)), (157, (78, 39, 19, 9)), (16, (8, 4, 2, 1))],
     ids=["3 s", "5 s", "shortest"],
 )
-def test_layers_have_the_paper_s_shapes(
-    network: Crnn, frames: int, left: tuple[int, ...]
-) -> None:
+def test_layers_have_the_paper_s_shapes(network: Crnn, frames: int, left: tuple[int, ...]) -> None:
     shapes: list[tuple[int, ...]] = []
     for block in network.blocks:
         block.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))

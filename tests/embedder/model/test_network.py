@@ -59,7 +59,9 @@ def test_a_wave_does_not_depend_on_its_company(network: Network) -> None:
     wave = waves(1, 6)
     together = network(wave)
     for row in range(6):
-        torch.testing.assert_close(network(wave[row : row + 1])[0], together[row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            network(wave[row : row + 1])[0], together[row], atol=1e-5, rtol=0
+        )
     torch.testing.assert_close(network(wave.flip(0)).flip(0), together, atol=1e-5, rtol=0)
 
 
