@@ -72,7 +72,7 @@ class LossConfig:
     )
     triplet_margin: float = setting(0.3, "margin of the triplet loss, cosine", low=0, high=2)
     miner: str = setting(
-        "semihard", "which triplets of a batch count", choices=("semihard", "hard", "all")
+        "all", "which triplets within the margin count", choices=("semihard", "hard", "all")
     )
 
 
@@ -104,7 +104,7 @@ class TrainConfig:
     seed: int = setting(0, "seed of everything random", low=0, high=2**31 - 1)
     stem: str = setting("mix", "what the network listens to", choices=("mix", "vocals"))
     segment_s: float = setting(3.0, "length of a crop, s", low=0.5, high=30)
-    epochs: int = setting(16, "epochs", low=1, high=10000)
+    epochs: int = setting(11, "epochs", low=1, high=10000)
     crops_per_song: float = setting(
         8.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
     )
@@ -268,8 +268,9 @@ def _check_together(config: MemberConfig) -> None:
 
 # Settings that differ from the defaults, by preset and, within it, by backbone and by loss.
 _CRNN = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
+_TRIPLET = {"batch_singers": 10, "batch_crops": 8, "lr": 0.001}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "laptop": {"all": {}, "crnn": _CRNN},
+    "laptop": {"all": {}, "crnn": _CRNN, "triplet": _TRIPLET},
     "base": {
         "all": {
             "channels": 512,
@@ -280,10 +281,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 40,
         },
         "crnn": _CRNN,
+        "triplet": _TRIPLET,
     },
     "demo": {
         "all": {"channels": 96, "mfa_channels": 192, "embedding_dim": 96, "epochs": 10},
         "crnn": _CRNN,
+        "triplet": _TRIPLET,
     },
 }
 

@@ -72,7 +72,8 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_row(*row)
     console = Console(file=sys.stdout, markup=False, emoji=False)
     if not console.is_terminal:
-        width = console.measure(table, options=console.options.update(width=10_000)).maximum
+        unbound = console.options.update(width=10_000)
+        width = max(console.measure(part, options=unbound).maximum for part in (title, table))
         console = Console(file=sys.stdout, markup=False, emoji=False, width=width)
     console.print(title, style="bold")
     console.print(table)

@@ -248,9 +248,12 @@ class Keeper(Callback):
         return done >= config.train.epochs or (done > 0 and waited >= config.train.patience)
 
     def clear(self) -> None:
-        """Take away what only an unfinished training needs."""
-        self.state.unlink(missing_ok=True)
-        self.best_weights.unlink(missing_ok=True)
+        """Take away what only an unfinished training needs, and what killed ones left behind."""
+        for file in self.run.resume(self.name).iterdir():
+            if file.name != "settings.json":
+                file.unlink()
+        for file in self.run.member(self.name).glob(".*"):
+            file.unlink()
 
     def _save_best(self, training: Training) -> None:
         tensors = dict(training.network.state_dict())

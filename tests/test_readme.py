@@ -75,7 +75,9 @@ def test_readme_lists_the_programs_own_options_and_settings() -> None:
     if os.environ.get("UPDATE_README"):
         README.write_text(with_generated(text), encoding="utf-8", newline="\n")
         text = README.read_text(encoding="utf-8")
-    assert text == with_generated(text), "run: UPDATE_README=1 python -m pytest tests/test_readme.py"
+    assert text == with_generated(text), (
+        "run: UPDATE_README=1 python -m pytest tests/test_readme.py"
+    )
 
 
 def test_every_file_that_readme_points_to_is_there() -> None:

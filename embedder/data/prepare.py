@@ -100,10 +100,15 @@ def prepare(
     where = [str(folder.resolve()) if folder else None for folder in (stems_dir, lists_dir)]
     made = Prepared(str(data_dir.resolve()), split, seed, where[0], where[1], keep_duplicates)
     try:
+        lists = {name: [song for song in good if song.split == name] for name in SPLITS}
         for name in SPLITS:
-            _write_split(run, name, [song for song in good if song.split == name])
+            if lists[name]:
+                write_list(run.song_list(name), lists[name])
         write_json(run.info, {"format": FORMAT, "prepared": asdict(made)})
         write_catalogue(run.catalogue, Catalogue(tuple(good)))
+        for name in SPLITS:  # last, so that a full disk takes nothing away
+            if not lists[name]:  # a list of an earlier preparation
+                run.song_list(name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {run.root}: {error.strerror or error}") from None
     return summarise(good, problems, crossing, stems_dir is not None)
@@ -191,11 +196,3 @@ def _stem_problem(song: Song, item: Decoded) -> str:
     if abs(item.facts.seconds - song.seconds) > STEM_TOLERANCE_S:
         return f"{item.facts.seconds:.2f} s long, but the mixture is {song.seconds:.2f} s"
     return ""
-
-
-def _write_split(run: Run, split: str, songs: Sequence[Song]) -> None:
-    """Write the split's list; a list of an earlier preparation goes where the split is empty."""
-    if songs:
-        write_list(run.song_list(split), songs)
-    else:
-        run.song_list(split).unlink(missing_ok=True)

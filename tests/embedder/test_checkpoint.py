@@ -191,5 +191,7 @@ def test_a_setting_of_another_version_is_named(saved: Member, run: Run) -> None:
 def test_the_outcome_of_a_training_is_decided_by_settings_and_songs(tiny: Tiny) -> None:
     one = settings_fingerprint(tiny(), "a")
     assert one == settings_fingerprint(tiny(), "a")
-    assert len({one, settings_fingerprint(tiny(lr=0.1), "a"), settings_fingerprint(tiny(), "b")}) == 3
+    assert (
+        len({one, settings_fingerprint(tiny(lr=0.1), "a"), settings_fingerprint(tiny(), "b")}) == 3
+    )
     assert json.dumps(tiny().to_dict())  # nothing in it that JSON does not know

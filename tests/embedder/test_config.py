@@ -53,7 +53,7 @@ def configs() -> st.SearchStrategy[MemberConfig]:
         try:
             return replaced(MemberConfig(), changes)
         except UserError as error:
-            assert "is not legal" not in str(error)  # only some settings do not go together
+            assert "is not legal" not in str(error)  # noqa: PT017 (some do not go together)
             return None
 
     free = {name: any_value(name) for name in SETTINGS}
@@ -142,7 +142,7 @@ def test_what_is_no_number_is_refused(name: str, bad: Any) -> None:
 
 @pytest.mark.parametrize("bad", [80.5, "80.5", "8e1", "80 mels"])
 def test_a_whole_number_is_whole(bad: Any) -> None:
-    with pytest.raises(UserError, match="n_mels = .* must be a whole number from 16 to 256"):
+    with pytest.raises(UserError, match=r"n_mels = .* must be a whole number from 16 to 256"):
         replaced(MemberConfig(), {"n_mels": bad})
 
 

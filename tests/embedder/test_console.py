@@ -27,16 +27,15 @@ def test_plain_progress_speaks_every_five_seconds(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = []
-    for item in shown(iter(range(10)), 10, "decoding"):
+    for item in shown(iter(range(9)), 9, "decoding"):
         seen.append(item)
         clock[0] += 2
-    assert seen == list(range(10))
+    assert seen == list(range(9))
     # One item every 2 s: lines once 5 s have gone by since the last, none with the last item.
     assert capsys.readouterr().out.splitlines() == [
-        "decoding: 3/10, 0.5/s, 14 s left",
-        "decoding: 6/10, 0.5/s, 8 s left",
-        "decoding: 9/10, 0.5/s, 2 s left",
-        "decoding: 10 in 20.0 s",
+        "decoding: 3/9, 0.5/s, 12 s left",
+        "decoding: 6/9, 0.5/s, 6 s left",
+        "decoding: 9 in 18.0 s",
     ]
 
 
@@ -104,6 +103,14 @@ def test_a_table_holds_its_cells_as_they_are(capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert out.splitlines()[0].strip() == "validation, songs"
     assert cells(out) == [["singer", "top-1"], *rows]
+
+
+def test_a_title_wider_than_its_table_stays_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title = "validation songs, cross-fitted by album: " + "x" * 200
+    print_table(title, ["a", "b"], [["1", "2"]])
+    assert capsys.readouterr().out.splitlines()[0].strip() == title
 
 
 def test_a_table_s_numbers_stand_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,15 @@ def learnt(run: Run, name: str) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "audio_per_s"} for row in log_rows(run, name)]
 
 
+FINISHED = {"config.json", "labels.json", "log.csv", "model.safetensors", "resume/settings.json"}
+
+
+def files_of(run: Run) -> set[str]:
+    """What lies in the folder of the member "m", temporary files of a killed training too."""
+    folder = run.member("m")
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
 def same_tensors(one: Path, other: Path) -> bool:
     first, second = load_file(one), load_file(other)
     return first.keys() == second.keys() and all(
@@ -108,7 +117,7 @@ def test_killed_after_an_epoch_the_same_command_goes_on_to_the_same_weights(
     assert epochs == [f"{n}/6" for n in range(done + 1, 7)]
     assert same_tensors(prepared.weights("m"), undisturbed)
     assert learnt(prepared, "m") == learnt(prepared, "undisturbed")
-    assert not list(prepared.resume("m").glob("*.ckpt"))
+    assert files_of(prepared) == FINISHED
 
 
 MOMENTS = {
@@ -196,6 +205,9 @@ def test_killed_at_a_bad_moment_it_goes_on_to_the_same_weights(
     assert said.count("epoch  ") == (0 if done is None else 6 - done)
     assert same_tensors(prepared.weights("m"), undisturbed)
     assert learnt(prepared, "m") == learnt(prepared, "undisturbed")
+    assert files_of(prepared) >= FINISHED
+    if done is not None:
+        assert files_of(prepared) == FINISHED
 
 
 def test_ctrl_c_is_no_finished_training(

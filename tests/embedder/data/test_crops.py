@@ -188,7 +188,7 @@ def test_vocals_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 def test_audio_that_is_not_there_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no decoded audio at .*gone.npy; run again: .* prepare"):
+    with pytest.raises(UserError, match=r"no decoded audio at .*gone\.npy; run again: .* prepare"):
         crops_of(tmp_path, [song(0, "gone")]).crop(0, 0)
 
 
@@ -210,6 +210,19 @@ def test_places_where_someone_sings_are_preferred(tmp_path: Path) -> None:
     assert everywhere < 0.45
     expected = 1 - (1 - everywhere) ** 3  # three places are looked at
     assert np.mean(sung) == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize(("hum", "tries"), [(0.025, 3), (0.035, 1)])
+def test_a_place_counts_as_sung_from_three_tenths_of_the_song_s_level(
+    tmp_path: Path, hum: float, tries: int
+) -> None:
+    vocals = np.concatenate([tone(200, 40000, hum), tone(200, 40000, 0.138)])
+    assert rms(vocals / np.float32(32768)) == pytest.approx(0.1, rel=0.03)
+    write(tmp_path, m=(np.arange(80000) // 4000).astype(np.int16), v=vocals)
+    crops = crops_of(tmp_path, [song(0, "m", "v", "v")], **ONLY_CUT)
+    loud = [crops.crop(0, seed)[-1] * 32768 >= 10 for seed in range(400)]  # ends in the loud half
+    everywhere = 40000 / (80000 - SAMPLES)
+    assert np.mean(loud) == pytest.approx(1 - (1 - everywhere) ** tries, abs=0.07)
 
 
 def test_the_loudest_of_the_places_is_taken_where_none_is_sung(tmp_path: Path) -> None:

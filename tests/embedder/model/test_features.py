@@ -121,7 +121,7 @@ def test_autocast_leaves_the_features_in_full_precision() -> None:
 
 
 def masked(augment: AugmentConfig, seed: int, batch: int = 64, frames: int = 100) -> torch.Tensor:
-    """What `SpecAugment` hides, bool (batch, mels, frames), checked to be set to the crop's mean."""
+    """What `SpecAugment` hides, bool (batch, mels, frames); it must be the crop's mean."""
     draws = torch.Generator().manual_seed(9)
     mel = 1 + torch.rand(batch, 40, frames, generator=draws)  # no value is near the crop's mean
     mel *= torch.randint(0, 2, mel.shape, generator=draws) * 2 - 1
