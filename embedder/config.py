@@ -284,7 +284,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "triplet": _TRIPLET,
     },
     "demo": {
-        "all": {"channels": 96, "mfa_channels": 192, "embedding_dim": 96, "epochs": 10},
+        "all": {
+            "channels": 96,
+            "mfa_channels": 192,
+            "embedding_dim": 96,
+            "epochs": 10,
+            "crops_per_song": 24,
+            "batch_crops": 8,
+        },
         "crnn": _CRNN,
         "triplet": _TRIPLET,
     },

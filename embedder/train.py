@@ -52,7 +52,6 @@ def train_member(
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(run, name)
     quiet_lightning()
-    torch.set_flush_denormal(True)
 
     samples = config.train.batch_singers * config.train.batch_crops
     per_epoch = max(1, round(config.train.crops_per_song * len(train) / samples))
@@ -113,7 +112,11 @@ def train_member(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             checkpoint = keeper.state if resumable else None
-            trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
+            torch.set_flush_denormal(True)
+            try:
+                trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
+            finally:
+                torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
         if not keeper.finished(config):  # Lightning returns quietly from Ctrl-C
             raise KeyboardInterrupt
     head = keeper.load_best(training.network)

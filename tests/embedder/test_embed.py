@@ -48,11 +48,11 @@ def noise(seconds: float, seed: int = 0) -> NDArray[np.int16]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Seven files of 0.5 to 20 s; the longest has more segments than the network hears at once."""
+    """Seven files of 0.5 to 11 s; the longest has more segments than the network hears at once."""
     folder = tmp_path / "files"
     folder.mkdir()
     paths = []
-    for number, seconds in enumerate((0.5, 2.0, 20.0, 0.7, 5.3, 3.0, 9.9)):
+    for number, seconds in enumerate((0.5, 2.0, 11.0, 0.7, 5.3, 3.0, 9.9)):
         paths.append(folder / f"{number}.wav")
         soundfile.write(paths[-1], noise(seconds, number), SAMPLE_RATE)
     return paths
@@ -93,7 +93,7 @@ def test_a_song_s_numbers_depend_on_no_other_song(
         for key, numbers in other.items():
             for one, same in zip(numbers, together[key], strict=True):
                 assert np.array_equal(one, same), key
-    assert len(together["m", "2"][1]) > 2 * CHUNK
+    assert len(together["m", "2"][1]) > CHUNK
 
 
 def test_segments_in_whole_chunks_and_in_the_rest_are_heard_alike(tiny: Tiny) -> None:
