@@ -5,6 +5,7 @@ Enters: a `Member`. Leaves: one folder, `model.safetensors` + `config.json` + `l
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +73,9 @@ def save_member(run: Run, member: Member, about: dict[str, Any]) -> None:
         "labels": file_fingerprint(folder / "labels.json"),
     }
     with replacing(run.weights(member.name)) as temporary:
-        save_file(weights_of(member.network, member.head), temporary, metadata=made_from)
+        # One key: safetensors writes several in random order, and equal members are equal bytes.
+        metadata = {"made_from": json.dumps(made_from, sort_keys=True)}
+        save_file(weights_of(member.network, member.head), temporary, metadata=metadata)
 
 
 def load_member(run: Run, name: str, device: torch.device | None = None) -> Member:
@@ -92,9 +95,9 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     again = f"train it again: python app.py train-embedder --name {name} --overwrite"
     try:
         with safe_open(weights, framework="pt") as file:
-            made_from = file.metadata() or {}
+            made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"{weights} is not a readable checkpoint ({error}); {again}") from None
     if made_from.get("format") != str(FORMAT):
         found = made_from.get("format", "unknown")

@@ -104,7 +104,7 @@ class TrainConfig:
     seed: int = setting(0, "seed of everything random", low=0, high=2**31 - 1)
     stem: str = setting("mix", "what the network listens to", choices=("mix", "vocals"))
     segment_s: float = setting(3.0, "length of a crop, s", low=0.5, high=30)
-    epochs: int = setting(11, "epochs", low=1, high=10000)
+    epochs: int = setting(10, "epochs", low=1, high=10000)
     crops_per_song: float = setting(
         8.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
     )
