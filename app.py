@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Who sings? Train singer embedders, fuse them, predict, and look at the maps.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -465,19 +464,25 @@ def disk_problem(error: Exception) -> str:
     return ""
 
 
-def main() -> None:
-    """Run a command; what the user can mend is one line on standard error and exit code 2."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; what the user can mend is one line and code 2."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app()
+        return int(app(given or ["--help"], standalone_mode=False) or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
     except UserError as error:
         problem = str(error)
     except Exception as error:
-        problem = disk_problem(error)
+        # Typer's own errors, an unknown option or a missing one, know how to say themselves.
+        own_words = getattr(error, "format_message", lambda: "")
+        problem = disk_problem(error) or own_words()
         if not problem:
             raise
     print(f"error: {problem}", file=sys.stderr)
-    sys.exit(2)
+    return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

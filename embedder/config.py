@@ -291,6 +291,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "epochs": 10,
             "crops_per_song": 24,
             "batch_crops": 8,
+            "remix_low_db": -6,
+            "remix_high_db": 12,
         },
         "crnn": _CRNN,
         "triplet": _TRIPLET,

@@ -41,16 +41,14 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
     """`command("fuse", "--seed", 1)` runs `python app.py fuse --seed 1` inside this process."""
 
     def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["app.py", *map(str, words)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            app.main()
+        code = app.main([*map(str, words)])
         found = capfd.readouterr()
-        return Outcome(int(end.value.code or 0), found.out, found.err)
+        return Outcome(code, found.out, found.err)
 
     return call
 
@@ -536,6 +534,27 @@ def test_a_real_process_ends_with_code_2_and_one_line(trained: Run, tmp_path: Pa
     assert re.fullmatch(r"error: .*none does not exist; .*\n", ended.stderr)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prepare"], "Missing option '--data_dir'."),
+        (["predict", "--nonsense", "3"], "No such option: --nonsense"),
+        (["prdict"], "No such command 'prdict'. Did you mean 'predict'?"),
+        (["fuse", "--seed", "-1"], "Invalid value for '--seed'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line_too(
+    refused: Callable[..., str], words: list[str], said: str
+) -> None:
+    assert refused(*words).startswith(said)
+
+
+def test_no_command_shows_the_help(command: Command) -> None:
+    outcome = command()
+    assert outcome.code == 0
+    assert outcome.out.startswith("Usage: app.py [OPTIONS] COMMAND")
+
+
 def test_a_defect_of_the_program_is_not_taken_for_the_user_s(
     monkeypatch: pytest.MonkeyPatch, trained: Run
 ) -> None:
@@ -543,9 +562,8 @@ def test_a_defect_of_the_program_is_not_taken_for_the_user_s(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("ensemble.pipeline.fuse_run", broken)
-    monkeypatch.setattr(sys, "argv", ["app.py", "fuse", "--run_dir", str(trained.root)])
     with pytest.raises(OSError, match="Input/output error"):
-        app.main()
+        app.main(["fuse", "--run_dir", str(trained.root)])
 
 
 # A full disk ------------------------------------------------------------------------------------

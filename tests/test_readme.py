@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 
-import click
 import typer
 
 import app
@@ -20,11 +19,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 def options() -> str:
     """A table of options for each command, from the command line itself."""
-    group = typer.main.get_command(app.app)
-    context = click.Context(group)
     parts = []
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+    for name, command in typer.main.get_command(app.app).commands.items():
         help_text = (command.help or "").strip().splitlines()
         example = next(line.strip() for line in help_text if line.strip().startswith("Example:"))
         parts.append(f"**`{name}`** {help_text[0]} {example.replace('Example: ', 'Example: `')}`\n")
@@ -89,7 +85,7 @@ def test_every_file_that_readme_points_to_is_there() -> None:
 
 def test_readmes_commands_exist() -> None:
     text = README.read_text(encoding="utf-8")
-    commands = set(typer.main.get_command(app.app).list_commands(None))
+    commands = set(typer.main.get_command(app.app).commands)
     named = set(re.findall(r"python app\.py ([a-z][a-z-]*)", text))
     assert named
     assert named <= commands

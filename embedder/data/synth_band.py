@@ -63,10 +63,10 @@ class Album:
 def draw_album(seed: int, singer: int, album: int, rate: int) -> Album:
     """Band and production of one album; the same distribution for every singer."""
     rng = generator("album", seed, singer, album)
-    knots = (0, 80, 250, 700, 1600, 3300)  # Hz, where the equaliser is set; 4 dB up or down each
+    knots = (0, 80, 250, 700, 1600, 3300)  # Hz, where the equaliser is set; 3 dB up or down each
     cut = rng.uniform(0.55, 0.94) * 8000
     points = (*knots, 0.95 * cut, min(1.1 * cut, 0.49 * rate), rate / 2)
-    tone = firwin2(2 * DIRECT + 1, points, (*10 ** (rng.normal(0, 0.2, 7)), 0, 0), fs=rate)
+    tone = firwin2(2 * DIRECT + 1, points, (*10 ** (rng.normal(0, 0.15, 7)), 0, 0), fs=rate)
     room = rng.normal(size=round(rng.uniform(0.2, 1.2) * rate))
     room *= 10 ** (-3 * np.arange(len(room)) / len(room))  # its length is its reverberation time
     room *= np.sqrt(10 ** rng.uniform(-2.0, -0.5) / np.sum(room**2))  # -20 to -5 dB of the direct
@@ -80,7 +80,7 @@ def draw_album(seed: int, singer: int, album: int, rate: int) -> Album:
         decay_s=float(10 ** rng.uniform(-0.7, 0.5)),
         detune=float(1 + rng.uniform(0, 0.008)),
         snare_s=float(rng.uniform(0.03, 0.12)),
-        balance=float(10 ** (rng.uniform(-3, 5) / 20)),
+        balance=float(10 ** (rng.uniform(0, 8) / 20)),
         arpeggio=bool(rng.random() < 0.5),
         hits=(rng.random(8) < 0.5) | (np.arange(8) == 0),
         kick=((rng.random(16) < 0.15) & even) | (np.arange(16) % 8 == 0),

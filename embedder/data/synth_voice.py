@@ -86,7 +86,7 @@ def compose(voice: Voice, plan: Plan, rng: np.random.Generator) -> Melody:
     frames = int(np.ceil(plan.bars * plan.bar_s * FRAMES)) + 1
     low, high = int(np.ceil(voice.register - voice.span)), int(voice.register + voice.span)
     scale = [p for p in range(low, high + 1) if (p - plan.key) % 12 in MAJOR]
-    resting = set(rng.permutation(max(plan.bars - 1, 1))[: max(1, round(0.3 * plan.bars))].tolist())
+    resting = set(rng.permutation(max(plan.bars - 1, 1))[: max(1, round(0.2 * plan.bars))].tolist())
     pitch, vowel, level, age = (np.zeros(frames) for _ in range(4))
     consonants = []
     degree = int(rng.integers(len(scale)))

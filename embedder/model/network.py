@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.config import FeatureConfig, MemberConfig, ModelConfig
+from embedder.errors import UserError
 from embedder.model.crnn import Crnn
 from embedder.model.ecapa import Ecapa
 from embedder.model.features import LogMel
@@ -57,12 +58,23 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
+DEVICES: dict[str, Callable[[], bool]] = {
+    "cuda": lambda: torch.cuda.is_available(),
+    "mps": lambda: torch.backends.mps.is_available(),
+    "cpu": lambda: True,
+}
+
+
 def default_device(name: str) -> torch.device:
-    """`auto` → a CUDA GPU where there is one, else Apple's MPS, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    """`auto` → the first of `DEVICES` that is there; any other name → that device.
+
+    Raises:
+        UserError: no such device, or not on this machine.
+    """
+    present = [device for device, available in DEVICES.items() if available()]
+    chosen = present[0] if name == "auto" else name
+    if chosen not in present:
+        raise UserError(
+            f"--device {name} is not legal here; it must be auto | {' | '.join(sorted(present))}"
+        )
+    return torch.device(chosen)

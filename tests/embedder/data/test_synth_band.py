@@ -25,7 +25,7 @@ def test_albums_say_nothing_of_their_singer() -> None:
     assert (between < 0.35 * within).all()  # 1 / sqrt(40) = 0.16 is expected by chance
 
 
-def test_the_balance_of_an_album_lies_between_minus_3_and_5_db() -> None:
+def test_the_balance_of_an_album_lies_between_0_and_8_db() -> None:
     for seed in range(30):
         balance_db = 20 * np.log10(draw_album(seed, 0, 0, RATE).balance)
-        assert -3 <= balance_db <= 5
+        assert 0 <= balance_db <= 8

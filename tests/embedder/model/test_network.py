@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from embedder.config import MemberConfig, all_settings, build_config
 from embedder.losses import LOSSES
+from embedder.errors import UserError
 from embedder.model.network import (
     BACKBONES,
     Network,
@@ -154,3 +155,11 @@ def test_auto_takes_the_fastest_device(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert default_device("auto").type == expected
     assert default_device("cpu").type == "cpu"
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "gpu", ""):
+        with pytest.raises(UserError, match=rf"--device {name} is not legal here.* auto \| cpu$"):
+            default_device(name)
