@@ -85,7 +85,7 @@ class AugmentConfig:
     )
     remix_low_db: float = setting(-12.0, "lowest level of vocals to backing, dB", low=-40, high=40)
     remix_high_db: float = setting(6.0, "highest level of vocals to backing, dB", low=-40, high=40)
-    equaliser: float = setting(0.3, "probability of a random 7-band equaliser", low=0, high=1)
+    equaliser: float = setting(0.3, "probability of a random 3-band equaliser", low=0, high=1)
     equaliser_db: float = setting(6.0, "its largest cut or boost, dB", low=0, high=24)
     noise: float = setting(0.2, "probability of coloured noise", low=0, high=1)
     noise_low_db: float = setting(15.0, "lowest signal-to-noise ratio, dB", low=-10, high=80)
@@ -104,7 +104,7 @@ class TrainConfig:
     seed: int = setting(0, "seed of everything random", low=0, high=2**31 - 1)
     stem: str = setting("mix", "what the network listens to", choices=("mix", "vocals"))
     segment_s: float = setting(3.0, "length of a crop, s", low=0.5, high=30)
-    epochs: int = setting(10, "epochs", low=1, high=10000)
+    epochs: int = setting(14, "epochs", low=1, high=10000)
     crops_per_song: float = setting(
         8.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
     )
@@ -270,7 +270,7 @@ def _check_together(config: MemberConfig) -> None:
 _CRNN = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
 _TRIPLET = {"batch_singers": 10, "batch_crops": 8, "lr": 0.001}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "laptop": {"all": {}, "crnn": _CRNN, "triplet": _TRIPLET},
+    "laptop": {"all": {}, "crnn": _CRNN, "triplet": {**_TRIPLET, "epochs": 11}},
     "base": {
         "all": {
             "channels": 512,

@@ -81,7 +81,7 @@ class Training(lightning.LightningModule):
         self.loss = LOSSES[config.loss.loss](config.loss, singers, config.model.embedding_dim)
         self.mask = SpecAugment(config.features, config.augment)
         self.losses: list[Tensor] = []
-        self.answers: list[tuple[Tensor, int]] = []
+        self.answers: list[tuple[Tensor, Tensor, int]] = []  # song's logits, its segments', label
         self.centres: Tensor | None = None
 
     def configure_optimizers(self) -> Any:
@@ -149,18 +149,25 @@ class Training(lightning.LightningModule):
         embedding = self.network(segments.float() / 32768)
         head = self.loss.head()
         if head is not None:
-            logits = margin_free_logits(embedding, head, self.config.loss.aam_scale).mean(dim=0)
+            parts = margin_free_logits(embedding, head, self.config.loss.aam_scale)
+            song = parts.mean(dim=0)
         else:
             assert self.centres is not None
-            song = functional.normalize(embedding.mean(dim=0), dim=0)
-            logits = self.config.loss.aam_scale * self.centres @ song
-        self.answers.append((logits.float().cpu(), int(label)))
+            centres = self.config.loss.aam_scale * self.centres
+            parts = embedding @ centres.T
+            song = centres @ functional.normalize(embedding.mean(dim=0), dim=0)
+        self.answers.append((song.float().cpu(), parts.float().cpu(), int(label)))
 
     def validation_result(self) -> dict[str, float]:
-        """Top-1, top-3, score and NLL of the validation songs of the epoch that just ended."""
-        logits = torch.stack([answer for answer, _ in self.answers])
-        answers = torch.log_softmax(logits.double(), dim=1).numpy()
-        truth = np.array([label for _, label in self.answers])
+        """Top-1, top-3, score and NLL of the validation songs of the epoch that just ended.
+
+        `segment_score` is the score of their single segments: ten times as many answers, so less
+        a matter of luck, and what excerpts depend on.
+        """
+        songs, parts, labels = zip(*self.answers, strict=True)
+        answers = torch.log_softmax(torch.stack(songs).double(), dim=1).numpy()
+        truth = np.array(labels)
+        segments = torch.cat(parts).numpy()
         top1 = metrics.top_k(truth, answers, 1)
         top3 = metrics.top_k(truth, answers, 3)
         return {
@@ -168,16 +175,19 @@ class Training(lightning.LightningModule):
             "top3": top3,
             "score": top1 + 0.5 * top3,
             "nll": metrics.nll(truth, answers),
+            "segment_score": metrics.score(np.repeat(truth, [len(p) for p in parts]), segments),
         }
 
 
-COLUMNS = ("epoch", "loss", "lr", "top1", "top3", "score", "nll", "audio_per_s", "best")
+RESULTS = ("top1", "top3", "score", "nll", "segment_score")
+COLUMNS = ("epoch", "loss", "lr", *RESULTS, "audio_per_s", "best")
 
 
 class Keeper(Callback):
     """Keeps the best weights, the state after every whole epoch, and the log; stops early.
 
-    An epoch is better if its validation score is higher, or equal with a lower NLL. The best
+    An epoch is better if the score of the validation songs' segments is higher, or equal with a
+    lower NLL of the songs. (By the songs' own score, one song more or less decides.) The best
     weights are written before the state, so a kill between the two only repeats the epoch.
     """
 
@@ -215,7 +225,7 @@ class Keeper(Callback):
     ) -> None:
         assert isinstance(pl_module, Training)
         result = pl_module.validation_result()
-        key = (result["score"], -result["nll"])
+        key = (result["segment_score"], -result["nll"])
         better = self.best is None or key > self.best
         if better:
             self.best, self.best_epoch = key, trainer.current_epoch
@@ -238,6 +248,7 @@ class Keeper(Callback):
             f"epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {loss:6.3f}  "
             f"validation songs: top-1 {result['top1']:.3f}  top-3 {result['top3']:.3f}  "
             f"score {result['score']:.3f}  NLL {result['nll']:.3f}  "
+            f"segments: score {result['segment_score']:.3f}  "
             f"{row['audio_per_s']} s of audio/s{'  *' if better else ''}"
         )
 

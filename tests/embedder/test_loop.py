@@ -92,13 +92,14 @@ def test_with_a_head_a_song_s_answer_is_the_mean_of_margin_free_logits(
     head = training.loss.head()
     assert head is not None
     head = head.detach()
-    for index, (answer, label) in enumerate(training.answers):
+    for index, (answer, parts, label) in enumerate(training.answers):
         segments, expected = songs[index]
         logits = []
         for segment in segments:
             with torch.inference_mode():
                 vector = training.network(segment[None].float() / 32768)[0]
             logits.append(torch.tensor([12 * float(vector @ unit(weight)) for weight in head]))
+        assert torch.allclose(parts, torch.stack(logits), atol=1e-3)
         assert torch.allclose(answer, torch.stack(logits).mean(dim=0), atol=1e-3)
         assert label == expected
 
@@ -118,8 +119,10 @@ def test_without_a_head_it_is_the_cosines_to_the_singers_mean_embeddings(
             own = [double[i][0] for i in range(len(double)) if double.labels[i] == singer]
             middles = [s[len(s) // 2][None].float() / 32768 for s in own]
             centres.append(unit(torch.stack([training.network(m)[0] for m in middles]).sum(dim=0)))
-        for index, (answer, _) in enumerate(training.answers):
+        for index, (answer, parts, _) in enumerate(training.answers):
             heard = [training.network(s[None].float() / 32768)[0] for s in songs[index][0]]
+            cosines = [[7 * float(centre @ part) for centre in centres] for part in heard]
+            assert torch.allclose(parts, torch.tensor(cosines), atol=1e-3)
             song = unit(torch.stack(heard).mean(dim=0))
             expected = torch.tensor([7 * float(centre @ song) for centre in centres])
             assert torch.allclose(answer, expected, atol=1e-3)
@@ -128,8 +131,16 @@ def test_without_a_head_it_is_the_cosines_to_the_singers_mean_embeddings(
 def test_the_result_is_counted_over_songs(prepared: Run, tiny: Tiny) -> None:
     training = module(prepared, tiny())
     rows = [([3.0, 1, 0, 2], 0), ([3.0, 1, 0, 2], 3), ([3.0, 1, 0, 2], 2), ([0.0, 9, 1, 2], 1)]
-    training.answers = [(torch.tensor(logits), label) for logits, label in rows]
+    right, wrong = torch.eye(4), torch.full((1, 4), 0.5)  # ties keep the order of the labels
+    parts = [right[[0, 0]], wrong, right[[2, 0, 1]], right[[1]]]
+    training.answers = [
+        (torch.tensor(logits), segments, label)
+        for (logits, label), segments in zip(rows, parts, strict=True)
+    ]
     result = training.validation_result()
+    # Of 7 segments, 2 + 0 + 1 + 1 name their singer first. The second song's comes fourth; the
+    # third song's two wrong ones have it third, after the winner and one of equal rank.
+    assert result["segment_score"] == pytest.approx(4 / 7 + 0.5 * 6 / 7)
     assert (result["top1"], result["top3"], result["score"]) == (0.5, 0.75, 0.875)
     nll = [-logits[y] + math.log(sum(map(math.exp, logits))) for logits, y in rows]
     assert result["nll"] == pytest.approx(float(np.mean(nll)))
@@ -176,13 +187,17 @@ def test_gradients_are_clipped_by_their_common_norm(prepared: Run, tiny: Tiny) -
 def scripted(
     run: Run, config: MemberConfig, results: Sequence[tuple[float, float]], patch: Any
 ) -> tuple[list[dict[str, str]], list[dict[str, Tensor]]]:
-    """Train with validation results (score, NLL) from a list; the log, and each epoch's weights."""
+    """Train with validation results (segments' score, NLL) from a list.
+
+    Gives the log, and each epoch's weights.
+    """
     weights: list[dict[str, Tensor]] = []
 
     def result(training: Training) -> dict[str, float]:
         score, nll = results[len(weights)]
         weights.append({k: v.clone() for k, v in training.network.state_dict().items()})
-        return {"top1": score, "top3": 0.0, "score": score, "nll": nll}
+        song = 1.0 - score  # the songs' own score does not decide
+        return {"top1": song, "top3": 0.0, "score": song, "nll": nll, "segment_score": score}
 
     catalogue: Catalogue = read_catalogue(run.catalogue)
     with patch.context() as inside:

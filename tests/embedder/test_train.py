@@ -355,7 +355,7 @@ def test_the_log_has_a_row_for_each_epoch_and_marks_the_best(prepared: Run, tiny
     best: tuple[float, float] | None = None
     for row in rows:
         assert row["score"] == pytest.approx(row["top1"] + 0.5 * row["top3"])
-        key = (row["score"], -row["nll"])
+        key = (row["segment_score"], -row["nll"])
         assert row["best"] == float(best is None or key > best)
         best = key if row["best"] else best
     about = read_json(prepared.member("m") / "config.json")["about"]
