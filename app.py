@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedder.artifacts import SPLITS, Run, create_run, open_run
-from embedder.config import (
-    PRESETS,
-    MemberConfig,
+from embedder.config import PRESETS, MemberConfig
+from embedder.console import on_terminal, print_table, say, shown
+from embedder.errors import UserError
+from embedder.settings import (
     all_settings,
     build_config,
     legal_values,
     member_name,
     parse_assignments,
 )
-from embedder.console import on_terminal, print_table, say, shown
-from embedder.errors import UserError
 
 if TYPE_CHECKING:
     from embedder.catalogue import Catalogue
@@ -236,7 +235,7 @@ def predict(
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
     from ensemble.pipeline import answer, list_files, open_fusion, write_prediction
-    from ensemble.predictions import prediction_names
+    from ensemble.predictions import prediction_names, write_skipped
 
     run = open_run(run_dir)
     fusion, indexes = open_fusion(run, names_in(members))
@@ -244,17 +243,12 @@ def predict(
     prediction_names(files, test_dir)  # two files with one ID are refused before any work
 
     from embedder.checkpoint import load_member
-    from embedder.embed import check_files, embed_files, vocal_stems
+    from embedder.embed import embed_files, usable_files, vocal_stems
     from embedder.model.network import default_device
 
     where = default_device(device)
     loaded = [load_member(run, name, where) for name in indexes]
-    bad = check_files(files, shown)
-    if bad and (not skip_bad or len(bad) == len(files)):
-        listed = "; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items()))
-        advice = "" if len(bad) == len(files) else "; --skip_bad leaves them out"
-        raise UserError(f"{len(bad)} of {len(files)} files cannot be used: {listed}{advice}")
-    files = [path for path in files if path not in bad]
+    files, bad = usable_files(files, skip_bad, shown)
     names = prediction_names(files, test_dir)
     loaded, vocals, dropped = vocal_stems(loaded, files, test_dir, stems_dir)
     if dropped:
@@ -265,12 +259,9 @@ def predict(
     scores = answer(fusion, indexes, batches)
     table = write_prediction(target, form, names, fusion.singers, scores)
     say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
-    skipped = target.with_name(f"{target.name}.skipped.csv")
-    if bad:
-        write_rows(skipped, [(path.relative_to(test_dir).as_posix(), bad[path]) for path in bad])
+    reasons = {path.relative_to(test_dir).as_posix(): why for path, why in bad.items()}
+    if skipped := write_skipped(target, reasons):
         say(f"wrote {skipped}: {len(bad)} files left out")
-    else:
-        skipped.unlink(missing_ok=True)  # of an earlier prediction to this file
     say(f"next: python app.py evaluate --prediction {target} --truth T, if the truth is known")
 
 
@@ -395,18 +386,6 @@ def demo(
     if result.top_1.low < 2 * chance:
         say("that is not well above chance: something is broken")
         raise typer.Exit(1)
-
-
-def write_rows(path: Path, rows: list[tuple[str, str]]) -> None:
-    """Write a csv without a header, atomically."""
-    import csv
-    import io
-
-    from embedder.artifacts import write_text
-
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
 
 
 def tell(done: int, total: int, title: str) -> None:

@@ -23,9 +23,10 @@ from embedder.artifacts import (
     replacing,
     write_json,
 )
-from embedder.config import MemberConfig, config_from_dict
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.model.network import Network
+from embedder.settings import config_from_dict
 
 HEAD = "head.weight"
 

@@ -1,6 +1,6 @@
-"""Every setting of a member, declared once: name, unit, default, legal values.
+"""Every setting of a member, declared once: name, unit, default, legal values; and the presets.
 
-Enters: a preset, a JSON file, `name=value` texts. Leaves: a frozen `MemberConfig`, checked.
+Enters: nothing. Leaves: the frozen `MemberConfig` and its groups. `settings.py` fills it.
 A setting's name is unique over all groups, so the command line needs no prefixes.
 """
 
@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cache
-from pathlib import Path
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
-from embedder.artifacts import fingerprint, read_json
-from embedder.errors import UserError
+from embedder.artifacts import fingerprint
 
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
 
@@ -153,119 +149,6 @@ class MemberConfig:
         return fingerprint(json.dumps(self.to_dict(), sort_keys=True))
 
 
-def _group_types() -> dict[str, type[Any]]:
-    hints = get_type_hints(MemberConfig)
-    return {f.name: hints[f.name] for f in fields(MemberConfig)}
-
-
-@cache  # asked for with each value that is checked
-def all_settings() -> dict[str, tuple[str, dataclasses.Field[Any], type[Any]]]:
-    """Setting name → (group, dataclass field, type), in the order of declaration."""
-    found: dict[str, tuple[str, dataclasses.Field[Any], type[Any]]] = {}
-    for group, kind in _group_types().items():
-        hints = get_type_hints(kind)
-        for item in fields(kind):
-            if item.name in found:
-                raise ValueError(f"setting {item.name} stands in two groups")
-            found[item.name] = (group, item, hints[item.name])
-    return found
-
-
-def legal_values(name: str) -> str:
-    """The legal values of a setting, in words."""
-    _, item, kind = all_settings()[name]
-    if item.metadata["choices"]:
-        return " | ".join(item.metadata["choices"])
-    low, high = item.metadata["low"], item.metadata["high"]
-    word = "a whole number" if kind is int else "a number"
-    return f"{word} from {low:g} to {high:g}"
-
-
-def _checked(name: str, value: Any) -> Any:
-    settings = all_settings()
-    if name not in settings:
-        raise UserError(f"there is no setting '{name}'; settings are: {', '.join(settings)}")
-    _, item, kind = settings[name]
-    complaint = UserError(f"{name} = {value!r} is not legal; it must be {legal_values(name)}")
-    if kind is str:
-        if not isinstance(value, str) or value not in item.metadata["choices"]:
-            raise complaint
-        return value
-    if isinstance(value, bool):
-        raise complaint
-    try:
-        number = kind(value)
-        exact = float(number) == float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise complaint from None
-    if not exact or not item.metadata["low"] <= number <= item.metadata["high"]:
-        raise complaint
-    return number
-
-
-def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
-    """`["lr=0.001"]` → `{"lr": "0.001"}`; raise `UserError` where there is no `=`."""
-    pairs: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip() or not value.strip():
-            raise UserError(f"--set takes name=value, as in --set lr=0.001, not '{text}'")
-        pairs[name.strip()] = value.strip()
-    return pairs
-
-
-def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, whether the mapping is flat or holds the groups of a `config.json`."""
-    flat: dict[str, Any] = {}
-    groups = _group_types()
-    for key, value in values.items():
-        if key in groups and isinstance(value, Mapping):
-            flat.update(value)
-        else:
-            flat[key] = value
-    return flat
-
-
-def replaced(config: MemberConfig, values: Mapping[str, Any]) -> MemberConfig:
-    """The config with some settings changed; raise `UserError` for an unknown or illegal one."""
-    changes: dict[str, dict[str, Any]] = {}
-    settings = all_settings()
-    for name, value in flatten(values).items():
-        checked = _checked(name, value)
-        changes.setdefault(settings[name][0], {})[name] = checked
-    groups = {g: dataclasses.replace(getattr(config, g), **c) for g, c in changes.items()}
-    result = dataclasses.replace(config, **groups)
-    _check_together(result)
-    return result
-
-
-def _check_together(config: MemberConfig) -> None:
-    augment, train, features = config.augment, config.train, config.features
-    if augment.remix_low_db > augment.remix_high_db:
-        raise UserError("remix_low_db must not be above remix_high_db")
-    if augment.noise_low_db > augment.noise_high_db:
-        raise UserError("noise_low_db must not be above noise_high_db")
-    if config.loss.loss == "triplet" and train.batch_crops < 2:
-        raise UserError("triplet loss needs batch_crops of 2 or more: a positive for each anchor")
-    if config.model.channels % config.model.res2_scale:
-        raise UserError(
-            f"channels ({config.model.channels}) must be a multiple of res2_scale "
-            f"({config.model.res2_scale})"
-        )
-    if augment.band_mask_mels > features.n_mels // 2:
-        raise UserError("band_mask_mels must not be above half of n_mels")
-    if features.hop > features.n_fft:
-        raise UserError("hop must not be above n_fft")
-    if config.model.backbone == "crnn" and features.n_mels < 128:
-        raise UserError("crnn pools the mel axis by 128; n_mels must be 128 or more")
-    shortest_s = min(train.segment_s, config.embed.eval_segment_s)
-    if config.model.backbone == "crnn" and 1 + round(shortest_s * SAMPLE_RATE) // features.hop < 16:
-        raise UserError(
-            "crnn pools the time axis by 16; segment_s and eval_segment_s must be 15 times hop or "
-            f"more, {15 * features.hop / SAMPLE_RATE:g} s"
-        )
-
-
 # Settings that differ from the defaults, by preset and, within it, by backbone and by loss.
 _CRNN = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
 _TRIPLET = {"batch_singers": 10, "batch_crops": 8, "lr": 0.001}
@@ -298,44 +181,3 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "triplet": _TRIPLET,
     },
 }
-
-
-def build_config(
-    preset: str = "laptop",
-    config_file: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-) -> MemberConfig:
-    """A preset for the chosen backbone and loss, then a JSON file's settings, then single changes.
-
-    Raises:
-        UserError: unknown preset, unknown setting, value out of range, unreadable file.
-    """
-    if preset not in PRESETS:
-        raise UserError(f"there is no preset '{preset}'; presets are: {', '.join(PRESETS)}")
-    chosen = dict(changes or {})
-    if config_file is not None:
-        loaded = read_json(config_file)
-        if not isinstance(loaded, dict):
-            raise UserError(f"{config_file} must hold one JSON object of settings")
-        chosen = {**flatten(loaded), **chosen}
-    default = MemberConfig()
-    backbone = _checked("backbone", chosen.get("backbone", default.model.backbone))
-    loss = _checked("loss", chosen.get("loss", default.loss.loss))
-    merged: dict[str, Any] = {}
-    for key in ("all", backbone, loss):
-        merged.update(PRESETS[preset].get(key, {}))
-    return replaced(default, {**merged, **chosen})
-
-
-def member_name(config: MemberConfig) -> str:
-    """What a member is called unless the user names it: `ecapa-aam`, `crnn-triplet-vocals-s7`."""
-    train = config.train
-    parts = [config.model.backbone, config.loss.loss]
-    parts += [train.stem] if train.stem != "mix" else []
-    parts += [f"s{train.seed}"] if train.seed else []
-    return "-".join(parts)
-
-
-def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:
-    """Read back what `MemberConfig.to_dict` wrote; raise `UserError` on anything else."""
-    return replaced(MemberConfig(), values)

@@ -168,6 +168,22 @@ def check_files(files: Sequence[Path], progress: Progress = no_progress) -> dict
         return {path: reason for path, reason in shown if reason}
 
 
+def usable_files(
+    files: Sequence[Path], skip_bad: bool, progress: Progress = no_progress
+) -> tuple[list[Path], dict[Path, str]]:
+    """The files that can be used, and what is wrong with each of the others.
+
+    Raises:
+        UserError: naming all bad files, unless `skip_bad`; or if no file is left.
+    """
+    bad = check_files(files, progress)
+    if bad and (not skip_bad or len(bad) == len(files)):
+        listed = "; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items()))
+        advice = "" if len(bad) == len(files) else "; --skip_bad leaves them out"
+        raise UserError(f"{len(bad)} of {len(files)} files cannot be used: {listed}{advice}")
+    return [path for path in files if path not in bad], bad
+
+
 def embed_files(
     members: Sequence[Member],
     files: Sequence[Path],

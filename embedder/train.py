@@ -24,7 +24,8 @@ from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
 from embedder.errors import UserError
-from embedder.loop import Keeper, Say, Training, WholeSongs
+from embedder.keeper import Keeper, Say
+from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
 
 

@@ -101,6 +101,18 @@ def write_json_predictions(path: Path, names: Sequence[str], choices: Choices) -
     write_json(path, {name: list(row) for name, row in _ordered(names, choices)})
 
 
+def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path | None:
+    """Write `<output>.skipped.csv`: each file left out and why; take an old one away if none is."""
+    path = output.with_name(f"{output.name}.skipped.csv")
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return None
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(sorted(skipped.items()))
+    write_text(path, text.getvalue())
+    return path
+
+
 FORMATS: dict[str, Callable[[Path, Sequence[str], Choices], None]] = {
     "csv": write_csv,
     "json": write_json_predictions,

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import settings
 
 from embedder.artifacts import Run, create_run
-from embedder.config import MemberConfig, build_config
+from embedder.config import MemberConfig
+from embedder.settings import build_config
 
 # A busy machine is slow now and then, and that is no failure. The same examples each time, so that
 # a run that passes here passes elsewhere.

@@ -23,8 +23,11 @@ from typer.testing import CliRunner
 import app
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
+from embedder.model.network import DEVICES
+from embedder.splits import SPLITTERS
+from embedder.store import AGGREGATES
 from ensemble.fusion import read_fusion
-from ensemble.predictions import read_table
+from ensemble.predictions import FORMATS, read_table
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(get_command(app.app).commands)  # type: ignore[attr-defined]
@@ -114,6 +117,15 @@ def unseen(tmp_path: Path) -> Path:
 def test_every_command_of_the_main_job_is_there() -> None:
     wanted = {"prepare", "train_embedder", "fuse", "predict", "evaluate", "analyze", "demo"}
     assert wanted <= {name.replace("-", "_") for name in COMMANDS}
+
+
+def test_the_choices_named_in_the_help_are_those_of_the_dicts() -> None:
+    assert " | ".join(SPLITTERS) == app.SPLIT_RULES
+    assert " | ".join(AGGREGATES) == app.AGGREGATES
+    shown = get_command(app.app).commands["predict"].params  # type: ignore[attr-defined]
+    assert " | ".join(FORMATS) + "." in {option.help for option in shown}
+    shown = get_command(app.app).commands["fuse"].params  # type: ignore[attr-defined]
+    assert " | ".join(("auto", *sorted(DEVICES))) + "." in {option.help for option in shown}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from embedder.config import (
-    PRESETS,
-    MemberConfig,
+from embedder.config import PRESETS, MemberConfig
+from embedder.errors import UserError
+from embedder.settings import (
     all_settings,
     build_config,
     config_from_dict,
@@ -25,7 +25,6 @@ from embedder.config import (
     parse_assignments,
     replaced,
 )
-from embedder.errors import UserError
 
 SETTINGS = all_settings()
 CHOICES = {n: i.metadata["choices"] for n, (_, i, _) in SETTINGS.items() if i.metadata["choices"]}

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedder.config import LossConfig, all_settings
+from embedder.config import LossConfig
 from embedder.losses import LOSSES, AamSoftmax, MinedTriplet
+from embedder.settings import all_settings
 
 DIM, SINGERS = 6, 4
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 0])

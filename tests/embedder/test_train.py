@@ -25,7 +25,7 @@ from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
-from embedder.loop import COLUMNS
+from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.model.network import BACKBONES, Network
 from embedder.train import precision, train_member
@@ -151,7 +151,7 @@ PROGRAM = """
     import embedder.checkpoint, embedder.loop
     from embedder.artifacts import Run, replacing
     from embedder.catalogue import read_catalogue
-    from embedder.config import build_config, parse_assignments
+    from embedder.settings import build_config, parse_assignments
     from embedder.train import train_member
 
     seen = 0

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedder.config import SAMPLE_RATE, AugmentConfig, all_settings
+from embedder.config import SAMPLE_RATE, AugmentConfig
 from embedder.data.augment import AUGMENTATIONS, QUIET, Augmenter, remix, rms
+from embedder.settings import all_settings
 
 OFF = AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 0.0))
 ALWAYS = AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 1.0))

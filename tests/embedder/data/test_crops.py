@@ -15,12 +15,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from embedder.catalogue import Song
-from embedder.config import MemberConfig, replaced
+from embedder.config import MemberConfig
 from embedder.data.augment import rms
 from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
 from embedder.errors import UserError
+from embedder.settings import replaced
 
 SAMPLES = 8000  # of a crop: the shortest segment, 0.5 s
 QUIETLY = {"equaliser": 0, "noise": 0, "low_pass": 0}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.config import build_config
 from embedder.model.crnn import Crnn
 from embedder.model.network import count_parameters
+from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "crnn"})
 

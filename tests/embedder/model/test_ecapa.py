@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.config import build_config
 from embedder.model.ecapa import Ecapa, Res2Conv, SERes2Block, SqueezeExcitation
 from embedder.model.network import count_parameters
+from embedder.settings import build_config
 
 SMALL = {"channels": 24, "mfa_channels": 20, "res2_scale": 4, "attention_channels": 8, "n_mels": 16}
 

@@ -11,8 +11,9 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedder.config import PRESETS, SAMPLE_RATE, AugmentConfig, FeatureConfig, build_config
+from embedder.config import PRESETS, SAMPLE_RATE, AugmentConfig, FeatureConfig
 from embedder.model.features import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
+from embedder.settings import build_config
 
 PLAIN = FeatureConfig(mel_norm="none")
 PAPER = FeatureConfig(n_mels=128, n_fft=2048, hop=512, f_min=0.0, mel_norm="none")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.config import MemberConfig, all_settings, build_config
-from embedder.losses import LOSSES
+from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.losses import LOSSES
 from embedder.model.network import (
     BACKBONES,
     Network,
@@ -19,6 +19,7 @@ from embedder.model.network import (
     default_device,
     margin_free_logits,
 )
+from embedder.settings import all_settings, build_config
 
 
 def config_of(backbone: str) -> MemberConfig:
