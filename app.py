@@ -15,7 +15,7 @@ import typer
 
 from embedder.artifacts import SPLITS, Run, create_run, open_run
 from embedder.config import PRESETS, MemberConfig
-from embedder.console import on_terminal, print_table, say, shown
+from embedder.console import meter, on_terminal, print_table, say, shown
 from embedder.errors import UserError
 from embedder.settings import (
     all_settings,
@@ -313,7 +313,8 @@ def analyze(
     from analysis.analyze import analyze as draw
 
     run = open_run(run_dir)
-    pages = draw(run, names_in(members), seed, lambda n, total: say(f"maps: {n}/{total}"))
+    with meter("drawing maps") as tick:
+        pages = draw(run, names_in(members), seed, tick)
     for page in pages:
         say(f"wrote {page}")
     say(f"next: open {pages[0]} in a browser")
@@ -362,7 +363,8 @@ def demo(
     started = time.monotonic()
     songs, work, unseen = run_dir / "songs", run_dir / "run", run_dir / "unseen"
     say(f"1. six singers are synthesised into {songs}")
-    synthesise(songs, seed, albums=5, progress=lambda n, all_: tell(n, all_, "songs"))
+    with meter("synthesising songs") as tick:
+        synthesise(songs, seed, albums=5, progress=tick)
     prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
     shutil.rmtree(unseen, ignore_errors=True)
     excerpts(unseen, "test", None, seed, work)
@@ -386,12 +388,6 @@ def demo(
     if result.top_1.low < 2 * chance:
         say("that is not well above chance: something is broken")
         raise typer.Exit(1)
-
-
-def tell(done: int, total: int, title: str) -> None:
-    """A line of progress now and then."""
-    if done == total or done % max(1, total // 5) == 0:
-        say(f"{title}: {done}/{total}")
 
 
 def in_run(run_dir: Path) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -34,33 +35,55 @@ def on_terminal() -> bool:
     return Console().is_terminal
 
 
+Tick = Callable[[int, int], None]
+
+
+@contextmanager
+def meter(title: str) -> Iterator[Tick]:
+    """Yield a function to call with (done, total) as work goes on; what it shows says how fast.
+
+    A bar on a terminal; else a line every `EVERY_S` seconds and one when all is done.
+    """
+    started = told = time.monotonic()
+    if not on_terminal():
+
+        def speak(done: int, total: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if done >= total:
+                say(f"{title}: {total} in {now - started:.1f} s")
+            elif now - told >= EVERY_S:
+                rate = done / (now - started)
+                say(f"{title}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+                told = now
+
+        yield speak
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title, total=None, rate="")
+
+        def move(done: int, total: int) -> None:
+            rate = done / max(1e-9, time.monotonic() - started)
+            bar.update(task, completed=done, total=total, rate=f"{rate:.1f}/s")
+
+        yield move
+
+
 def shown(items: Iterable[Any], total: int, title: str) -> Iterator[Any]:
     """Hand the items on and show how far they are, how fast, and how long it will take."""
-    if on_terminal():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, transient=True) as bar:
-            task = bar.add_task(title, total=total, rate="")
-            started = time.monotonic()
-            for done, item in enumerate(items, 1):
-                yield item
-                rate = done / max(1e-9, time.monotonic() - started)
-                bar.update(task, advance=1, rate=f"{rate:.1f}/s")
-        return
-    started = told = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if now - told >= EVERY_S and done < total:
-            rate = done / (now - started)
-            say(f"{title}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
-            told = now
-    say(f"{title}: {total} in {time.monotonic() - started:.1f} s")
+    with meter(title) as tick:
+        if total == 0:
+            tick(0, 0)
+        for done, item in enumerate(items, 1):
+            yield item
+            tick(done, total)
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -10,6 +10,7 @@ import csv
 import io
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -45,11 +46,11 @@ class Keeper(Callback):
         self.started = 0.0
 
     @property
-    def best_weights(self) -> Any:
+    def best_weights(self) -> Path:
         return self.run.resume(self.name) / "best.safetensors"
 
     @property
-    def state(self) -> Any:
+    def state(self) -> Path:
         return self.run.resume(self.name) / "last.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
