@@ -443,7 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can mend is one line and code 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        return int(app(given or ["--help"], standalone_mode=False) or 0)
+        return int(app(given or ["--help"], prog_name="python app.py", standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130

@@ -564,7 +564,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line_too(
 def test_no_command_shows_the_help(command: Command) -> None:
     outcome = command()
     assert outcome.code == 0
-    assert outcome.out.startswith("Usage: app.py [OPTIONS] COMMAND")
+    assert outcome.out.startswith("Usage: python app.py [OPTIONS] COMMAND")
 
 
 def test_a_defect_of_the_program_is_not_taken_for_the_user_s(

@@ -123,9 +123,15 @@ def test_killed_after_an_epoch_the_same_command_goes_on_to_the_same_weights(
 
 MOMENTS = {
     # in which module, which file, the how many-th time, before, during or after it is written
-    "half of the state is written": ("loop", "last.ckpt", 3, "half", 2),
-    "the best weights are newer than the state": ("loop", "best.safetensors", 2, "after", 1),
-    "the first epoch's log is there, its state is not": ("loop", "last.ckpt", 1, "before", 0),
+    "half of the state is written": ("keeper", "last.ckpt", 3, "half", 2),
+    "the best weights are newer than the state": (
+        "keeper",
+        "best.safetensors",
+        2,
+        "after",
+        "before the second best",
+    ),
+    "the first epoch's log is there, its state is not": ("keeper", "last.ckpt", 1, "before", 0),
     "all epochs are done, the member is not written": (
         "checkpoint",
         "model.safetensors",
@@ -148,7 +154,7 @@ PROGRAM = """
     module, file, times, moment, root, *settings = sys.argv[1:]
     import torch
     torch.set_num_threads(1)
-    import embedder.checkpoint, embedder.loop
+    import embedder.checkpoint, embedder.keeper
     from embedder.artifacts import Run, replacing
     from embedder.catalogue import read_catalogue
     from embedder.settings import build_config, parse_assignments
@@ -192,6 +198,11 @@ def test_killed_at_a_bad_moment_it_goes_on_to_the_same_weights(
     moment: str, prepared: Run, tiny: Tiny, tiny_options: list[str], undisturbed: Path
 ) -> None:
     *when, done = MOMENTS[moment]
+    if done == "before the second best":
+        better = [
+            int(row["epoch"]) for row in log_rows(prepared, "undisturbed") if row["best"] == "1"
+        ]
+        done = better[1] - 1
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *map(str, when), str(prepared.root)]
     settings = [*tiny_options[1::2], *KILLED]
     killed = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True)
