@@ -143,7 +143,7 @@ def produce(stem: Wave, album: Album) -> NDArray[np.int16]:
     """Equalise, reverberate and quantise: unit RMS becomes -26 dB of full scale."""
     wave = 0.05 * fftconvolve(stem, album.response)[DIRECT : DIRECT + len(stem)]
     wave *= min(1.0, 0.49 / float(np.abs(wave).max()))
-    return np.round(wave * 32767).astype(np.int16)
+    return np.asarray(np.round(wave * 32767), dtype=np.int16)
 
 
 def rms(wave: Wave) -> float:
