@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import SPLITS, Run, create_run, open_run
+from embedder.artifacts import SPLITS, Run, abandon_run, create_run, open_run
 from embedder.config import PRESETS, MemberConfig
 from embedder.console import meter, on_terminal, print_table, say, shown
 from embedder.errors import UserError
@@ -88,16 +88,20 @@ def prepare(
     from embedder.data.prepare import prepare as prepare_songs
 
     run = create_run(run_dir)
-    report = prepare_songs(
-        run,
-        data_dir,
-        split,
-        stems_dir,
-        seed=seed,
-        keep_duplicates=keep_duplicates,
-        lists_dir=lists_dir,
-        progress=shown,
-    )
+    try:
+        report = prepare_songs(
+            run,
+            data_dir,
+            split,
+            stems_dir,
+            seed=seed,
+            keep_duplicates=keep_duplicates,
+            lists_dir=lists_dir,
+            progress=shown,
+        )
+    except UserError:
+        abandon_run(run)  # a refusal leaves nothing behind
+        raise
     say("\n".join(report.lines()))
     if not report.stems_wanted:
         say(

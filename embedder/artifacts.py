@@ -105,6 +105,13 @@ def create_run(root: Path) -> Run:
     return run
 
 
+def abandon_run(run: Run) -> None:
+    """Take away a run folder that holds nothing yet but its own mark."""
+    if [entry.name for entry in run.root.iterdir()] == [run.info.name]:
+        run.info.unlink()
+        run.root.rmdir()
+
+
 def open_run(root: Path) -> Run:
     """Open an existing run folder; raise `UserError` if it is missing or of another version."""
     run = Run(root)

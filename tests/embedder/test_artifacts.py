@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from embedder.artifacts import (
     FORMAT,
     Run,
+    abandon_run,
     create_run,
     file_fingerprint,
     fingerprint,
@@ -149,3 +150,13 @@ def test_fingerprints_frame_their_parts_by_length(tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     (tmp_path / "f").write_bytes(data)
     assert file_fingerprint(tmp_path / "f") == hashlib.sha256(data).hexdigest()[:16]
+
+
+def test_a_run_is_abandoned_only_while_it_holds_nothing(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "new")
+    abandon_run(run)
+    assert not run.root.exists()
+    run = create_run(tmp_path / "used")
+    write_text(run.catalogue, "songs")
+    abandon_run(run)
+    assert sorted(path.name for path in run.root.iterdir()) == ["catalogue.csv", "run.json"]
