@@ -55,7 +55,10 @@ def decode(path: Path, rate: int = SAMPLE_RATE) -> Samples:
             for block in _resampled(path, file, rate):
                 kept += to_int16(block).tobytes()
     except soundfile.LibsndfileError as error:
-        raise AudioError(path, "unreadable", error.error_string.rstrip(".")) from None
+        # Of an mp3 without any frame, libsndfile says that the file is not there.
+        misled = path.is_file() and "does not exist" in error.error_string
+        reason = "it holds no audio in a known format" if misled else error.error_string.rstrip(".")
+        raise AudioError(path, "unreadable", reason) from None
     except (OSError, RuntimeError) as error:  # soundfile, soxr
         raise AudioError(path, "unreadable", str(error)) from None
     if not kept:

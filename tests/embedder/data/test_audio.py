@@ -191,3 +191,13 @@ def test_threads_decode_the_same_as_one_after_the_other(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(decode, paths))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_file_that_is_there_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    for suffix in (".mp3", ".wav", ".flac", ".ogg"):
+        path = tmp_path / f"junk{suffix}"
+        path.write_bytes(b"junk")
+        with pytest.raises(AudioError) as found:
+            decode(path)
+        assert found.value.kind == "unreadable"
+        assert "not exist" not in found.value.reason
