@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import fingerprint
 
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
@@ -48,7 +49,7 @@ class FeatureConfig:
 class ModelConfig:
     """The network from mels to a unit embedding."""
 
-    backbone: str = setting("ecapa", "architecture", choices=("ecapa", "crnn"))
+    backbone: str = setting("ecapa", "architecture", choices=tuple(ARCHITECTURES))
     channels: int = setting(256, "channels of ecapa's frame layers", low=16, high=2048)
     mfa_channels: int = setting(512, "channels of ecapa's aggregation", low=16, high=8192)
     res2_scale: int = setting(4, "groups of ecapa's Res2 convolution", low=2, high=16)
@@ -149,11 +150,11 @@ class MemberConfig:
         return fingerprint(json.dumps(self.to_dict(), sort_keys=True))
 
 
-# Settings that differ from the defaults, by preset and, within it, by backbone and by loss.
-_CRNN = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
+# Settings that differ from the defaults, by preset: for all members, and within it by backbone and
+# by loss. What an architecture's paper fixes (`ARCHITECTURES`) stands between "all" and these.
 _TRIPLET = {"batch_singers": 10, "batch_crops": 8, "lr": 0.001}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "laptop": {"all": {}, "crnn": _CRNN, "triplet": {**_TRIPLET, "epochs": 11}},
+    "laptop": {"all": {}, "triplet": {**_TRIPLET, "epochs": 11}},
     "base": {
         "all": {
             "channels": 512,
@@ -163,7 +164,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "hop": 160,
             "epochs": 40,
         },
-        "crnn": _CRNN,
         "triplet": _TRIPLET,
     },
     "demo": {
@@ -177,7 +177,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "remix_low_db": -6,
             "remix_high_db": 12,
         },
-        "crnn": _CRNN,
         "triplet": _TRIPLET,
     },
 }

@@ -71,7 +71,7 @@ class Training(lightning.LightningModule):
         self.prototypes = prototypes
         self.network = Network(config)
         self.loss = LOSSES[config.loss.loss](config.loss, singers, config.model.embedding_dim)
-        self.mask = SpecAugment(config.features, config.augment)
+        self.mask = SpecAugment(config.features, config.augment, self.network.features.mel_rows)
         self.losses: list[Tensor] = []
         self.answers: list[tuple[Tensor, Tensor, int]] = []  # song's logits, its segments', label
         self.centres: Tensor | None = None
@@ -117,7 +117,7 @@ class Training(lightning.LightningModule):
             torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
         wave, labels = batch
         self.loss.set_progress(self.global_step / self.steps)
-        embedding = self.network.embed_mel(self.mask(self.network.features(wave)))
+        embedding = self.network.embed_features(self.mask(self.network.features(wave)))
         loss: Tensor = self.loss(embedding, labels)
         self.losses.append(loss.detach())
         self.log("loss", loss, prog_bar=True, logger=False)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import read_json
 from embedder.config import PRESETS, SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
@@ -121,13 +122,23 @@ def _check_together(config: MemberConfig) -> None:
         raise UserError("band_mask_mels must not be above half of n_mels")
     if features.hop > features.n_fft:
         raise UserError("hop must not be above n_fft")
-    if config.model.backbone == "crnn" and features.n_mels < 128:
-        raise UserError("crnn pools the mel axis by 128; n_mels must be 128 or more")
-    shortest_s = min(train.segment_s, config.embed.eval_segment_s)
-    if config.model.backbone == "crnn" and 1 + round(shortest_s * SAMPLE_RATE) // features.hop < 16:
+    _check_architecture(config)
+
+
+def _check_architecture(config: MemberConfig) -> None:
+    name, features = config.model.backbone, config.features
+    needs = ARCHITECTURES[name]
+    if features.n_mels < needs.least_mels:
         raise UserError(
-            "crnn pools the time axis by 16; segment_s and eval_segment_s must be 15 times hop or "
-            f"more, {15 * features.hop / SAMPLE_RATE:g} s"
+            f"{name} pools the mel axis by {needs.least_mels}; n_mels must be "
+            f"{needs.least_mels} or more"
+        )
+    shortest_s = min(config.train.segment_s, config.embed.eval_segment_s)
+    if 1 + round(shortest_s * SAMPLE_RATE) // features.hop < needs.least_frames:
+        least_s = (needs.least_frames - 1) * features.hop / SAMPLE_RATE
+        raise UserError(
+            f"{name} pools the time axis by {needs.least_frames}; segment_s and eval_segment_s "
+            f"must be {needs.least_frames - 1} times hop or more, {least_s:g} s"
         )
 
 
@@ -152,9 +163,13 @@ def build_config(
     default = MemberConfig()
     backbone = _checked("backbone", chosen.get("backbone", default.model.backbone))
     loss = _checked("loss", chosen.get("loss", default.loss.loss))
-    merged: dict[str, Any] = {}
-    for key in ("all", backbone, loss):
-        merged.update(PRESETS[preset].get(key, {}))
+    by_preset = PRESETS[preset]
+    merged = {
+        **by_preset.get("all", {}),
+        **ARCHITECTURES[backbone].settings,
+        **by_preset.get(backbone, {}),
+        **by_preset.get(loss, {}),
+    }
     return replaced(default, {**merged, **chosen})
 
 

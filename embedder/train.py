@@ -27,6 +27,7 @@ from embedder.errors import UserError
 from embedder.keeper import Keeper, Say
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
+from embedder.start import Start
 
 
 def train_member(
@@ -35,12 +36,15 @@ def train_member(
     name: str,
     config: MemberConfig,
     *,
+    start: Start | None = None,
     device: str = "auto",
     overwrite: bool = False,
     show_bar: bool = False,
     say: Say = print,
 ) -> Member:
     """Train the member `name`, or go on with a training that was cut off.
+
+    `start` gives the weights to begin from; without it they are random.
 
     Raises:
         UserError: no validation songs, no vocals for `stem` vocals, or a member of this name with
@@ -49,7 +53,7 @@ def train_member(
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
     train, validation = catalogue.of("train"), catalogue.of("validation")
     _check_songs(run, train, validation, config)
-    if _open_folder(run, catalogue, name, config, overwrite):
+    if _open_folder(run, catalogue, name, config, start, overwrite):
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(run, name)
     quiet_lightning()
@@ -86,6 +90,9 @@ def train_member(
         per_epoch * config.train.epochs,
         WholeSongs(train, labels, cache, config),
     )
+    if start:
+        start.apply(training.network)
+        say(f"{name} begins from {start.name}")
     crops = batches.singers * batches.crops * per_epoch
     keeper = Keeper(run, name, crops * config.train.segment_s, say)
     target = default_device(device)
@@ -180,7 +187,12 @@ def _check_songs(
 
 
 def _open_folder(
-    run: Run, catalogue: Catalogue, name: str, config: MemberConfig, overwrite: bool
+    run: Run,
+    catalogue: Catalogue,
+    name: str,
+    config: MemberConfig,
+    start: Start | None,
+    overwrite: bool,
 ) -> bool:
     """Make the member's folder ready to begin or to go on; refuse to mix two trainings.
 
@@ -193,6 +205,7 @@ def _open_folder(
     wanted = {
         "fingerprint": settings_fingerprint(config, catalogue.fingerprint()),
         "catalogue": catalogue.fingerprint(),
+        "start": start.fingerprint if start else "",
         "config": config.to_dict(),
     }
     finished = run.weights(name).is_file()
@@ -200,7 +213,7 @@ def _open_folder(
         shutil.rmtree(run.member(name))
     elif settings.is_file() or finished:
         found = read_json(settings)
-        same = found["fingerprint"] == wanted["fingerprint"]
+        same = all(found[part] == wanted[part] for part in ("fingerprint", "start"))
         if not same and not overwrite:
             raise UserError(
                 f"member {name} is already there with {_difference(found, wanted)}; choose another "
@@ -219,6 +232,8 @@ def _open_folder(
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["catalogue"] != wanted["catalogue"]:
         return "other songs or splits"
+    if found["start"] != wanted["start"]:
+        return "another start"
     changed = [
         f"{name} {old} (now {wanted['config'][group][name]})"
         for group, values in found["config"].items()

@@ -21,6 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import app
+from embedder import commands
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.model.network import DEVICES
@@ -120,7 +121,7 @@ def test_every_command_of_the_main_job_is_there() -> None:
 
 
 def test_the_choices_named_in_the_help_are_those_of_the_dicts() -> None:
-    assert " | ".join(SPLITTERS) == app.SPLIT_RULES
+    assert " | ".join(SPLITTERS) == commands.SPLIT_RULES
     assert " | ".join(AGGREGATES) == app.AGGREGATES
     shown = get_command(app.app).commands["predict"].params  # type: ignore[attr-defined]
     assert " | ".join(FORMATS) + "." in {option.help for option in shown}

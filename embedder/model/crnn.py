@@ -30,6 +30,8 @@ class Crnn(nn.Module):
     The last GRU state is the song excerpt's description, as in the paper (section III.B).
     """
 
+    hears = "mel"
+
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:  # noqa: ARG002
         super().__init__()
         self.norm = nn.BatchNorm1d(features.n_mels)

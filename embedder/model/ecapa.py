@@ -82,6 +82,8 @@ class Ecapa(nn.Module):
     Each block hears the sum of the outputs of all before it (section 3.3).
     """
 
+    hears = "mel"
+
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:
         super().__init__()
         channels = model.channels

@@ -1,6 +1,7 @@
-"""Waveforms to log-mel spectrograms.
+"""Waveforms to what a backbone hears: log-mel spectrograms, or the waveform itself.
 
-Enters: `wave (batch, samples)`, float32 in [−1, 1). Leaves: `mel (batch, mels, frames)`, float32.
+Enters: `wave (batch, samples)`, float32 in [−1, 1). Leaves: `features (batch, rows, frames)`,
+float32. Of the rows the first `mel_rows` are mel bands, which SpecAugment may mask.
 """
 
 from __future__ import annotations
@@ -16,12 +17,31 @@ SILENCE = 1e-4  # a segment quieter than this (−80 dB full scale) is not ampli
 FLOOR = 1e-5  # added to mel power; about −50 dB under a band that carries the whole segment
 
 
+def one_level(wave: Tensor) -> Tensor:
+    """`wave (batch, samples)` → the same shape, each row brought to a root mean square of 0.1."""
+    level = wave.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SILENCE)
+    return wave * (LEVEL / level)
+
+
+class Waveform(nn.Module):
+    """The waveform at one level, as a single row."""
+
+    def __init__(self, config: FeatureConfig) -> None:  # noqa: ARG002
+        super().__init__()
+        self.rows, self.mel_rows = 1, 0
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """`wave (batch, samples)` → `(batch, 1, samples)`, float32."""
+        return one_level(wave.float()).unsqueeze(1)
+
+
 class LogMel(nn.Module):
     """Natural logarithm of mel power at one level, optionally less each band's mean over time."""
 
     def __init__(self, config: FeatureConfig) -> None:
         super().__init__()
         self.config = config
+        self.rows = self.mel_rows = config.n_mels
         self.mel = torchaudio.transforms.MelSpectrogram(
             sample_rate=SAMPLE_RATE,
             n_fft=config.n_fft,
@@ -33,9 +53,7 @@ class LogMel(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `mel (batch, mels, 1 + samples // hop)`, float32."""
         with torch.autocast(wave.device.type, enabled=False):
-            wave = wave.float()
-            level = wave.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SILENCE)
-            mel: Tensor = torch.log(self.mel(wave * (LEVEL / level)) + FLOOR)
+            mel: Tensor = torch.log(self.mel(one_level(wave.float())) + FLOOR)
             if self.config.mel_norm == "mean":
                 mel = mel - mel.mean(dim=2, keepdim=True)
         return mel
@@ -44,17 +62,27 @@ class LogMel(nn.Module):
 class SpecAugment(nn.Module):
     """Masks of time and mel bands, drawn for each crop (Park et al., Interspeech 2019, section 2).
 
-    A masked stretch takes the crop's mean. Draws from torch's global generator.
+    A masked stretch takes the crop's mean. Draws from torch's global generator. Only the first
+    `mel_rows` rows of the features are masked.
     """
 
-    def __init__(self, features: FeatureConfig, augment: AugmentConfig) -> None:
+    def __init__(self, features: FeatureConfig, augment: AugmentConfig, mel_rows: int) -> None:
         super().__init__()
+        self.mel_rows = mel_rows
         frames = round(augment.time_mask_s * SAMPLE_RATE / features.hop)
         self.time = (augment.time_masks, frames)
         self.bands = (augment.band_masks, augment.band_mask_mels)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """`mel (batch, mels, frames)` → the same shape."""
+    def forward(self, features: Tensor) -> Tensor:
+        """`features (batch, rows, frames)` → the same shape."""
+        if self.mel_rows == features.shape[1]:
+            return self._masked(features)
+        if self.mel_rows == 0:
+            return features
+        mel, others = features[:, : self.mel_rows], features[:, self.mel_rows :]
+        return torch.cat([self._masked(mel), others], dim=1)
+
+    def _masked(self, mel: Tensor) -> Tensor:
         hidden = torch.zeros_like(mel, dtype=torch.bool)
         for axis, (count, widest) in ((1, self.bands), (2, self.time)):
             for _ in range(count if widest else 0):

@@ -12,37 +12,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.config import FeatureConfig, MemberConfig, ModelConfig
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.model.crnn import Crnn
 from embedder.model.ecapa import Ecapa
-from embedder.model.features import LogMel
+from embedder.model.features import LogMel, Waveform
 
-BACKBONES: dict[str, Callable[[FeatureConfig, ModelConfig], Any]] = {
+# What a backbone may ask for by its attribute `hears`: built from `FeatureConfig`, gives
+# `features (batch, rows, frames)`, and says how many `rows` there are and how many are mel bands.
+FRONTS: dict[str, Callable[..., Any]] = {
+    "mel": LogMel,
+    "wave": Waveform,
+}
+
+# Built from `FeatureConfig` and `ModelConfig`; maps features to `(batch, output_dim)`.
+BACKBONES: dict[str, Any] = {
     "ecapa": Ecapa,
     "crnn": Crnn,
 }
 
 
 class Network(nn.Module):
-    """Log-mel features, a backbone, a linear projection with batch norm, unit length."""
+    """Features, a backbone, a linear projection with batch norm, unit length."""
 
     def __init__(self, config: MemberConfig) -> None:
         super().__init__()
-        self.features = LogMel(config.features)
-        self.backbone = BACKBONES[config.model.backbone](config.features, config.model)
+        kind = BACKBONES[config.model.backbone]
+        self.features = FRONTS[kind.hears](config.features)
+        self.backbone = kind(config.features, config.model)
         self.projection = nn.Sequential(
             nn.Linear(self.backbone.output_dim, config.model.embedding_dim),
             nn.BatchNorm1d(config.model.embedding_dim),
         )
 
-    def embed_mel(self, mel: Tensor) -> Tensor:
-        """`mel (batch, mels, frames)` → `embedding (batch, dim)`, float32, unit length."""
-        return functional.normalize(self.projection(self.backbone(mel)).float(), dim=1)
+    def embed_features(self, features: Tensor) -> Tensor:
+        """`features (batch, rows, frames)` → `embedding (batch, dim)`, float32, unit length."""
+        return functional.normalize(self.projection(self.backbone(features)).float(), dim=1)
 
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `embedding (batch, dim)`, float32, unit length."""
-        return self.embed_mel(self.features(wave))
+        return self.embed_features(self.features(wave))
 
 
 def margin_free_logits(embedding: Tensor, head: Tensor, scale: float) -> Tensor:

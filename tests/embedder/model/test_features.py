@@ -128,7 +128,7 @@ def masked(augment: AugmentConfig, seed: int, batch: int = 64, frames: int = 100
     mel *= torch.randint(0, 2, mel.shape, generator=draws) * 2 - 1
     features = FeatureConfig(n_mels=40, hop=160)
     torch.manual_seed(seed)
-    out = SpecAugment(features, augment)(mel)
+    out = SpecAugment(features, augment, features.n_mels)(mel)
     hidden = out != mel
     means = mel.mean(dim=(1, 2), keepdim=True).expand_as(mel)
     torch.testing.assert_close(out[hidden], means[hidden], atol=0, rtol=0)

@@ -84,7 +84,7 @@ def test_a_tenth_of_a_second_later_it_is_the_same_voice(network: Network) -> Non
 def test_the_way_through_the_mels_is_the_same_way(network: Network) -> None:
     wave = waves(4, 2)
     mel = network.features(wave)
-    assert torch.equal(network.embed_mel(mel), network(wave))
+    assert torch.equal(network.embed_features(mel), network(wave))
     raw = network.projection(network.backbone(mel))
     torch.testing.assert_close(network(wave), raw / raw.square().sum(dim=1, keepdim=True).sqrt())
 

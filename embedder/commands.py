@@ -1,0 +1,187 @@
+"""The commands that make members of songs: thin fronts over the library, registered by `app.py`.
+
+Enters: options. Leaves: what each command names in its last lines. torch is imported only inside
+the commands that need it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedder.artifacts import SPLITS, Run, abandon_run, create_run, open_run
+from embedder.config import PRESETS, MemberConfig
+from embedder.console import on_terminal, print_table, say, shown
+from embedder.errors import UserError
+from embedder.settings import (
+    all_settings,
+    build_config,
+    legal_values,
+    member_name,
+    parse_assignments,
+)
+
+if TYPE_CHECKING:
+    from embedder.catalogue import Catalogue
+
+RunDir = Annotated[Path, typer.Option("--run_dir", help="Folder of this run's artifacts.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | mps.")]
+
+SPLIT_RULES = "course | album | song | files"
+
+
+def catalogue_of(run: Run) -> Catalogue:
+    """The catalogue of a prepared run folder."""
+    from embedder.catalogue import read_catalogue
+
+    return read_catalogue(run.catalogue)
+
+
+def in_run(run_dir: Path) -> str:
+    """The option that names a run folder, empty for the default one."""
+    return "" if run_dir == Path("runs") else f" --run_dir {run_dir}"
+
+
+def prepare(
+    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
+    split: Annotated[str, typer.Option("--split", help=f"{SPLIT_RULES}.")] = "course",
+    stems_dir: Annotated[
+        Path | None,
+        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
+    ] = None,
+    lists_dir: Annotated[
+        Path | None,
+        typer.Option("--lists_dir", help="With --split files: where train.txt or train.json is."),
+    ] = None,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep_duplicates", help="Keep recordings that stand in two splits.")
+    ] = False,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Scan, check, split and decode the songs.
+
+    Example: python app.py prepare --data_dir artist20/mp3s-32k --split course
+    """
+    from embedder.data.prepare import prepare as prepare_songs
+
+    run = create_run(run_dir)
+    try:
+        report = prepare_songs(
+            run,
+            data_dir,
+            split,
+            stems_dir,
+            seed=seed,
+            keep_duplicates=keep_duplicates,
+            lists_dir=lists_dir,
+            progress=shown,
+        )
+    except UserError:
+        abandon_run(run)  # a refusal leaves nothing behind
+        raise
+    say("\n".join(report.lines()))
+    if not report.stems_wanted:
+        say(
+            "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "
+            "on unknown albums; --stems_dir gives them"
+        )
+    say(f"wrote {run.catalogue}, the lists of its splits, and {run.cache}")
+    say(f"next: python app.py train-embedder --loss aam{in_run(run_dir)}")
+
+
+def train_embedder(
+    loss: Annotated[
+        str | None, typer.Option("--loss", help=f"{legal_values('loss')}. Default: aam.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help=f"{legal_values('backbone')}. Default: ecapa.")
+    ] = None,
+    stem: Annotated[
+        str | None, typer.Option("--stem", help=f"{legal_values('stem')}. Default: mix.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed. Default: 0.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes. Default: preset.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="JSON file of settings, flat or in groups.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as in --set lr=0.001; may be repeated."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Member's name. Default: <backbone>-<loss>.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a member of this name.")
+    ] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--list_settings", help="Print every setting and its value, and stop.")
+    ] = False,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Train one member; the same command goes on with one that was cut off.
+
+    Example: python app.py train-embedder --loss triplet --set segment_s=4
+    """
+    given: dict[str, Any] = {"loss": loss, "backbone": backbone, "stem": stem}
+    given |= {"seed": seed, "epochs": epochs}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    built = build_config(preset, config, parse_assignments(settings or ()) | chosen)
+    if list_settings:
+        print_settings(built)
+        return
+    run = open_run(run_dir)
+    catalogue = catalogue_of(run)
+    from embedder.train import train_member
+
+    member = train_member(
+        run,
+        catalogue,
+        name or member_name(built),
+        built,
+        device=device,
+        overwrite=overwrite,
+        show_bar=on_terminal(),
+        say=say,
+    )
+    say(f"wrote {run.member(member.name)}")
+    say(f"next: train another member, or python app.py fuse{in_run(run_dir)}")
+
+
+def excerpts(
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="A new folder.")],
+    split: Annotated[str, typer.Option("--split", help=" | ".join(SPLITS) + ".")] = "validation",
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Length, where someone sings. Default: all.")
+    ] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Write a split as a numbered test folder with its truth.csv.
+
+    Example: python app.py excerpts --split validation --seconds 5 --output_dir short
+    """
+    from embedder.data.excerpts import write_excerpts
+
+    if split not in SPLITS:
+        raise UserError(f"--split {split} is not legal; it must be {' | '.join(SPLITS)}")
+    run = open_run(run_dir)
+    truth = write_excerpts(run, catalogue_of(run), split, output_dir, seconds, seed)
+    say(f"wrote {output_dir} and {truth}")
+    say(f"next: python app.py predict --test_dir {output_dir}{in_run(run_dir)}")
+
+
+def print_settings(config: MemberConfig) -> None:
+    """Every setting with its value, its legal values and its meaning."""
+    values = config.to_dict()
+    rows = [
+        (name, str(values[group][name]), legal_values(name), item.metadata["meaning"])
+        for name, (group, item, _) in all_settings().items()
+    ]
+    print_table("Settings (--set name=value)", ("name", "value", "legal", "meaning"), rows)
