@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import errno
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.artifacts import open_run
+from embedder.artifacts import Run, open_run
 from embedder.commands import (
+    SPLIT_RULES,
     Device,
     RunDir,
     Seed,
@@ -24,10 +26,17 @@ from embedder.commands import (
     prepare,
     train_embedder,
 )
-from embedder.console import meter, print_table, say, shown
+from embedder.config import PRESETS
+from embedder.console import meter, on_terminal, print_table, say, shown
+from embedder.cost_command import architectures
 from embedder.errors import UserError
+from embedder.pretrain_command import pretrain
+from embedder.recipes import RECIPES
+from embedder.settings import parse_assignments
+from embedder.stem_commands import separate, train_detector, train_separator
 
 if TYPE_CHECKING:
+    from embedder.plan import Step
     from ensemble.fusion import Fusion
 
 app = typer.Typer(
@@ -45,6 +54,7 @@ Members = Annotated[
 ]
 
 AGGREGATES = "mean | vote"
+RECIPE_NAMES = " | ".join(RECIPES)
 
 
 def names_in(values: list[str] | None) -> list[str] | None:
@@ -54,6 +64,11 @@ def names_in(values: list[str] | None) -> list[str] | None:
 
 
 app.command()(prepare)
+app.command()(separate)
+app.command("train-separator")(train_separator)
+app.command("train-detector")(train_detector)
+app.command()(pretrain)
+app.command()(architectures)
 app.command("train-embedder")(train_embedder)
 
 
@@ -63,6 +78,15 @@ def fuse(
     aggregate: Annotated[
         str, typer.Option("--aggregate", help=f"Segments to song: {AGGREGATES}.")
     ] = "mean",
+    segment_s: Annotated[
+        float | None, typer.Option("--segment_s", help="Segments' length, s. Default: as trained.")
+    ] = None,
+    hop_s: Annotated[
+        float | None, typer.Option("--hop_s", help="Start to start, s. Default: as trained.")
+    ] = None,
+    tta: Annotated[
+        int, typer.Option("--tta", help="Segments more of each song, from random places.")
+    ] = 0,
     seed: Seed = 0,
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),
@@ -71,19 +95,18 @@ def fuse(
 
     Example: python app.py fuse --members ecapa-aam,ecapa-triplet
     """
+    from embedder.listening import Listening, detector_fingerprint
     from ensemble.pipeline import choose_members, fuse_run, stale_stores
 
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
     chosen = choose_members(run, names_in(members))
-    for name, split in stale_stores(run, catalogue, chosen):
-        from embedder.checkpoint import load_member
-        from embedder.embed import embed_split
-        from embedder.model.network import default_device
+    listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
+    if stale := stale_stores(run, catalogue, chosen, listening):
+        from embedder.embed import embed_stale
 
-        member = load_member(run, name, default_device(device))
-        embed_split(run, catalogue, member, split, shown)
-    fusion = fuse_run(run, catalogue, chosen, aggregate, seed)
+        embed_stale(run, catalogue, stale, listening, device, shown)
+    fusion = fuse_run(run, catalogue, chosen, aggregate, seed, listening)
     print_fusion(fusion)
     say(f"wrote {run.fusion.parent} and {run.predictions}")
     say(f"next: python app.py analyze{in_run(run_dir)}, or predict --test_dir X")
@@ -121,31 +144,56 @@ def predict(
     target = output or Path(f"prediction.{form}")
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
+    from embedder.listening import detector_fingerprint
+    from ensemble.fusion import check_detector
     from ensemble.pipeline import answer, list_files, open_fusion, write_prediction
     from ensemble.predictions import prediction_names, write_skipped
 
     run = open_run(run_dir)
     fusion, indexes = open_fusion(run, names_in(members))
+    check_detector(fusion, detector_fingerprint(run))
     files = list_files(test_dir)
     prediction_names(files, test_dir)  # two files with one ID are refused before any work
 
     from embedder.checkpoint import load_member
+    from embedder.detector import load_detector
     from embedder.embed import embed_files, usable_files, vocal_stems
     from embedder.model.network import default_device
 
     where = default_device(device)
     loaded = [load_member(run, name, where) for name in indexes]
+    detector = load_detector(run, where)
     files, bad = usable_files(files, skip_bad, shown)
     names = prediction_names(files, test_dir)
-    loaded, vocals, dropped = vocal_stems(loaded, files, test_dir, stems_dir)
+    separator = None
+    if stems_dir is None and any(m.config.train.recording == "vocals" for m in loaded):
+        from embedder.separate import said_of, separated_vocals, separator_of
+
+        catalogue = catalogue_of(run)
+        separator = separator_of(run, catalogue, where)
+        if separator:
+            say(said_of(run, catalogue, separator))
+    loaded, vocals, dropped = vocal_stems(loaded, files, test_dir, stems_dir, bool(separator))
     if dropped:
         say(f"without vocal stems (--stems_dir) these stay silent: {', '.join(dropped)}")
     batches = embed_files(
-        loaded, files, names, vocals=vocals, batch_size=batch_size, progress=shown
+        loaded,
+        files,
+        names,
+        vocals=vocals,
+        separate=partial(separated_vocals, separator) if separator else None,
+        listening=fusion.listening,
+        detector=detector,
+        batch_size=batch_size,
+        progress=shown,
     )
-    scores = answer(fusion, indexes, batches)
-    table = write_prediction(target, form, names, fusion.singers, scores)
+    scores, voice = answer(fusion, indexes, batches)
+    table = write_prediction(
+        target, form, names, fusion.singers, scores, voice if detector else None
+    )
     say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
+    if silent := [name for name, share in zip(names, voice, strict=True) if share == 0]:
+        say(unsung(silent))
     reasons = {path.relative_to(test_dir).as_posix(): why for path, why in bad.items()}
     if skipped := write_skipped(target, reasons):
         say(f"wrote {skipped}: {len(bad)} files left out")
@@ -211,6 +259,141 @@ app.command()(excerpts)
 
 
 @app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help=f"{RECIPE_NAMES}.")],
+    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
+    stems_dir: Annotated[
+        Path | None,
+        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help=f"{SPLIT_RULES}.")] = "course",
+    seed: Seed = 0,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Prepare, train what is known to work, fuse and analyze; it goes on where it was.
+
+    Example: python app.py recipe laptop --data_dir songs --stems_dir stems
+    """
+    import time
+
+    from embedder.data.prepare import is_prepared
+
+    if name not in RECIPES:
+        raise UserError(f"there is no recipe '{name}'; recipes are: {RECIPE_NAMES}")
+    chosen = RECIPES[name]
+    if chosen.stems == "unused":
+        stems_dir = None
+    ready = is_prepared(Run(run_dir), data_dir, split, seed, stems_dir)
+    stems = stems_dir is not None or (ready and catalogue_of(Run(run_dir)).has_stems)
+    if chosen.stems == "needed" and not stems:
+        raise UserError(
+            f"recipe {name} needs stems: give them with --stems_dir, or make them first with "
+            "prepare and separate; recipe nostems does without"
+        )
+    from embedder.estimate import estimated
+
+    print_plan(name, chosen.about, estimated(chosen, data_dir, split, seed, stems, device))
+    started = time.monotonic()
+
+    def begin(what: str) -> None:
+        say(f"\n{(time.monotonic() - started) / 60:.1f} min: {what}")
+
+    if not ready:
+        begin("prepare")
+        prepare(data_dir, split, stems_dir, seed=seed, run_dir=run_dir)
+    if chosen.separator:
+        begin("train-separator")
+        train_separator(seed=seed, device=device, run_dir=run_dir)
+    if chosen.detector:
+        begin("train-detector")
+        train_detector(seed=seed, device=device, run_dir=run_dir)
+    for member, settings in chosen.members.items():
+        begin(f"train-embedder: {member}")
+        given = [f"{key}={value}" for key, value in {**chosen.extra, **settings}.items()]
+        train_embedder(
+            preset=chosen.preset, seed=seed, settings=given, name=member, device=device,
+            run_dir=run_dir,
+        )  # fmt: skip
+    begin("fuse")
+    fuse(list(chosen.members), seed=seed, device=device, run_dir=run_dir)
+    begin("analyze")
+    analyze(list(chosen.members), seed=seed, run_dir=run_dir)
+    begin(f"recipe {name} is done")
+
+
+@app.command()
+def benchmark(
+    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
+    stems_dir: Annotated[
+        Path | None,
+        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
+    ] = None,
+    members: Annotated[
+        list[str] | None,
+        typer.Option("--members", help="Names of the list, with commas. Default: all."),
+    ] = None,
+    member_list: Annotated[
+        Path | None,
+        typer.Option("--list", help="JSON file: name, settings. Default: every kind and loss."),
+    ] = None,
+    splits: Annotated[
+        str, typer.Option("--splits", help=f"With commas: {SPLIT_RULES}.")
+    ] = "song,album",
+    segments: Annotated[
+        str, typer.Option("--segments", help="Lengths of a segment, s, with commas.")
+    ] = "3",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")] = "0",
+    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of all members, as in --set epochs=6."),
+    ] = None,
+    device: Device = "auto",
+    run_dir: RunDir = Path("runs/benchmark"),
+) -> None:
+    """Train many members under the same conditions and write one table; it can be stopped.
+
+    Example: python app.py benchmark --data_dir songs --members crnn-plain,ecapa --segments 3,5
+    """
+    from analysis.benchmark import HEAD, lines, write_tables
+    from embedder.benchmark import (
+        conditions,
+        config_of,
+        numbers_in,
+        prepared,
+        read_members,
+        read_rows,
+        run_row,
+    )
+    from embedder.splits import SPLITTERS
+
+    known = read_members(member_list)
+    names = names_in(members) or list(known)
+    if missing := [name for name in names if name not in known]:
+        raise UserError(f"the list has no member '{missing[0]}'; it has: {', '.join(known)}")
+    rules = names_in([splits]) or []
+    if wrong := [rule for rule in rules if rule not in SPLITTERS]:
+        raise UserError(f"--splits {wrong[0]} is unknown; choose from {', '.join(SPLITTERS)}")
+    lengths = numbers_in("--segments", segments)
+    drawn = [int(seed) for seed in numbers_in("--seeds", seeds, whole=True)]
+    changes = parse_assignments(settings or ())
+    todo = conditions(names, rules, lengths, drawn)
+    configs = {one: config_of(one, preset, {**known[one.member], **changes}) for one in todo}
+    for number, (condition, config) in enumerate(configs.items(), 1):
+        say(f"\n{number}/{len(todo)}: {condition.name}")
+        run, catalogue = prepared(run_dir, data_dir, stems_dir, condition.split)
+        run_row(
+            run_dir, run, catalogue, condition, config, device=device, show_bar=on_terminal(),
+            say=say,
+        )  # fmt: skip
+        write_tables(list(read_rows(run_dir)), run_dir)
+    rows = list(read_rows(run_dir))
+    print_table("Benchmark", HEAD, lines(rows))
+    say(f"wrote {', '.join(map(str, write_tables(rows, run_dir)))}")
+
+
+@app.command()
 def demo(
     seed: Seed = 0,
     run_dir: RunDir = Path("runs/demo"),
@@ -254,6 +437,23 @@ def demo(
     if result.top_1.low < 2 * chance:
         say("that is not well above chance: something is broken")
         raise typer.Exit(1)
+
+
+def unsung(names: list[str]) -> str:
+    """What is said of the files in which no voice was found."""
+    first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"no voice was found in {len(names)} files, which were heard as a whole: {first}"
+
+
+def print_plan(name: str, about: str, plan: list[Step]) -> None:
+    """The steps of a recipe with their estimated minutes."""
+    total = sum(step.seconds for step in plan)
+    rows = [(step.name, step.what, f"{step.seconds / 60:.1f}") for step in plan]
+    print_table(
+        f"Recipe {name}: {about}; about {total / 60:.0f} minutes on this machine",
+        ("step", "what", "minutes"),
+        rows,
+    )
 
 
 def print_fusion(fusion: Fusion) -> None:

@@ -116,7 +116,8 @@ def page(
 ) -> str:
     """The whole page as text.
 
-    `name`: file name of the page, one of `PAGES`, marked in the navigation. `title`: plain text.
+    `name`: file name of the page; one of `PAGES` is marked in the navigation, any other has none.
+    `title`: plain text.
     `body`: HTML, already escaped. `data`: JSON value that the scripts read. `scripts`: names of
     files beside this one; with any, plotly's own script is written into the page before them.
     `note`: plain text at the foot.
@@ -131,7 +132,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">',
         f"<title>{escape(title)}</title>\n<style>\n{_read('page.css')}</style>\n</head>\n<body>",
-        f'<header><nav aria-label="Pages">{links}</nav></header>',
+        f'<header><nav aria-label="Pages">{links}</nav></header>' if name in dict(PAGES) else "",
         f'<main>\n<h1 id="title">{escape(title)}</h1>\n{body}\n</main>',
         f"<footer>{escape(note)}</footer>" if note else "",
     ]

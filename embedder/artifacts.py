@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Run:
     """The paths inside one run folder. Nothing is created or read here."""
 
     root: Path
+    shared_cache: Path | None = None  # decoded audio that several runs of a benchmark share
+    shelf: str = "members"  # folder of what is trained: members, or networks without singers
 
     @property
     def info(self) -> Path:
@@ -45,11 +47,30 @@ class Run:
 
     @property
     def cache(self) -> Path:
-        return self.root / "cache"
+        return self.shared_cache or self.root / "cache"
+
+    @property
+    def stems(self) -> Path:
+        return self.root / "stems.json"
 
     @property
     def members(self) -> Path:
-        return self.root / "members"
+        return self.root / self.shelf
+
+    @property
+    def kind(self) -> str:
+        """What one thing on the shelf is called."""
+        return "member" if self.shelf == "members" else "network"
+
+    @property
+    def maker(self) -> str:
+        """The command that fills the shelf."""
+        return "train-embedder" if self.shelf == "members" else "pretrain"
+
+    @property
+    def pretrained(self) -> Run:
+        """The same run, its networks trained without singers in the place of its members."""
+        return replace(self, shelf="pretrained")
 
     def member(self, name: str) -> Path:
         return self.members / name
@@ -65,6 +86,22 @@ class Run:
 
     def store(self, name: str, split: str) -> Path:
         return self.member(name) / "stores" / f"{split}.npz"
+
+    @property
+    def detector(self) -> Path:
+        return self.root / "detector"
+
+    @property
+    def detector_weights(self) -> Path:
+        return self.detector / "model.safetensors"
+
+    @property
+    def separator(self) -> Path:
+        return self.root / "separator"
+
+    @property
+    def separator_weights(self) -> Path:
+        return self.separator / "model.safetensors"
 
     @property
     def fusion(self) -> Path:

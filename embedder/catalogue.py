@@ -61,6 +61,11 @@ class Catalogue:
         """Singers in label order: sorted by code point."""
         return tuple(sorted({song.singer for song in self.songs}))
 
+    @property
+    def has_stems(self) -> bool:
+        """Whether every song has a vocal stem."""
+        return all(song.vocals for song in self.songs)
+
     def of(self, split: str) -> tuple[Song, ...]:
         """The songs of "train", "validation" or "test"; `ValueError` for another name."""
         if split not in SPLITS:

@@ -40,7 +40,7 @@ class Member:
     singers: tuple[str, ...]  # label order
     catalogue: str  # fingerprint of the catalogue it was trained on
     network: Network
-    head: Tensor | None  # (singers, dim) class weights; None where the loss has none
+    head: Tensor | None  # (singers × centres, dim) class weights; None where the loss has none
     checkpoint: str = ""  # fingerprint of the weights file, once it is written
 
 
@@ -90,10 +90,10 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     if not weights.is_file():
         names = ", ".join(run.member_names()) or "none yet"
         raise UserError(
-            f"there is no trained member '{name}' in {run.members} (members: {names}); "
-            "train one with: python app.py train-embedder"
+            f"there is no trained {run.kind} '{name}' in {run.members} ({run.shelf}: {names}); "
+            f"train one with: python app.py {run.maker}"
         )
-    again = f"train it again: python app.py train-embedder --name {name} --overwrite"
+    again = f"train it again: python app.py {run.maker} --name {name} --overwrite"
     try:
         with safe_open(weights, framework="pt") as file:
             made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
@@ -117,8 +117,9 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     except RuntimeError as error:
         reason = " ".join(str(error).split())  # torch's message has several lines
         raise UserError(f"{weights} does not fit its own config ({reason}); {again}") from None
-    if head is not None and head.shape != (len(singers), config.model.embedding_dim):
-        raise UserError(f"{HEAD} in {weights} is {tuple(head.shape)}, not (singers, dim); {again}")
+    wanted = (len(singers) * config.loss.centres, config.model.embedding_dim)
+    if head is not None and head.shape != wanted:
+        raise UserError(f"{HEAD} in {weights} is {tuple(head.shape)}, not {wanted}; {again}")
     network.eval().requires_grad_(False)
     device = device or torch.device("cpu")
     return Member(

@@ -19,8 +19,10 @@ from embedder.settings import (
     all_settings,
     build_config,
     legal_values,
+    margin_setting,
     member_name,
     parse_assignments,
+    replaced,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +105,27 @@ def train_embedder(
     stem: Annotated[
         str | None, typer.Option("--stem", help=f"{legal_values('stem')}. Default: mix.")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
+    preset: Annotated[
+        str | None, typer.Option("--preset", help=" | ".join(PRESETS) + ". Default: laptop.")
+    ] = None,
+    finetune: Annotated[
+        str | None,
+        typer.Option("--finetune", help="Go on from this member, with a large margin."),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", help="Begin from what pretrain made: its name, or a folder."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="ssl: its published weights, if not in torch's cache."),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="The loss's margin. Default: its setting.")
+    ] = None,
+    segment_s: Annotated[
+        float | None, typer.Option("--segment_s", help="Crops' length, s. Default: its setting.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed. Default: 0.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes. Default: preset.")] = None,
     config: Annotated[
@@ -130,21 +152,45 @@ def train_embedder(
     Example: python app.py train-embedder --loss triplet --set segment_s=4
     """
     given: dict[str, Any] = {"loss": loss, "backbone": backbone, "stem": stem}
-    given |= {"seed": seed, "epochs": epochs}
+    given |= {"seed": seed, "epochs": epochs, "segment_s": segment_s}
     chosen = {key: value for key, value in given.items() if value is not None}
-    built = build_config(preset, config, parse_assignments(settings or ()) | chosen)
+    changes = parse_assignments(settings or ()) | chosen
+    if finetune and (init or preset):
+        raise UserError("--finetune takes the member's own settings: no --init and no --preset")
+    start = None
+    if finetune or init:
+        from embedder.begin import finetuning, initialised
+
+        run = open_run(run_dir)
+        if finetune:
+            beginning = finetuning(run, catalogue_of(run), finetune, config, changes)
+        else:
+            beginning = initialised(run, str(init), preset or "laptop", config, changes)
+        built, start, own_name = beginning.config, beginning.start, beginning.name
+    else:
+        built = build_config(preset or "laptop", config, changes)
+        own_name = member_name(built)
+    if margin is not None:
+        built = replaced(built, {margin_setting(built.loss.loss): margin})
     if list_settings:
         print_settings(built)
         return
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
+    if weights is not None:
+        from embedder.start import published_start
+
+        if start is not None:
+            raise UserError("--weights is where a training begins; so are --init and --finetune")
+        start = published_start(built, weights)
     from embedder.train import train_member
 
     member = train_member(
         run,
         catalogue,
-        name or member_name(built),
+        name or own_name,
         built,
+        start=start,
         device=device,
         overwrite=overwrite,
         show_bar=on_terminal(),

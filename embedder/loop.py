@@ -6,14 +6,13 @@ after each epoch what the validation songs say (`validation_result`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
@@ -23,9 +22,10 @@ from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.segments import cut
 from embedder.embed import stem_key
-from embedder.losses import LOSSES
+from embedder.losses import build_loss
 from embedder.model.features import SpecAugment
 from embedder.model.network import Network, margin_free_logits
+from embedder.optimise import adamw, clip_gradients
 
 
 class WholeSongs(Dataset[tuple[Tensor, int]]):
@@ -40,7 +40,7 @@ class WholeSongs(Dataset[tuple[Tensor, int]]):
         return len(self.songs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        key = stem_key(self.songs[index], self.config.train.stem)
+        key = stem_key(self.songs[index], self.config.train.recording)
         length_s = self.config.embed.eval_segment_s
         _, segments = cut(self.cache.samples(key), length_s, length_s)
         return torch.from_numpy(segments.copy()), self.labels[index]
@@ -70,31 +70,26 @@ class Training(lightning.LightningModule):
         self.steps = steps
         self.prototypes = prototypes
         self.network = Network(config)
-        self.loss = LOSSES[config.loss.loss](config.loss, singers, config.model.embedding_dim)
+        self.loss = build_loss(config.loss, singers, config.model.embedding_dim)
         self.mask = SpecAugment(config.features, config.augment, self.network.features.mel_rows)
         self.losses: list[Tensor] = []
         self.answers: list[tuple[Tensor, Tensor, int]] = []  # song's logits, its segments', label
         self.centres: Tensor | None = None
 
     def configure_optimizers(self) -> Any:
-        train = self.config.train
-        optimizer = torch.optim.AdamW(
-            [*self.network.parameters(), *self.loss.parameters()],
-            lr=train.lr,
-            weight_decay=train.weight_decay,
-            fused=True,
-        )
-        warmup = max(1, round(train.lr_warmup * self.steps))
+        return adamw(self._parameters_by_rate(), self.config.train, self.steps)
 
-        def factor(step: int) -> float:
-            """Linear growth, then half a cosine down to 1 % (Loshchilov & Hutter 2017, eq. 5)."""
-            if step < warmup:
-                return (step + 1) / warmup
-            share = min(1.0, (step - warmup) / max(1, self.steps - warmup))
-            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def _parameters_by_rate(self) -> list[dict[str, Any]]:
+        """What learns: all at the settings' rate, but a backbone's published weights at its own."""
+        backbone = self.network.backbone
+        published = list(getattr(backbone, "pretrained_parameters", tuple)())
+        apart = {id(parameter) for parameter in published}
+        everything = [*self.network.parameters(), *self.loss.parameters()]
+        groups = [{"params": [p for p in everything if p.requires_grad and id(p) not in apart]}]
+        if published:
+            rate = self.config.train.lr * backbone.pretrained_rate
+            groups.append({"params": published, "lr": rate})
+        return groups
 
     def configure_gradient_clipping(
         self,
@@ -102,9 +97,7 @@ class Training(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
-        """By norm, over all parameters. Lightning's own way refuses fused optimisers."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
+        clip_gradients(optimizer, gradient_clip_val)
 
     def on_train_epoch_start(self) -> None:
         self.losses = []
@@ -117,7 +110,7 @@ class Training(lightning.LightningModule):
             torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
         wave, labels = batch
         self.loss.set_progress(self.global_step / self.steps)
-        embedding = self.network.embed_features(self.mask(self.network.features(wave)))
+        embedding = self.network.embed_features(self.mask(self.network.hear(wave)))
         loss: Tensor = self.loss(embedding, labels)
         self.losses.append(loss.detach())
         self.log("loss", loss, prog_bar=True, logger=False)
@@ -141,7 +134,8 @@ class Training(lightning.LightningModule):
         embedding = self.network(segments.float() / 32768)
         head = self.loss.head()
         if head is not None:
-            parts = margin_free_logits(embedding, head, self.config.loss.aam_scale)
+            loss = self.config.loss
+            parts = margin_free_logits(embedding, head, loss.aam_scale, loss.centres)
             song = parts.mean(dim=0)
         else:
             assert self.centres is not None

@@ -17,6 +17,7 @@ from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import read_json
 from embedder.config import PRESETS, SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
+from embedder.objectives import OBJECTIVES
 
 
 def _group_types() -> dict[str, type[Any]]:
@@ -40,8 +41,14 @@ def all_settings() -> dict[str, tuple[str, dataclasses.Field[Any], type[Any]]]:
 def legal_values(name: str) -> str:
     """The legal values of a setting, in words."""
     _, item, kind = all_settings()[name]
+    return legal_range(item, kind)
+
+
+def legal_range(item: dataclasses.Field[Any], kind: type[Any]) -> str:
+    """The legal values that a field declares, in words."""
     if item.metadata["choices"]:
-        return " | ".join(item.metadata["choices"])
+        choices = " | ".join(item.metadata["choices"])
+        return choices + (", or a sum such as aam+triplet" if item.metadata["sums"] else "")
     low, high = item.metadata["low"], item.metadata["high"]
     word = "a whole number" if kind is int else "a number"
     return f"{word} from {low:g} to {high:g}"
@@ -52,9 +59,18 @@ def _checked(name: str, value: Any) -> Any:
     if name not in settings:
         raise UserError(f"there is no setting '{name}'; settings are: {', '.join(settings)}")
     _, item, kind = settings[name]
-    complaint = UserError(f"{name} = {value!r} is not legal; it must be {legal_values(name)}")
+    return legal(item, kind, value)
+
+
+def legal(item: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
+    """The value in the field's type; raise `UserError` if it is none that the field declares."""
+    wanted = f"{item.name} = {value!r} is not legal; it must be {legal_range(item, kind)}"
+    complaint = UserError(wanted)
     if kind is str:
-        if not isinstance(value, str) or value not in item.metadata["choices"]:
+        if not isinstance(value, str):
+            raise complaint
+        parts = value.split("+") if item.metadata["sums"] else [value]
+        if len(set(parts)) < len(parts) or not set(parts) <= set(item.metadata["choices"]):
             raise complaint
         return value
     if isinstance(value, bool):
@@ -109,11 +125,16 @@ def _check_together(config: MemberConfig) -> None:
     augment, train, features = config.augment, config.train, config.features
     if augment.remix_low_db > augment.remix_high_db:
         raise UserError("remix_low_db must not be above remix_high_db")
+    if augment.overlay_low_db > augment.overlay_high_db:
+        raise UserError("overlay_low_db must not be above overlay_high_db")
     if augment.noise_low_db > augment.noise_high_db:
         raise UserError("noise_low_db must not be above noise_high_db")
-    if config.loss.loss == "triplet" and train.batch_crops < 2:
-        raise UserError("triplet loss needs batch_crops of 2 or more: a positive for each anchor")
-    if config.model.channels % config.model.res2_scale:
+    pairing = [part for part in config.loss.parts if OBJECTIVES[part].positives]
+    if pairing and train.batch_crops < 2:
+        raise UserError(
+            f"{pairing[0]} loss needs batch_crops of 2 or more: a positive for each anchor"
+        )
+    if config.model.backbone == "ecapa" and config.model.channels % config.model.res2_scale:
         raise UserError(
             f"channels ({config.model.channels}) must be a multiple of res2_scale "
             f"({config.model.res2_scale})"
@@ -122,6 +143,10 @@ def _check_together(config: MemberConfig) -> None:
         raise UserError("band_mask_mels must not be above half of n_mels")
     if features.hop > features.n_fft:
         raise UserError("hop must not be above n_fft")
+    if 2 * config.separator.separator_hop > config.separator.separator_n_fft:
+        raise UserError("separator_hop must not be above half of separator_n_fft")
+    if config.separator.separator_hidden % 2:
+        raise UserError("separator_hidden must be even: half for each direction of time")
     _check_architecture(config)
 
 
@@ -132,6 +157,11 @@ def _check_architecture(config: MemberConfig) -> None:
         raise UserError(
             f"{name} pools the mel axis by {needs.least_mels}; n_mels must be "
             f"{needs.least_mels} or more"
+        )
+    if config.model.channels % needs.channel_multiple:
+        raise UserError(
+            f"{name} has heads of equal width; channels ({config.model.channels}) must be a "
+            f"multiple of {needs.channel_multiple}"
         )
     shortest_s = min(config.train.segment_s, config.embed.eval_segment_s)
     if 1 + round(shortest_s * SAMPLE_RATE) // features.hop < needs.least_frames:
@@ -146,8 +176,12 @@ def build_config(
     preset: str = "laptop",
     config_file: Path | None = None,
     changes: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> MemberConfig:
     """A preset for the chosen backbone and loss, then a JSON file's settings, then single changes.
+
+    `base`: settings that stand between the preset and the file. For a sum of losses the preset's
+    settings of all its parts hold, the first part's above the others'.
 
     Raises:
         UserError: unknown preset, unknown setting, value out of range, unreadable file.
@@ -160,6 +194,7 @@ def build_config(
         if not isinstance(loaded, dict):
             raise UserError(f"{config_file} must hold one JSON object of settings")
         chosen = {**flatten(loaded), **chosen}
+    chosen = {**flatten(base or {}), **chosen}
     default = MemberConfig()
     backbone = _checked("backbone", chosen.get("backbone", default.model.backbone))
     loss = _checked("loss", chosen.get("loss", default.loss.loss))
@@ -168,9 +203,24 @@ def build_config(
         **by_preset.get("all", {}),
         **ARCHITECTURES[backbone].settings,
         **by_preset.get(backbone, {}),
-        **by_preset.get(loss, {}),
     }
+    for part in reversed(loss.split("+")):
+        merged |= by_preset.get(part, {})
     return replaced(default, {**merged, **chosen})
+
+
+def margin_setting(loss: str) -> str:
+    """The setting that is a loss's margin, of a sum the first part's that has one.
+
+    Raises:
+        UserError: no such loss, or it has no margin.
+    """
+    parts = str(_checked("loss", loss)).split("+")
+    margins = [OBJECTIVES[part].margin for part in parts if OBJECTIVES[part].margin]
+    if not margins:
+        having = " | ".join(name for name, about in OBJECTIVES.items() if about.margin)
+        raise UserError(f"--margin: the {loss} loss has no margin; these have one: {having}")
+    return margins[0]
 
 
 def member_name(config: MemberConfig) -> str:

@@ -1,7 +1,6 @@
 """Embeddings and logits on disk: what a member says about each song and each segment of it.
 
-Enters: arrays from one member for one split. Leaves: `Store`, one `.npz` file without pickle, and
-the two ways in which segments become a song (`song_embedding`, `song_logits`).
+Enters: arrays from one member for one split. Leaves: `Store`, one `.npz` file without pickle.
 Stores are what embedding hands to fusion and analysis; nothing here needs torch.
 """
 
@@ -9,18 +8,18 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.aggregate import song_logits
 from embedder.artifacts import SPLITS, replacing
 from embedder.errors import UserError
 
-STORE_FORMAT = 1  # version of the arrays below; `read_store` refuses any other
+STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = "run again: python app.py fuse"
 
@@ -47,7 +46,8 @@ class Store:
     segment_start_s: Floats  # (segments,), seconds from the start of the song
     segment_embeddings: Floats  # (segments, dim), unit length
     segment_logits: Floats | None  # (segments, singers); None where the member has no head
-    made_from: dict[str, str] = field(default_factory=dict)  # "checkpoint", "catalogue", "grid"
+    segment_weight: Floats  # (segments,), 0 to 1: share of voice; 1 where nobody listened for it
+    made_from: dict[str, str] = field(default_factory=dict)  # checkpoint, catalogue, grid, activity
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -66,65 +66,18 @@ class Store:
         """
         if self.segment_logits is None:
             raise ValueError(f"member {self.member!r} has no classification head, so no logits")
+        parts = [self.segments_of(song) for song in range(len(self.song_ids))]
         rows = [
-            song_logits(self.segment_logits[self.segments_of(song)], aggregate)
-            for song in range(len(self.song_ids))
+            song_logits(self.segment_logits[part], aggregate, self.segment_weight[part])
+            for part in parts
         ]
         return np.stack(rows) if rows else np.zeros((0, len(self.singers)))
 
-
-def song_embedding(segment_embeddings: NDArray[np.floating[Any]]) -> Floats:
-    """Mean of a song's unit segment embeddings (n, dim), brought to unit length again: (dim,).
-
-    Raises `ValueError` if there is no segment, or if the segments cancel each other out.
-    """
-    if segment_embeddings.ndim != 2 or len(segment_embeddings) == 0:
-        raise ValueError(f"need (n ≥ 1, dim) embeddings, not {segment_embeddings.shape}")
-    mean = segment_embeddings.astype(np.float64).mean(axis=0)
-    length = float(np.linalg.norm(mean))
-    if not length > 1e-9:
-        raise ValueError("the segment embeddings have no mean direction")
-    unit: Floats = (mean / length).astype(np.float32)
-    return unit
-
-
-def _mean(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean logits: after a softmax, the normalised geometric mean of the probabilities."""
-    averaged: NDArray[np.float64] = logits.mean(axis=0)
-    return averaged
-
-
-def _vote(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Majority vote: log of (votes + 1/singers) / (segments + 1).
-
-    Each segment votes for its highest logit (the first of equal ones). One further vote is spread
-    over all singers, so that a singer without votes keeps a finite logit.
-    """
-    segments, singers = logits.shape
-    votes = np.bincount(logits.argmax(axis=1), minlength=singers)
-    share: NDArray[np.float64] = np.log((votes + 1.0 / singers) / (segments + 1.0))
-    return share
-
-
-AGGREGATES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "mean": _mean,
-    "vote": _vote,
-}
-
-
-def song_logits(
-    segment_logits: NDArray[np.floating[Any]], aggregate: str = "mean"
-) -> NDArray[np.float64]:
-    """A song's logits (singers,) from those of its segments (n, singers).
-
-    `aggregate`: "mean" averages the logits, "vote" counts the segments' first choices.
-    Raises `UserError` for another name, `ValueError` if there is no segment.
-    """
-    if aggregate not in AGGREGATES:
-        raise UserError(f"--aggregate {aggregate} is unknown; choose from {', '.join(AGGREGATES)}")
-    if segment_logits.ndim != 2 or len(segment_logits) == 0:
-        raise ValueError(f"need (n ≥ 1, singers) logits, not {segment_logits.shape}")
-    return AGGREGATES[aggregate](segment_logits.astype(np.float64))
+    def voice(self) -> NDArray[np.float64]:
+        """Mean share of voice of each song's segments (songs,); 0: heard as if all were sung."""
+        sums = np.bincount(self.segment_song, self.segment_weight, len(self.song_ids))
+        counts = np.bincount(self.segment_song, minlength=len(self.song_ids))
+        return np.asarray(sums / counts)
 
 
 def write_store(path: Path, store: Store) -> None:
@@ -144,6 +97,7 @@ def write_store(path: Path, store: Store) -> None:
         "segment_song": store.segment_song,
         "segment_start_s": store.segment_start_s,
         "segment_embeddings": store.segment_embeddings,
+        "segment_weight": store.segment_weight,
     }
     if store.segment_logits is not None:
         arrays["segment_logits"] = store.segment_logits
@@ -175,6 +129,7 @@ def read_store(path: Path) -> Store:
                 segment_start_s=file["segment_start_s"],
                 segment_embeddings=file["segment_embeddings"],
                 segment_logits=file.get("segment_logits"),
+                segment_weight=file["segment_weight"],
                 made_from=head["made_from"],
             )
     except FileNotFoundError:
@@ -183,12 +138,18 @@ def read_store(path: Path) -> Store:
         raise UserError(f"{path} is not a readable store ({error}); {AGAIN}") from None
 
 
-def check_store(store: Store, checkpoint_hash: str, catalogue_hash: str = "") -> None:
-    """Raise `UserError` if the store was made from another checkpoint or another catalogue.
+def check_store(
+    store: Store,
+    checkpoint_hash: str,
+    catalogue_hash: str = "",
+    heard: Mapping[str, str] | None = None,
+) -> None:
+    """Raise `UserError` if the store was made from another checkpoint, catalogue or listening.
 
     An empty `catalogue_hash` leaves the catalogue unchecked (files to predict stand in none).
+    `heard`: the "grid" and "activity" that the store must have.
     """
-    wanted = {"checkpoint": checkpoint_hash, "catalogue": catalogue_hash}
+    wanted = {"checkpoint": checkpoint_hash, "catalogue": catalogue_hash, **(heard or {})}
     for kind, value in wanted.items():
         found = store.made_from.get(kind, "none")
         if value and found != value:
@@ -206,6 +167,7 @@ def _problem(store: Store) -> str:
         "embeddings": (store.embeddings, (songs, dim)),
         "segment_start_s": (store.segment_start_s, (segments,)),
         "segment_embeddings": (store.segment_embeddings, (segments, dim)),
+        "segment_weight": (store.segment_weight, (segments,)),
     }
     if store.segment_logits is not None:
         floats["segment_logits"] = (store.segment_logits, (segments, singers))
@@ -233,6 +195,8 @@ def _problem(store: Store) -> str:
     for name, (array, _) in floats.items():
         if not np.isfinite(array).all():
             return f"{name} holds a value that is not finite"
+    if segments and not 0 <= store.segment_weight.min() <= store.segment_weight.max() <= 1:
+        return "segment_weight must lie in 0..1"
     for name in ("embeddings", "segment_embeddings"):
         lengths = np.linalg.norm(floats[name][0].astype(np.float64), axis=1)
         if len(lengths) and np.abs(lengths - 1).max() > UNIT_TOLERANCE:

@@ -7,8 +7,8 @@ Killed at any moment and started again, it goes on from the last whole epoch.
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifacts import Run, file_fingerprint
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
 from embedder.config import MemberConfig
@@ -27,7 +27,9 @@ from embedder.errors import UserError
 from embedder.keeper import Keeper, Say
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
-from embedder.start import Start
+from embedder.model.own import load_vocal_separator
+from embedder.opening import open_training
+from embedder.start import Start, published_start
 
 
 def train_member(
@@ -44,15 +46,21 @@ def train_member(
 ) -> Member:
     """Train the member `name`, or go on with a training that was cut off.
 
-    `start` gives the weights to begin from; without it they are random.
+    `start` gives the weights to begin from; without it they are random, but for a backbone that
+    stands on published ones.
 
     Raises:
-        UserError: no validation songs, no vocals for `stem` vocals, or a member of this name with
-            other settings or songs (unless `overwrite`, which takes the old one away).
+        UserError: no validation songs, no vocals for `stem` vocals, no separator for `stem`
+            separated, or a member of this name with other settings or songs (unless `overwrite`,
+            which takes the old one away).
     """
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
     train, validation = catalogue.of("train"), catalogue.of("validation")
     _check_songs(run, train, validation, config)
+    separator = load_vocal_separator(run) if config.train.stem == "separated" else None
+    if separator is not None:
+        config = replace(config, separator=separator.config)
+    start = start or published_start(config)
     if _open_folder(run, catalogue, name, config, start, overwrite):
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(run, name)
@@ -92,7 +100,11 @@ def train_member(
     )
     if start:
         start.apply(training.network)
+        if start.head is not None:
+            training.loss.start_from(start.head)
         say(f"{name} begins from {start.name}")
+    if separator is not None and training.network.separator is not None:
+        training.network.separator.load_state_dict(separator.state_dict())
     crops = batches.singers * batches.crops * per_epoch
     keeper = Keeper(run, name, crops * config.train.segment_s, say)
     target = default_device(device)
@@ -144,7 +156,7 @@ def train_member(
         "parameters": count_parameters(training.network),
         "validation": best,
         "validation_songs": len(validation),
-        "remixed": bool(loader.dataset.backings) and config.train.stem == "mix",  # type: ignore[attr-defined]
+        "remixed": bool(loader.dataset.backings) and config.train.recording == "mix",  # type: ignore[attr-defined]
     }
     save_member(run, member, about)
     keeper.clear()
@@ -194,53 +206,19 @@ def _open_folder(
     start: Start | None,
     overwrite: bool,
 ) -> bool:
-    """Make the member's folder ready to begin or to go on; refuse to mix two trainings.
-
-    Returns whether the member is there already, finished. `overwrite` takes away a finished member
-    or one with other settings, but goes on with a training of its own that was cut off.
-    """
-    if not name or name != name.strip() or any(c in name for c in '/\\:*?"<>|') or name[0] == ".":
-        raise UserError(f"'{name}' cannot name a member: it names a folder and a file")
-    settings = run.resume(name) / "settings.json"
     wanted = {
         "fingerprint": settings_fingerprint(config, catalogue.fingerprint()),
         "catalogue": catalogue.fingerprint(),
         "start": start.fingerprint if start else "",
+        "separator": _separator_fingerprint(run, config),
         "config": config.to_dict(),
     }
-    finished = run.weights(name).is_file()
-    if finished and overwrite:
-        shutil.rmtree(run.member(name))
-    elif settings.is_file() or finished:
-        found = read_json(settings)
-        same = all(found[part] == wanted[part] for part in ("fingerprint", "start"))
-        if not same and not overwrite:
-            raise UserError(
-                f"member {name} is already there with {_difference(found, wanted)}; choose another "
-                "--name, or --overwrite to train it anew"
-            )
-        if finished:
-            return True
-        if not same:
-            shutil.rmtree(run.member(name))
-    elif run.resume(name).is_dir():  # a removal was cut off: whose state this is, nothing tells
-        shutil.rmtree(run.resume(name))
-    write_json(settings, wanted)
-    return False
+    return open_training(run, name, wanted, overwrite)
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    if found["catalogue"] != wanted["catalogue"]:
-        return "other songs or splits"
-    if found["start"] != wanted["start"]:
-        return "another start"
-    changed = [
-        f"{name} {old} (now {wanted['config'][group][name]})"
-        for group, values in found["config"].items()
-        for name, old in values.items()
-        if old != wanted["config"][group].get(name)
-    ]
-    return "other settings: " + ", ".join(changed)
+def _separator_fingerprint(run: Run, config: MemberConfig) -> str:
+    separated = config.train.stem == "separated"
+    return file_fingerprint(run.separator_weights) if separated else ""
 
 
 def _opening(
@@ -256,11 +234,20 @@ def _opening(
         hears = "vocal stems"
     elif stems:
         hears = f"mixtures, {config.augment.remix:.0%} of them remixed from {stems} songs' stems"
+        if config.train.stem == "both":
+            hears = f"vocal stems and, as often, {hears}"
+    elif config.augment.overlay:
+        hears = (
+            f"mixtures, {config.augment.overlay:.0%} of them under another song's opening or "
+            "ending, where a band plays alone: no stems were prepared"
+        )
     else:
         hears = (
-            "mixtures as they are: no stems were prepared, so vocals cannot be remixed with other "
-            "backings, and the network may learn albums instead of voices"
+            "mixtures as they are: neither stems nor overlays part the voices from their bands, "
+            "and the network may learn albums instead of voices"
         )
+    if config.train.stem == "separated":
+        hears = f"what the run's own separator takes for vocals in {hears}"
     return (
         f"{name}: {config.model.backbone}, {count_parameters(training.network) / 1e6:.2f} M "
         f"parameters, {config.loss.loss} loss, {precision(config, device)} on {device.type}\n"

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
+from embedder.listening import Listening
 from embedder.metrics import summarise
 from embedder.store import AGAIN, Store
 from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
 from ensemble.experts import FUSED as FUSED
 from ensemble.experts import check_agreement, gather
-from ensemble.fusion import Fusion, ResultRow, check_fusion
+from ensemble.fusion import AS_TRAINED, Fusion, ResultRow, check_fusion
 from ensemble.knn import NeighbourIndex, Votes, build_index
 
 FOLDS = 5
@@ -37,14 +38,15 @@ def fit_fusion(
     aggregate: str = "mean",
     seed: int = 0,
     votes: Votes = DEFAULT_VOTES,
+    listening: Listening = AS_TRAINED,
 ) -> tuple[Fusion, dict[str, NeighbourIndex], Scores]:
     """Fit temperatures and weights on all validation songs; all that is reported is cross-fitted.
 
     Leaves the fusion, each member's index of its training songs, and the cross-fitted
     log-probabilities of the validation songs. The fusion's `results` are their table: a row for
     each expert, the fused row last. One train and one validation store for each member. `seed`
-    draws the album folds and the resamples. Raises `UserError` if stores do not fit together, or if
-    validation has fewer than two albums.
+    draws the album folds and the resamples; `listening` is how the stores' songs were heard.
+    Raises `UserError` if stores do not fit together, or if validation has fewer than two albums.
     """
     check_agreement(train_stores)
     indexes = {store.member: build_index(store) for store in train_stores}
@@ -55,7 +57,7 @@ def fit_fusion(
     scores = cross_fitted(raw, evidence.labels, evidence.albums, seed)
     rows = result_rows(evidence.labels, scores, "validation", cross_fitted=True, seed=seed)
     fusion = Fusion(
-        evidence.singers, aggregate, temperatures, weights, votes, made_from, results=rows
+        evidence.singers, aggregate, temperatures, weights, votes, made_from, listening, rows
     )
     return fusion, indexes, scores
 

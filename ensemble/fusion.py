@@ -13,11 +13,13 @@ from typing import Any
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
+from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
 from embedder.store import AGAIN
 from ensemble.knn import Votes
 
-FUSION_FORMAT = 1
+FUSION_FORMAT = 2
+AS_TRAINED = Listening()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Fusion:
     weights: dict[str, float]  # expert → weight, 0 or more
     votes: Votes  # how neighbours vote
     made_from: dict[str, str]  # member → hash of its checkpoint
+    listening: Listening = AS_TRAINED  # how its songs were heard, and new ones must be
     results: tuple[ResultRow, ...] = ()
 
     @property
@@ -68,6 +71,19 @@ def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
             )
 
 
+def check_detector(fusion: Fusion, fingerprint: str) -> None:
+    """Raise `UserError` unless this is the voice detector that the fusion was fitted with.
+
+    An empty fingerprint stands for no detector.
+    """
+    fitted = fusion.listening.detector
+    if fitted != fingerprint:
+        raise UserError(
+            f"the fusion was fitted with voice detector {fitted or 'none'}, which is now "
+            f"{fingerprint or 'none'}; {AGAIN}"
+        )
+
+
 def write_fusion(path: Path, fusion: Fusion) -> None:
     """Write `fusion.json`, atomically."""
     write_json(path, {"format": FUSION_FORMAT, **asdict(fusion)})
@@ -91,6 +107,7 @@ def read_fusion(path: Path) -> Fusion:
             weights=dict(found["weights"]),
             votes=Votes(**found["votes"]),
             made_from=dict(found["made_from"]),
+            listening=Listening(**found["listening"]),
             results=tuple(_row(row) for row in found["results"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import SPLITS, Run, file_fingerprint
+from embedder.artifacts import SPLITS, Run, file_fingerprint, read_json
 from embedder.catalogue import AUDIO_SUFFIXES, Catalogue, visible_files
 from embedder.errors import UserError
+from embedder.listening import Listening
+from embedder.settings import config_from_dict
 from embedder.store import Store, check_store, read_store
 from ensemble.fuse import FUSED, Scores, fit_fusion, predict_songs, result_rows
-from ensemble.fusion import Fusion, read_fusion, write_fusion
+from ensemble.fusion import AS_TRAINED, Fusion, read_fusion, write_fusion
 from ensemble.knn import NeighbourIndex, read_index, write_index
 from ensemble.predictions import FORMATS, Table, table_of, top_singers, write_table
 
@@ -36,8 +38,13 @@ def choose_members(run: Run, names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names or trained))
 
 
-def stale_stores(run: Run, catalogue: Catalogue, members: Sequence[str]) -> list[tuple[str, str]]:
-    """(member, split) of each store that is missing or no longer fits its checkpoint or songs."""
+def stale_stores(
+    run: Run, catalogue: Catalogue, members: Sequence[str], listening: Listening = AS_TRAINED
+) -> list[tuple[str, str]]:
+    """(member, split) of each store that is missing or no longer fits.
+
+    It must be of the member's checkpoint and of the catalogue's songs, heard as `listening` says.
+    """
     songs = catalogue.fingerprint()
     stale = []
     for member in members:
@@ -46,14 +53,20 @@ def stale_stores(run: Run, catalogue: Catalogue, members: Sequence[str]) -> list
             if not catalogue.of(split):
                 continue
             try:
-                check_store(read_store(run.store(member, split)), checkpoint, songs)
-            except UserError:
+                heard = _heard(run, member, listening)
+                check_store(read_store(run.store(member, split)), checkpoint, songs, heard)
+            except (UserError, KeyError, TypeError):  # what is broken is refused when it is loaded
                 stale.append((member, split))
     return stale
 
 
 def fuse_run(
-    run: Run, catalogue: Catalogue, members: Sequence[str], aggregate: str, seed: int
+    run: Run,
+    catalogue: Catalogue,
+    members: Sequence[str],
+    aggregate: str,
+    seed: int,
+    listening: Listening = AS_TRAINED,
 ) -> Fusion:
     """Fit the fusion of the members' stores and write index, fusion and predictions.
 
@@ -63,8 +76,10 @@ def fuse_run(
     Raises:
         UserError: a store is missing, or does not fit its checkpoint, the catalogue or the others.
     """
-    stores = {split: _stores(run, catalogue, members, split) for split in SPLITS}
-    fusion, indexes, scores = fit_fusion(stores["train"], stores["validation"], aggregate, seed)
+    stores = {split: _stores(run, catalogue, members, split, listening) for split in SPLITS}
+    fusion, indexes, scores = fit_fusion(
+        stores["train"], stores["validation"], aggregate, seed, listening=listening
+    )
     tables = {"validation": table_of(stores["validation"][0], scores)}
     if catalogue.of("test"):
         scores = predict_songs(fusion, stores["test"], indexes)
@@ -82,13 +97,22 @@ def fuse_run(
     return fusion
 
 
-def _stores(run: Run, catalogue: Catalogue, members: Sequence[str], split: str) -> list[Store]:
+def _heard(run: Run, member: str, listening: Listening) -> dict[str, str]:
+    """What a member's stores must say of how its songs were heard."""
+    config = read_json(run.member(member) / "config.json")["config"]
+    return listening.made_from(config_from_dict(config))
+
+
+def _stores(
+    run: Run, catalogue: Catalogue, members: Sequence[str], split: str, listening: Listening
+) -> list[Store]:
     if not catalogue.of(split):
         return []
     found = []
     for member in members:
         store = read_store(run.store(member, split))
-        check_store(store, file_fingerprint(run.weights(member)), catalogue.fingerprint())
+        checkpoint, heard = file_fingerprint(run.weights(member)), _heard(run, member, listening)
+        check_store(store, checkpoint, catalogue.fingerprint(), heard)
         found.append(store)
     return found
 
@@ -125,14 +149,27 @@ def list_files(folder: Path) -> list[Path]:
 
 def answer(
     fusion: Fusion, indexes: Mapping[str, NeighbourIndex], batches: Iterable[Sequence[Store]]
-) -> Scores:
-    """Log-probabilities (songs, singers) of every expert and of "fused", over all batches."""
-    parts = [predict_songs(fusion, stores, indexes) for stores in batches]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+) -> tuple[Scores, NDArray[np.float64]]:
+    """What every expert and "fused" say of all batches' songs, and how much voice they heard.
+
+    Log-probabilities (songs, singers), and the share of voice (songs,) of the member that found
+    least: 0 where a member found none and heard all segments alike.
+    """
+    parts, voice = [], []
+    for stores in batches:
+        parts.append(predict_songs(fusion, stores, indexes))
+        voice.append(np.min([store.voice() for store in stores], axis=0))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return scores, np.concatenate(voice)
 
 
 def write_prediction(
-    output: Path, form: str, names: Sequence[str], singers: Sequence[str], scores: Scores
+    output: Path,
+    form: str,
+    names: Sequence[str],
+    singers: Sequence[str],
+    scores: Scores,
+    voice: NDArray[np.float64] | None = None,
 ) -> Path:
     """Write the prediction in the course's csv or json; return the full table's npz beside it."""
     FORMATS[form](output, names, top_singers(scores[FUSED], singers))
@@ -140,5 +177,8 @@ def write_prediction(
     unknown = np.full(len(names), -1, dtype=np.int64)
     experts: dict[str, NDArray[np.floating]] = {n: s for n, s in scores.items() if n != FUSED}
     blank = ("",) * len(names)
-    write_table(table, Table(tuple(names), tuple(singers), scores[FUSED], unknown, blank, experts))
+    write_table(
+        table,
+        Table(tuple(names), tuple(singers), scores[FUSED], unknown, blank, experts, voice),
+    )
     return table

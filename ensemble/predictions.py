@@ -41,6 +41,7 @@ class Table:
     truth: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
     albums: tuple[str, ...]  # "singer/album", "" where unknown
     experts: dict[str, NDArray[np.floating[Any]]] = field(default_factory=dict)  # as the fused
+    voice: NDArray[np.floating[Any]] | None = None  # (songs,), share of voice, where it is known
 
 
 def normal_id(name: str) -> str:
@@ -130,14 +131,16 @@ def table_of(
     """
     experts = {name: logs for name, logs in scores.items() if name != FUSED}
     names = store.song_ids if ids is None else tuple(ids)
-    return Table(names, store.singers, scores[FUSED], store.labels, store.albums, experts)
+    voice = store.voice() if store.made_from.get("activity", "none") != "none" else None
+    return Table(names, store.singers, scores[FUSED], store.labels, store.albums, experts, voice)
 
 
 def write_table(path: Path, table: Table) -> None:
     """Write an npz by ascending ID, atomically. It is read by numpy alone, without pickle.
 
     Keys: `format`, `ids`, `singers`, `log_probabilities` (songs, singers), `truth`, `albums`,
-    `experts` (names) and `expert_log_probabilities` (experts, songs, singers).
+    `experts` (names) and `expert_log_probabilities` (experts, songs, singers); `voice` (songs,)
+    where it is known, 0 for a song in which no voice was found.
     """
     order = sorted(range(len(table.ids)), key=lambda song: id_order(table.ids[song]))
     shape = (len(order), len(table.singers))
@@ -155,6 +158,8 @@ def write_table(path: Path, table: Table) -> None:
         "experts": _texts(tuple(table.experts)),
         "expert_log_probabilities": np.array(experts, np.float32).reshape(len(experts), *shape),
     }
+    if table.voice is not None:
+        arrays["voice"] = table.voice[order].astype(np.float32)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -176,6 +181,7 @@ def read_table(path: Path) -> Table:
                 truth=file["truth"],
                 albums=tuple(str(album) for album in file["albums"]),
                 experts=dict(zip(names, file["expert_log_probabilities"], strict=True)),
+                voice=file.get("voice"),
             )
     except FileNotFoundError:
         raise UserError(f"{path} is missing; write it: python app.py fuse, or predict") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,43 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
+# The published self-supervised models, so small that one is built in a hundredth of a second.
+SMALL_SSL: dict[str, Any] = {
+    "extractor_conv_layer_config": [(8, 10, 5), *[(8, 3, 2)] * 4, *[(8, 2, 2)] * 2],
+    "encoder_embed_dim": 16,
+    "encoder_pos_conv_kernel": 8,
+    "encoder_pos_conv_groups": 4,
+    "encoder_num_heads": 2,
+    "encoder_ff_interm_features": 32,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Self-supervised models are small in all tests, and torch's cache holds weights for them.
+
+    Gives the published models' own size.
+    """
+    ssl = sys.modules.get("embedder.model.ssl")
+    if ssl is None:  # no test module asks for networks
+        yield {}
+        return
+    import torch
+
+    published = dict(ssl.BASE)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL_SSL.items():
+            patch.setitem(ssl.BASE, name, value)
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        for spec in ssl.PRETRAINED.values():
+            torch.manual_seed(7)
+            model = spec.build(**{**ssl.BASE, **spec.options, "encoder_num_layers": 12})
+            weights = {k: v + 0.1 * torch.randn_like(v) for k, v in model.state_dict().items()}
+            spec.file.path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(weights, spec.file.path)
+        yield published
+
+
 # A network and a training so small that an epoch takes a tenth of a second.
 TINY: dict[str, Any] = {
     "channels": 16,
@@ -50,6 +87,9 @@ TINY: dict[str, Any] = {
     "segment_s": 1.0,
     "eval_segment_s": 2.0,
     "eval_hop_s": 1.0,
+    "ssl_layers": 2,
+    "ivector_components": 8,
+    "ivector_dim": 8,
 }
 
 
@@ -88,6 +128,32 @@ def _prepared(synthesised: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def prepared(_prepared: Path, tmp_path: Path) -> Run:
     """A copy of a run folder in which each singer has one train, validation and test song."""
     return Run(Path(shutil.copytree(_prepared, tmp_path / "prepared")))
+
+
+@pytest.fixture
+def put_detector() -> Callable[[Run, float], None]:
+    """`put_detector(run, 20.0)`: a voice detector that hears voice everywhere; with -20.0, none.
+
+    With 0.0 it says one thing and another, from random weights.
+    """
+
+    def put(run: Run, logit: float) -> None:
+        import torch
+
+        from embedder.detector import save_detector
+        from embedder.model.detector import VoiceDetector
+
+        torch.manual_seed(0)
+        network = VoiceDetector().eval().requires_grad_(False)
+        answer = network.answer[1]
+        if logit:
+            answer.weight.zero_()
+            answer.bias.fill_(logit)
+        else:
+            answer.weight.mul_(40)  # far from 0.5 to either side
+        save_detector(run, network, {}, [])
+
+    return put
 
 
 @pytest.fixture(scope="session")

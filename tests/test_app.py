@@ -22,11 +22,11 @@ from typer.testing import CliRunner
 
 import app
 from embedder import commands
+from embedder.aggregate import AGGREGATES
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.model.network import DEVICES
 from embedder.splits import SPLITTERS
-from embedder.store import AGGREGATES
 from ensemble.fusion import read_fusion
 from ensemble.predictions import FORMATS, read_table
 

@@ -18,6 +18,7 @@ from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.augment import QUIET, Augmenter, Wave, remix, rms
 from embedder.data.cache import AudioCache
+from embedder.data.voiceless import Voiceless
 
 TRIES = 3  # places looked at for a crop in which someone sings
 SUNG = 0.3  # share of the song's vocal level from which a crop counts as sung
@@ -41,6 +42,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         self.backings = [song.backing for song in self.songs if song.backing]
         self.levels: dict[str, float] = {}
         self.lengths: dict[str, int] = {}
+        bare = [song for song in self.songs if not song.vocals]
+        self.voiceless = Voiceless(bare, self.cache, self._length, config.augment)
 
     def __getitem__(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
         waves = [self.crop(*draw) for draw in draws]
@@ -56,20 +59,41 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         return self.augmenter(self._heard(self.songs[song], rng), rng)
 
     def _heard(self, song: Song, rng: np.random.Generator) -> Wave:
-        vocals = self._sung(song, rng) if song.vocals else None
-        if self.stem == "vocals":
-            if vocals is None:
+        stem = self.stem
+        if stem == "both":
+            stem = "vocals" if song.vocals and rng.random() < 0.5 else "mix"
+        if stem == "vocals":
+            if not song.vocals:
                 raise ValueError(f"{song.id} has no vocal stem")
-            return vocals[1]
-        if vocals is None:
-            return self._read(song.audio, self._start(song.audio, rng))
-        start, wave = vocals
+            return self._sung(song, rng)[1]
+        return self._remixed(song, rng) if song.vocals else self._overlaid(song, rng)
+
+    def _remixed(self, song: Song, rng: np.random.Generator) -> Wave:
+        """The mixture, or the song's vocals over another song's backing."""
+        start, vocals = self._sung(song, rng)
         if not self.backings or rng.random() >= self.augment.remix:
             return self._read(song.audio, start)
-        backing = self.backings[int(rng.integers(len(self.backings)))]
         ratio_db = rng.uniform(self.augment.remix_low_db, self.augment.remix_high_db)
-        level = max(rms(wave), self._level(song.vocals))
-        return remix(wave, self._read(backing, self._start(backing, rng)), level, ratio_db)
+        level = max(rms(vocals), self._level(song.vocals))
+        return remix(vocals, self._backing(rng), level, ratio_db)
+
+    def _overlaid(self, song: Song, rng: np.random.Generator) -> Wave:
+        """The mixture of a song without stems, most often with another band laid over it."""
+        first, last = self.voiceless.sung(song.audio, self.samples)
+        wave = self._read(song.audio, int(rng.integers(first, last + 1)))
+        if rng.random() >= self.augment.overlay:
+            return wave
+        ratio_db = rng.uniform(self.augment.overlay_low_db, self.augment.overlay_high_db)
+        if self.backings:
+            return remix(wave, self._backing(rng), rms(wave), ratio_db)
+        if not self.voiceless:
+            return wave
+        return remix(wave, self.voiceless.draw(self.samples, rng), rms(wave), ratio_db)
+
+    def _backing(self, rng: np.random.Generator) -> Wave:
+        """A crop of any song's backing."""
+        key = self.backings[int(rng.integers(len(self.backings)))]
+        return self._read(key, self._start(key, rng))
 
     def _sung(self, song: Song, rng: np.random.Generator) -> tuple[int, Wave]:
         """A place where someone sings: the first of a few that is loud enough, or the loudest."""

@@ -1,8 +1,8 @@
 """Many files are decoded into the cache at the same time, each content once.
 
-Enters: paths, a cache, a number of threads. Leaves: for each path its cache key and facts, or why
-it has none. Threads are enough: reading, hashing, decoding and resampling all run outside the
-interpreter's lock.
+Enters: files, a cache, a number of threads. Leaves: for each file its cache key and facts, or why
+it has none. Several files may be one recording, their sum. Threads are enough: reading, hashing,
+decoding and resampling all run outside the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from embedder.artifacts import file_fingerprint
-from embedder.data.audio import AudioError, decode
+import numpy as np
+
+from embedder.artifacts import file_fingerprint, fingerprint
+from embedder.data.audio import AudioError, Samples, decode
 from embedder.data.cache import AudioCache, Facts
 from embedder.errors import UserError
 
@@ -23,11 +25,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 # (items, how many there are, what is being done) → the same items, shown as they pass
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+Source = Path | tuple[Path, ...]  # one file, or several whose sum is meant
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What came of one file: facts under a key, or a kind of failure and its reason."""
+    """What came of one source: facts under a key, or a kind of failure and its reason."""
 
     key: str = ""
     facts: Facts | None = None
@@ -49,12 +52,12 @@ def available_cores() -> int:
 
 
 def decode_files(
-    paths: Sequence[Path],
+    sources: Sequence[Source],
     cache: AudioCache,
     jobs: int | None = None,
     progress: Progress = no_progress,
-) -> dict[Path, Decoded]:
-    """Bring every path into the cache, unless its content is already there.
+) -> dict[Source, Decoded]:
+    """Bring every source into the cache, unless its content is already there.
 
     `jobs` is the number of threads (all cores if None). A file that gives no audio is part of the
     result, not an error. Raises `UserError` if `jobs` is below 1 or the cache cannot be written.
@@ -63,29 +66,50 @@ def decode_files(
     if jobs < 1:
         raise UserError(f"jobs = {jobs} is not legal; it must be 1 or more")
     cache.sweep()
-    found = dict(_each(paths, lambda path: _look(path, cache), jobs, progress, "reading files"))
-    new = {item.key: path for path, item in found.items() if item.key and item.facts is None}
+    found = dict(_each(sources, lambda some: _look(some, cache), jobs, progress, "reading files"))
+    new = {item.key: some for some, item in found.items() if item.key and item.facts is None}
     work = _each(list(new), lambda key: _decode(new[key], key, cache), jobs, progress, "decoding")
     made = dict(work)
-    return {path: made.get(item.key, item) for path, item in found.items()}
+    return {source: made.get(item.key, item) for source, item in found.items()}
 
 
-def _look(path: Path, cache: AudioCache) -> Decoded:
+def _files(source: Source) -> tuple[Path, ...]:
+    return source if isinstance(source, tuple) else (source,)
+
+
+def _look(source: Source, cache: AudioCache) -> Decoded:
     try:
-        if path.stat().st_size == 0:
+        if any(path.stat().st_size == 0 for path in _files(source)):
             return Decoded(kind="empty", reason="it has no bytes")
-        key = file_fingerprint(path)
+        keys = [file_fingerprint(path) for path in _files(source)]
     except OSError as error:
         return Decoded(kind="unreadable", reason=error.strerror or str(error))
+    key = keys[0] if len(keys) == 1 else fingerprint("sum", *sorted(keys))
     return Decoded(key, cache.facts(key))
 
 
-def _decode(path: Path, key: str, cache: AudioCache) -> Decoded:
+def _decode(source: Source, key: str, cache: AudioCache) -> Decoded:
     try:
-        samples = decode(path)
+        samples = _sum(_files(source))
     except AudioError as error:
         return Decoded(key, kind=error.kind, reason=error.reason)
     return Decoded(key, cache.write(key, samples))
+
+
+def _sum(paths: Sequence[Path]) -> Samples:
+    """The files' samples added up, clipped to the int16 range; `AudioError` if lengths differ."""
+    first = decode(paths[0])
+    if len(paths) == 1:
+        return first
+    total = first.astype(np.int32)
+    for path in paths[1:]:
+        part = decode(path)
+        if len(part) != len(total):
+            reason = f"it has {len(part)} samples, but {paths[0].name} has {len(total)}"
+            raise AudioError(path, "unreadable", f"{path.name} does not fit: {reason}")
+        total += part
+    limits = np.iinfo(np.int16)
+    return np.clip(total, limits.min, limits.max).astype(np.int16)
 
 
 def _each(

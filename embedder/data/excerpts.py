@@ -48,7 +48,7 @@ def write_excerpts(
     writer = csv.writer(truth, lineterminator="\n")
     for number, index in enumerate(order, 1):
         song = songs[index]
-        wave = _excerpt(song, cache, seconds, np.random.default_rng((seed, int(index))))
+        wave = excerpt(song, cache, seconds, np.random.default_rng((seed, int(index))))
         with replacing(folder / f"{number:04d}.flac") as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16")
         writer.writerow([number, song.singer])
@@ -57,10 +57,18 @@ def write_excerpts(
     return path
 
 
-def _excerpt(
-    song: Song, cache: AudioCache, seconds: float | None, rng: np.random.Generator
+def excerpt(
+    song: Song,
+    cache: AudioCache,
+    seconds: float | None,
+    rng: np.random.Generator,
+    recording: str = "mix",
 ) -> NDArray[np.int16]:
-    wave = cache.samples(song.audio)
+    """A stretch of a song where someone sings, int16, all of it if `seconds` is None or more.
+
+    `recording`: "mix", or "vocals" for the same stretch of the vocal stem.
+    """
+    wave = cache.samples(song.vocals if recording == "vocals" else song.audio)
     length = len(wave) if seconds is None else round(seconds * SAMPLE_RATE)
     if length >= len(wave):
         return np.array(wave)

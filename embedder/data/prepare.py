@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedder.artifacts import FORMAT, SPLITS, Run, write_json
+from embedder.artifacts import FORMAT, SPLITS, Run, read_json, write_json
 from embedder.catalogue import (
     AUDIO_SUFFIXES,
     Catalogue,
@@ -23,9 +23,10 @@ from embedder.catalogue import (
 )
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
-from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
+from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
 from embedder.data.lists import read_lists, write_list
 from embedder.data.report import Problem, Report, summarise
+from embedder.data.stem_folders import StemFiles
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import UserError
 from embedder.splits import check_leakage, split_songs
@@ -79,8 +80,8 @@ def prepare(
     stems = find_stems(stems_dir, (song.id for song in songs)) if stems_dir else {}
 
     cache = AudioCache(run.cache)
-    files = [Path(song.path) for song in songs]
-    files += [file for found in stems.values() for file in found.values()]
+    files: list[Source] = [Path(song.path) for song in songs]
+    files += [stem for found in stems.values() for stem in found.values()]
     decoded = decode_files(files, cache, jobs, progress)
 
     problems = [_passed_over(file) for file in unsupported(data_dir)]
@@ -93,7 +94,7 @@ def prepare(
     good, twice = _without_duplicates(good, decoded, keep_duplicates)
     problems += twice
     if stems_dir:
-        good, missing = _with_stems(good, stems, decoded)
+        good, missing = with_stems(good, stems, decoded)
         problems += missing
     crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
 
@@ -114,12 +115,23 @@ def prepare(
     return summarise(good, problems, crossing, stems_dir is not None)
 
 
+def is_prepared(
+    run: Run, data_dir: Path, split: str, seed: int = 0, stems_dir: Path | None = None
+) -> bool:
+    """Whether the run folder was prepared in just this way, so that nothing is left to do."""
+    if not run.catalogue.is_file() or not run.info.is_file():
+        return False
+    stems = str(stems_dir.resolve()) if stems_dir else None
+    wanted = Prepared(str(data_dir.resolve()), split, seed, stems, None, False)
+    return bool(read_json(run.info).get("prepared") == asdict(wanted))
+
+
 def _passed_over(file: str) -> Problem:
     return Problem(file, "unsupported", f"only {' '.join(AUDIO_SUFFIXES)} are read")
 
 
 def _usable(
-    songs: Sequence[Song], decoded: dict[Path, Decoded]
+    songs: Sequence[Song], decoded: dict[Source, Decoded]
 ) -> tuple[list[Song], list[Problem]]:
     """The songs that can be used, with length and cache key, and the others with the reason."""
     good, bad = [], []
@@ -138,7 +150,7 @@ def _usable(
 
 
 def _without_duplicates(
-    songs: Sequence[Song], decoded: dict[Path, Decoded], keep: bool
+    songs: Sequence[Song], decoded: dict[Source, Decoded], keep: bool
 ) -> tuple[list[Song], list[Problem]]:
     """Leave a recording in one split only, the one that needs it most: test, validation, train."""
     groups: dict[str, list[Song]] = defaultdict(list)
@@ -164,8 +176,8 @@ def _without_duplicates(
     return [song for song in songs if song.id not in dropped], problems
 
 
-def _with_stems(
-    songs: Sequence[Song], stems: dict[str, dict[str, Path]], decoded: dict[Path, Decoded]
+def with_stems(
+    songs: Sequence[Song], stems: dict[str, StemFiles], decoded: dict[Source, Decoded]
 ) -> tuple[list[Song], list[Problem]]:
     """Give each song the keys of its stems that fit it. Backing without vocals is of no use."""
     complete, problems = [], []
@@ -173,22 +185,22 @@ def _with_stems(
     for song in songs:
         keys = dict.fromkeys(STEMS, "")
         for stem in STEMS:
-            file = stems[song.id].get(stem)
-            if file is None and stem == "backing" and not any_backing:
+            files = stems[song.id].get(stem)
+            if files is None and stem == "backing" and not any_backing:
                 continue  # vocals alone were given on purpose
-            reason = _stem_problem(song, decoded[file]) if file else "there is no such file"
+            reason = stem_problem(song, decoded[files]) if files else "there is no such file"
             if not reason and stem == "backing" and not keys["vocals"]:
                 reason = "the song has no vocals to go with it"
             if reason:
                 problems.append(Problem(f"{stem}/{song.id}", "stem", reason))
-            elif file:
-                keys[stem] = decoded[file].key
+            elif files:
+                keys[stem] = decoded[files].key
         complete.append(replace(song, vocals=keys["vocals"], backing=keys["backing"]))
     return complete, problems
 
 
-def _stem_problem(song: Song, item: Decoded) -> str:
-    """Why a stem cannot be used, or an empty string."""
+def stem_problem(song: Song, item: Decoded) -> str:
+    """Why a song cannot use a stem, or an empty string."""
     if item.facts is None:
         return f"{item.kind}: {item.reason}"
     if item.facts.peak < SILENT_PEAK:

@@ -14,30 +14,66 @@ from torch.nn import functional
 
 from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.model.attention import Attention
+from embedder.model.campplus import Campplus
 from embedder.model.crnn import Crnn
 from embedder.model.ecapa import Ecapa
+from embedder.model.fcn import Fcn
 from embedder.model.features import LogMel, Waveform
+from embedder.model.harmonic import Harmonic
+from embedder.model.harmonics import HarmonicFilters
+from embedder.model.ivector import IVector
+from embedder.model.mfcc import Mfcc
+from embedder.model.musicnn import Musicnn
+from embedder.model.resnet34 import ResNet34
+from embedder.model.samplecnn import SampleCnn
+from embedder.model.separator import VocalSeparator
+from embedder.model.shortchunk import ShortChunk
+from embedder.model.ssl import Ssl
+from embedder.model.xvector import Xvector
 
 # What a backbone may ask for by its attribute `hears`: built from `FeatureConfig`, gives
 # `features (batch, rows, frames)`, and says how many `rows` there are and how many are mel bands.
 FRONTS: dict[str, Callable[..., Any]] = {
     "mel": LogMel,
     "wave": Waveform,
+    "harmonics": HarmonicFilters,
+    "mfcc": Mfcc,
 }
 
 # Built from `FeatureConfig` and `ModelConfig`; maps features to `(batch, output_dim)`.
 BACKBONES: dict[str, Any] = {
     "ecapa": Ecapa,
     "crnn": Crnn,
+    "xvector": Xvector,
+    "resnet34": ResNet34,
+    "campplus": Campplus,
+    "shortchunk": ShortChunk,
+    "harmonic": Harmonic,
+    "samplecnn": SampleCnn,
+    "musicnn": Musicnn,
+    "fcn": Fcn,
+    "attention": Attention,
+    "ssl": Ssl,
+    "ivector": IVector,
 }
 
 
 class Network(nn.Module):
-    """Features, a backbone, a linear projection with batch norm, unit length."""
+    """Features, a backbone, a linear projection with batch norm, unit length.
+
+    With `stem` separated a frozen separator stands before the features.
+    """
+
+    separator: VocalSeparator | None
 
     def __init__(self, config: MemberConfig) -> None:
         super().__init__()
         kind = BACKBONES[config.model.backbone]
+        separated = config.train.stem == "separated"
+        self.separator = VocalSeparator(config.separator) if separated else None
+        if self.separator is not None:
+            self.separator.eval().requires_grad_(False)
         self.features = FRONTS[kind.hears](config.features)
         self.backbone = kind(config.features, config.model)
         self.projection = nn.Sequential(
@@ -45,21 +81,38 @@ class Network(nn.Module):
             nn.BatchNorm1d(config.model.embedding_dim),
         )
 
+    def train(self, mode: bool = True) -> Network:
+        """As usual, but the separator is never trained."""
+        super().train(mode)
+        if self.separator is not None:
+            self.separator.eval()
+        return self
+
+    def hear(self, wave: Tensor) -> Tensor:
+        """`wave (batch, samples)`, or what is separated of it → `features (batch, rows, frames)`."""
+        if self.separator is not None:
+            with torch.no_grad():
+                wave = self.separator(wave)
+        features: Tensor = self.features(wave)
+        return features
+
     def embed_features(self, features: Tensor) -> Tensor:
         """`features (batch, rows, frames)` → `embedding (batch, dim)`, float32, unit length."""
         return functional.normalize(self.projection(self.backbone(features)).float(), dim=1)
 
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `embedding (batch, dim)`, float32, unit length."""
-        return self.embed_features(self.features(wave))
+        return self.embed_features(self.hear(wave))
 
 
-def margin_free_logits(embedding: Tensor, head: Tensor, scale: float) -> Tensor:
+def margin_free_logits(embedding: Tensor, head: Tensor, scale: float, centres: int = 1) -> Tensor:
     """Cosines to the class weights, times the training's scale, without any margin.
 
-    `embedding (batch, dim)` of unit length, `head (singers, dim)` → `logits (batch, singers)`.
+    `embedding (batch, dim)` of unit length, `head (singers × centres, dim)`, a singer's rows
+    together → `logits (batch, singers)`. Of a singer's several centres the nearest counts.
     """
-    return scale * embedding @ functional.normalize(head, dim=1).T
+    cosines = scale * embedding @ functional.normalize(head, dim=1).T
+    return cosines if centres == 1 else cosines.view(len(embedding), -1, centres).amax(dim=2)
 
 
 def count_parameters(network: nn.Module) -> int:

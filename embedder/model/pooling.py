@@ -9,6 +9,20 @@ import torch
 from torch import Tensor, nn
 
 
+class Statistics(nn.Module):
+    """Mean and standard deviation over time, every frame weighing the same.
+
+    The statistics pooling of Snyder et al., ICASSP 2018, table 1. The deviation is the
+    population's, so that a single frame has one too.
+    """
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """`frames (batch, channels, frames)` → `(batch, 2·channels)`: means, then deviations."""
+        values = frames.float()
+        mean = values.mean(dim=2, keepdim=True)
+        return torch.cat([mean, _deviation(values, mean)], dim=1).squeeze(2)
+
+
 class AttentiveStatistics(nn.Module):
     """Channel- and context-dependent statistics pooling (Desplanques et al. 2020, section 3.1).
 

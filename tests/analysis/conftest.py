@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from analysis.analyze import analyze
+from embedder.aggregate import song_embedding
 from embedder.artifacts import Run, create_run
 from embedder.metrics import summarise
-from embedder.store import Store, song_embedding, write_store
+from embedder.store import Store, write_store
 from ensemble.fusion import Fusion, ResultRow, write_fusion
 from ensemble.knn import Votes
 from ensemble.predictions import Table, write_table
@@ -54,6 +55,7 @@ def make_store(
         segment_start_s=np.tile(np.arange(SEGMENTS, dtype=np.float32) * 2.5, len(places)),
         segment_embeddings=np.concatenate(units),
         segment_logits=None,
+        segment_weight=np.ones(len(places) * SEGMENTS, np.float32),
         made_from={"checkpoint": f"hash of {member}"},
     )
 

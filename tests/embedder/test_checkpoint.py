@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,18 @@ def test_a_head_of_another_size_is_refused(saved: Member, run: Run) -> None:
     with_weights(run, lambda tensors, _: tensors.update({"head.weight": torch.zeros(2, 16)}))
     with pytest.raises(UserError, match=AGAIN):
         load_member(run, saved.name)
+
+
+def test_a_head_has_a_row_for_each_sub_centre(run: Run, tiny: Tiny) -> None:
+    config = tiny(loss="subcenter", subcenters=4)
+    member = dataclasses.replace(some_member(config), head=torch.randn(4 * len(SINGERS), 16))
+    save_member(run, member, {})
+    loaded = load_member(run, "m")
+    assert loaded.head is not None
+    assert torch.equal(loaded.head, member.head)  # type: ignore[arg-type]
+    with_weights(run, lambda tensors, _: tensors.update({"head.weight": torch.zeros(3, 16)}))
+    with pytest.raises(UserError, match=r"head\.weight in .* is \(3, 16\), not \(12, 16\); train"):
+        load_member(run, "m")
 
 
 @pytest.mark.parametrize("keep", [0, 5, 400, -1])

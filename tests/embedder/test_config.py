@@ -22,7 +22,10 @@ SETTINGS = all_settings()
 
 CHOICES = {n: i.metadata["choices"] for n, (_, i, _) in SETTINGS.items() if i.metadata["choices"]}
 
-FAMILIES = list(itertools.product(PRESETS, CHOICES["backbone"], CHOICES["loss"]))
+FAMILIES = [
+    *itertools.product(PRESETS, CHOICES["backbone"], ["aam", "triplet"]),
+    *itertools.product(PRESETS, ["ecapa"], [*CHOICES["loss"][1:], "supcon+subcenter"]),
+]
 
 
 def value_of(config: MemberConfig, name: str) -> Any:
@@ -39,7 +42,8 @@ def test_every_setting_says_what_it_means_and_what_is_legal(name: str) -> None:
         assert len(set(legal["choices"])) == len(legal["choices"]) >= 2
         assert legal["low"] is None
         assert legal["high"] is None
-        assert legal_values(name) == " | ".join(legal["choices"])
+        sums = ", or a sum such as aam+triplet" if legal["sums"] else ""
+        assert legal_values(name) == " | ".join(legal["choices"]) + sums
     else:
         assert legal["choices"] is None
         assert -math.inf < legal["low"] < legal["high"] < math.inf
@@ -56,7 +60,7 @@ def test_every_preset_is_legal(preset: str, backbone: str, loss: str) -> None:
         value = value_of(config, name)
         assert type(value) is kind, name
         if kind is str:
-            assert value in item.metadata["choices"]
+            assert set(value.split("+")) <= set(item.metadata["choices"])
         else:
             assert item.metadata["low"] <= value <= item.metadata["high"], name
         assert replaced(config, {name: value}) == config

@@ -12,12 +12,15 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from embedder.aggregate import song_embedding
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.checkpoint import Member, load_member
 from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.data.activity import sung, voice_share
 from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
+from embedder.detector import Detector, Voices, detected, load_detector
 from embedder.embed import (
     CHUNK,
     check_files,
@@ -28,8 +31,10 @@ from embedder.embed import (
     vocal_stems,
 )
 from embedder.errors import UserError
+from embedder.listening import Listening
+from embedder.model.detector import VoiceDetector
 from embedder.model.network import BACKBONES, Network
-from embedder.store import Store, read_store, song_embedding
+from embedder.store import Store, read_store
 
 Tiny = Callable[..., MemberConfig]
 
@@ -82,18 +87,21 @@ def stores_of(
 def test_a_song_s_numbers_depend_on_no_other_song(
     backbone: str, files: list[Path], tiny: Tiny
 ) -> None:
-    config = tiny(backbone=backbone, n_mels=128)
-    members = [some_member(config), some_member(config, "headless", head=False)]
-    together = stores_of(members, files, 7)
-    assert len(together) == 14
-    others = [stores_of(members, files, size) for size in (1, 3)]
-    others.append(stores_of(members, files[::-1], 2))
-    others.append(stores_of(members, files[2:3], 1) | stores_of(members, files[:2], 8))
+    config = tiny(backbone=backbone, n_mels=128, n_fft=1024, hop=512)
+    members, heard = [some_member(config)], files[2:5]  # one of them has more than a chunk
+    if backbone == "ecapa":
+        members, heard = [*members, some_member(config, "headless", head=False)], files
+    together = stores_of(members, heard, 7)
+    assert len(together) == len(members) * len(heard)
+    others = [stores_of(members, heard[::-1], 2)]
+    if backbone == "ecapa":
+        others += [stores_of(members, heard, size) for size in (1, 3)]
+        others.append(stores_of(members, heard[2:3], 1) | stores_of(members, heard[:2], 8))
     for other in others:
         for key, numbers in other.items():
             for one, same in zip(numbers, together[key], strict=True):
                 assert np.array_equal(one, same), key
-    assert len(together["m", "2"][1]) > CHUNK
+    assert max(len(numbers[1]) for numbers in together.values()) > CHUNK
 
 
 def test_segments_in_whole_chunks_and_in_the_rest_are_heard_alike(tiny: Tiny) -> None:
@@ -113,6 +121,20 @@ def test_segments_in_whole_chunks_and_in_the_rest_are_heard_alike(tiny: Tiny) ->
         expected = member.config.loss.aam_scale * head @ alone
         assert np.allclose(whole.logits[number], expected, atol=1e-3)
     assert np.allclose(np.linalg.norm(whole.embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_of_a_singer_s_sub_centres_the_nearest_answers(tiny: Tiny) -> None:
+    config = tiny(loss="triplet+subcenter", subcenters=2)
+    torch.manual_seed(4)
+    network = Network(config).eval().requires_grad_(False)
+    head = torch.randn(3 * 2, config.model.embedding_dim)
+    heard = embed_wave(Member("m", config, ("a", "b", "c"), "", network, head), noise(3.0))
+    assert heard.logits is not None
+    rows = head.numpy() / np.linalg.norm(head.numpy(), axis=1, keepdims=True)
+    cosines = heard.embeddings @ rows.T
+    for singer in range(3):
+        nearest = np.maximum(cosines[:, 2 * singer], cosines[:, 2 * singer + 1])
+        assert np.allclose(heard.logits[:, singer], config.loss.aam_scale * nearest, atol=1e-3)
 
 
 def test_a_store_holds_what_embed_wave_says_of_each_song(trained: Run) -> None:
@@ -135,6 +157,7 @@ def test_a_store_holds_what_embed_wave_says_of_each_song(trained: Run) -> None:
             assert np.array_equal(store.segment_embeddings[part], heard.embeddings)
             assert np.array_equal(store.segment_start_s[part], heard.start_s)
             assert np.array_equal(store.embeddings[number], song_embedding(heard.embeddings))
+            assert (store.segment_weight[part] == 1).all()
             if name == "triplet":
                 assert heard.logits is None
                 assert store.segment_logits is None
@@ -274,6 +297,32 @@ def test_without_stems_members_that_listen_to_vocals_are_left_out(
         list(embed_files([vocals], files, list("0123456")))
 
 
+def test_members_hear_vocals_that_are_separated_from_the_files(
+    files: list[Path], tiny: Tiny
+) -> None:
+    mix, vocals = some_member(tiny(), "mix"), hears_vocals(tiny, "vox")
+    root, names = files[0].parent, [file.stem for file in files]
+
+    def separate(wave: NDArray[np.int16]) -> NDArray[np.int16]:
+        return np.cumsum(wave // 64, dtype=np.int16)  # another sound of the same length
+
+    members, heard, dropped = vocal_stems([mix, vocals], files, root, None, separated=True)
+    assert ([m.name for m in members], heard, dropped) == (["mix", "vox"], None, [])
+    batches = list(embed_files(members, files, names, separate=separate, batch_size=3))
+    for number, file in enumerate(files):
+        wave = decode(file)
+        for store, member, sound in (
+            (batches[number // 3][0], mix, wave),
+            (batches[number // 3][1], vocals, separate(wave)),
+        ):
+            found = store.segment_embeddings[store.segments_of(number % 3)]
+            assert np.array_equal(found, embed_wave(member, sound).embeddings)
+    # Stems that are there go before those that would be made.
+    (given,) = embed_files([vocals], files[:1], ["x"], vocals=files[1:2], separate=separate)
+    expected = embed_wave(vocals, decode(files[1])).embeddings
+    assert np.array_equal(given[0].segment_embeddings, expected)
+
+
 def test_each_member_hears_its_own_stem(files: list[Path], tmp_path: Path, tiny: Tiny) -> None:
     mix, vocals = some_member(tiny(), "mix"), hears_vocals(tiny, "vox")
     root = files[0].parent
@@ -300,3 +349,164 @@ def test_each_member_hears_its_own_stem(files: list[Path], tmp_path: Path, tiny:
     for store, member, paths in ((first_mix, mix, files), (first_vocals, vocals, heard)):
         expected = embed_wave(member, decode(paths[0])).embeddings
         assert np.array_equal(store.segment_embeddings[store.segments_of(0)], expected)
+
+
+# Voice, and other grids -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judge() -> Detector:
+    """A voice detector of random weights that hears voice here and there."""
+    torch.manual_seed(0)
+    network = VoiceDetector().eval().requires_grad_(False)
+    network.answer[1].weight.mul_(60)
+    return Detector(network, "d1")
+
+
+def test_a_segment_weighs_its_share_of_voice(tiny: Tiny) -> None:
+    member = some_member(tiny())  # 2 s every 1 s
+    wave = noise(5.0)
+    active = np.zeros(100, bool)
+    active[30:50] = True  # 1.5 to 2.5 s
+    heard = embed_wave(member, wave, active=active)
+    np.testing.assert_allclose(heard.weight, [0.25, 0.5, 0.25, 0], atol=1e-6)
+    plain = embed_wave(member, wave)
+    assert plain.weight.tolist() == [1, 1, 1, 1]
+    assert np.array_equal(heard.embeddings, plain.embeddings)  # only what they count differs
+
+
+def test_more_and_longer_segments_are_heard_as_asked(tiny: Tiny) -> None:
+    member = some_member(tiny())
+    wave = noise(9.0)
+    listening = Listening(segment_s=3.0, hop_s=2.0, tta=4)
+    heard = embed_wave(member, wave, listening)
+    assert len(heard.start_s) == 4 + 4
+    for start, row in zip(heard.start_s, heard.embeddings, strict=True):
+        first = round(float(start) * SAMPLE_RATE)
+        piece = wave[first : first + 3 * SAMPLE_RATE].astype(np.float32) / 32768
+        with torch.inference_mode():
+            alone = member.network(torch.from_numpy(piece)[None])[0].numpy()
+        assert np.allclose(row, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("listening", [Listening(), Listening(1.5, 0.5, 5)])
+def test_with_a_detector_a_song_s_numbers_are_still_its_own(
+    listening: Listening, files: list[Path], tiny: Tiny, judge: Detector
+) -> None:
+    listening = Listening(**{**vars(listening), "detector": judge.fingerprint})
+    members = [some_member(tiny())]
+
+    def stores(paths: list[Path], batch_size: int) -> dict[str, tuple[NDArray[np.float32], ...]]:
+        found = {}
+        names = [path.stem for path in paths]
+        more = {"listening": listening, "detector": judge, "batch_size": batch_size}
+        for (store,) in embed_files(members, paths, names, **more):  # type: ignore[arg-type]
+            for song, name in enumerate(store.song_ids):
+                part = store.segments_of(song)
+                numbers = (store.segment_weight[part], store.segment_start_s[part])
+                found[name] = (store.embeddings[song], store.logits()[song], *numbers)
+        return found
+
+    together = stores(files, 7)
+    for other in (stores(files, 1), stores(files[::-1], 3), stores(files[2:4], 2)):
+        for name, numbers in other.items():
+            for one, same in zip(numbers, together[name], strict=True):
+                assert np.array_equal(one, same), name
+    weights = np.concatenate([numbers[2] for numbers in together.values()])
+    assert 0 < weights.mean() < 1
+
+
+def test_a_song_is_the_weighted_mean_of_its_segments(
+    files: list[Path], tiny: Tiny, judge: Detector
+) -> None:
+    listening = Listening(detector=judge.fingerprint)
+    (batch,) = embed_files(
+        [some_member(tiny())], [files[2]], ["x"], listening=listening, detector=judge
+    )
+    (store,) = batch
+    wave = decode(files[2])
+    starts = np.round(store.segment_start_s * SAMPLE_RATE).astype(int)
+    expected = voice_share(detected(judge, wave), starts, 2 * SAMPLE_RATE)
+    assert np.array_equal(store.segment_weight, expected)
+    assert len(np.unique(expected)) > 2
+    total = (expected[:, None] * store.segment_embeddings.astype(float)).sum(axis=0)
+    np.testing.assert_allclose(store.embeddings[0], total / np.linalg.norm(total), atol=1e-6)
+    assert store.segment_logits is not None
+    logits = (expected[:, None] * store.segment_logits).sum(axis=0) / expected.sum()
+    np.testing.assert_allclose(store.logits()[0], logits, rtol=1e-5)
+    assert store.made_from["activity"] == "d1"
+
+
+def test_a_song_in_which_nobody_sings_is_heard_as_a_whole(
+    files: list[Path], tiny: Tiny, judge: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = stores_of([some_member(tiny())], files[2:4], 2)
+    monkeypatch.setattr(
+        "embedder.detector.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
+    )
+    listening = Listening(detector=judge.fingerprint)
+    ((store,),) = embed_files(
+        [some_member(tiny())], files[2:4], ["2", "3"], listening=listening, detector=judge
+    )
+    assert store.voice().tolist() == [0, 0]
+    for song, name in enumerate(store.song_ids):
+        assert np.array_equal(store.embeddings[song], plain["m", name][0])
+
+
+def test_members_that_hear_vocals_weigh_by_energy(
+    files: list[Path], tmp_path: Path, tiny: Tiny, judge: Detector
+) -> None:
+    members = [some_member(tiny(), "mix"), hears_vocals(tiny, "vox")]
+    stem = tmp_path / "vocals.wav"
+    wave = noise(11.0, 5)
+    wave[3 * SAMPLE_RATE : 8 * SAMPLE_RATE] //= 1000
+    soundfile.write(stem, wave, SAMPLE_RATE)
+    listening = Listening(detector=judge.fingerprint)
+    ((mix, vox),) = embed_files(
+        members, [files[2]], ["x"], vocals=[stem], listening=listening, detector=judge
+    )
+    starts = np.round(vox.segment_start_s * SAMPLE_RATE).astype(int)
+    expected = voice_share(sung(wave), starts, 2 * SAMPLE_RATE)
+    assert np.array_equal(vox.segment_weight, expected)
+    assert expected.tolist() == [1, 1, 0.5, 0, 0, 0, 0, 0.5, 1, 1]
+    assert not np.array_equal(mix.segment_weight, expected)
+    assert (mix.made_from["activity"], vox.made_from["activity"]) == ("d1", "energy")
+
+
+def test_a_store_and_a_predicted_file_have_the_same_weights_and_grid(
+    trained: Run, put_detector: Callable[[Run, float], None]
+) -> None:
+    put_detector(trained, 0.0)
+    detector, member = load_detector(trained), load_member(trained, "aam")
+    assert detector is not None
+    listening = Listening(1.5, 0.5, 6, detector.fingerprint)
+    catalogue = read_catalogue(trained.catalogue)
+    voices = Voices(detector, AudioCache(trained.cache))
+    store = embed_split(trained, catalogue, member, "test", listening=listening, voices=voices)
+    paths = [Path(song.path) for song in catalogue.of("test")]
+    ((same,),) = embed_files(
+        [member], paths[::-1], list("abcd"), listening=listening, detector=detector
+    )
+    for song in range(4):
+        one, other = store.segments_of(song), same.segments_of(3 - song)
+        assert np.array_equal(store.segment_start_s[one], same.segment_start_s[other])
+        assert np.array_equal(store.segment_weight[one], same.segment_weight[other])
+        assert np.array_equal(store.embeddings[song], same.embeddings[3 - song])
+    assert 0 < store.segment_weight.mean() < 1
+    assert store.made_from["grid"] == "1.5 s every 0.5 s and 6 more"
+
+
+def test_a_detector_other_than_the_one_that_is_named_is_a_mistake(
+    trained: Run, files: list[Path], tiny: Tiny, judge: Detector
+) -> None:
+    member = some_member(tiny())
+    with pytest.raises(ValueError, match="detector d1, not none"):
+        list(embed_files([member], files, list("0123456"), detector=judge))
+    with pytest.raises(ValueError, match="detector none, not d2"):
+        embed_split(
+            trained,
+            read_catalogue(trained.catalogue),
+            load_member(trained, "aam"),
+            "test",
+            listening=Listening(detector="d2"),
+        )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from embedder.config import MemberConfig
+from embedder.config import PRESETS, MemberConfig
 from embedder.errors import UserError
 from embedder.settings import (
     all_settings,
@@ -19,6 +19,7 @@ from embedder.settings import (
     config_from_dict,
     flatten,
     legal_values,
+    margin_setting,
     member_name,
     parse_assignments,
     replaced,
@@ -105,8 +106,67 @@ def test_numbers_arrive_in_their_type_from_texts_and_json() -> None:
 def test_what_is_no_choice_is_refused(name: str, bad: Any) -> None:
     with pytest.raises(UserError) as raised:
         replaced(MemberConfig(), {name: bad})
-    expected = f"{name} = {bad!r} is not legal; it must be {' | '.join(CHOICES[name])}"
-    assert str(raised.value) == expected
+    assert str(raised.value) == f"{name} = {bad!r} is not legal; it must be {legal_values(name)}"
+
+
+@pytest.mark.parametrize("loss", ["aam+triplet", "triplet+aam", "supcon+subcenter+cosface"])
+def test_losses_add_up(loss: str) -> None:
+    config = replaced(MemberConfig(), {"loss": loss})
+    assert config.loss.loss == loss
+    assert config.loss.parts == tuple(loss.split("+"))
+
+
+@pytest.mark.parametrize(
+    "bad", ["aam+", "+aam", "aam++triplet", "aam+aam", "aam+hinge", "aam + triplet"]
+)
+def test_a_sum_of_losses_is_one_of_different_losses(bad: str) -> None:
+    with pytest.raises(UserError, match=r"^loss = '.*or a sum such as aam\+triplet$"):
+        replaced(MemberConfig(), {"loss": bad})
+    with pytest.raises(UserError, match=r"backbone = .ecapa\+crnn. is not legal"):
+        replaced(MemberConfig(), {"backbone": "ecapa+crnn"})
+
+
+def test_a_sum_has_the_preset_of_its_parts_the_first_above_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = {"aam": {"lr": 0.01, "epochs": 3}, "triplet": {"lr": 0.02, "batch_crops": 7}}
+    monkeypatch.setitem(PRESETS, "laptop", {"all": {"lr": 0.5}, **own})
+    train = build_config(changes={"loss": "aam+triplet"}).train
+    assert (train.lr, train.epochs, train.batch_crops) == (0.01, 3, 7)
+    train = build_config(changes={"loss": "triplet+aam"}).train
+    assert (train.lr, train.epochs, train.batch_crops) == (0.02, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("loss", "setting"),
+    [
+        ("aam", "aam_margin"),
+        ("subcenter", "aam_margin"),
+        ("cosface", "cosface_margin"),
+        ("triplet+cosface", "triplet_margin"),
+        ("softmax+proxyanchor", "proxy_margin"),
+    ],
+)
+def test_a_loss_s_margin_is_a_setting(loss: str, setting: str) -> None:
+    assert margin_setting(loss) == setting
+
+
+def test_a_loss_without_a_margin_says_which_have_one() -> None:
+    with pytest.raises(
+        UserError, match=r"supcon\+softmax loss has no margin; these .*: aam \| sub"
+    ):
+        margin_setting("supcon+softmax")
+    with pytest.raises(UserError, match="loss = 'hinge' is not legal"):
+        margin_setting("hinge")
+
+
+def test_a_base_stands_between_the_preset_and_the_rest(tmp_path: Path) -> None:
+    base = {"train": {"lr": 0.1, "epochs": 5}, "segment_s": 4.0}
+    (tmp_path / "mine.json").write_text('{"epochs": 6}', encoding="utf-8")
+    config = build_config("demo", tmp_path / "mine.json", {"segment_s": 5}, base).train
+    assert (config.lr, config.epochs, config.segment_s) == (0.1, 6, 5)
+    assert config.crops_per_song == build_config("demo").train.crops_per_song
+    assert build_config(base={"backbone": "crnn"}).features.n_mels == 128
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "", "train", "LR"])
@@ -120,7 +180,8 @@ SHORT = {"backbone": "crnn", "n_mels": 128, "n_fft": 2048, "hop": 1024, "eval_se
 TOGETHER = [
     ({"remix_low_db": 7}, "remix_low_db must not be above remix_high_db"),
     ({"noise_low_db": 50}, "noise_low_db must not be above noise_high_db"),
-    ({"loss": "triplet", "batch_crops": 1}, "batch_crops of 2 or more"),
+    ({"loss": "triplet", "batch_crops": 1}, "^triplet loss needs batch_crops of 2 or more"),
+    ({"loss": "aam+supcon", "batch_crops": 1}, "^supcon loss needs batch_crops of 2 or more"),
     ({"channels": 250}, r"channels \(250\) must be a multiple of res2_scale \(4\)"),
     ({"band_mask_mels": 41}, "band_mask_mels must not be above half of n_mels"),
     ({"hop": 513}, "hop must not be above n_fft"),
@@ -216,8 +277,8 @@ def test_files_that_are_no_settings_are_refused(write: Any, tmp_path: Path) -> N
 def test_an_unknown_preset_or_choice_is_refused() -> None:
     with pytest.raises(UserError, match="no preset 'huge'; presets are: laptop, base, demo"):
         build_config("huge")
-    with pytest.raises(UserError, match=r"loss = 'softmax' is not legal; it must be aam \| tr"):
-        build_config(changes={"loss": "softmax"})
+    with pytest.raises(UserError, match=r"loss = 'hinge' is not legal; it must be aam \| sub"):
+        build_config(changes={"loss": "hinge"})
     with pytest.raises(UserError, match=r"backbone = \['crnn'\] is not legal"):
         build_config(changes={"backbone": ["crnn"]})
 
@@ -244,6 +305,7 @@ def test_what_is_no_assignment_is_refused(bad: str) -> None:
         ({"backbone": "crnn", "loss": "triplet"}, "crnn-triplet"),
         ({"stem": "vocals"}, "ecapa-aam-vocals"),
         ({"seed": 7}, "ecapa-aam-s7"),
+        ({"loss": "aam+triplet"}, "ecapa-aam+triplet"),
         ({"loss": "triplet", "stem": "vocals", "seed": 2}, "ecapa-triplet-vocals-s2"),
     ],
 )

@@ -1,31 +1,18 @@
-"""Stores: round trips, refusals, and the two ways in which segments become a song."""
+"""Stores: round trips, refusals, and a song's own segments with their weights."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
+from embedder.aggregate import song_embedding, song_logits
 from embedder.errors import UserError
-from embedder.store import (
-    AGGREGATES,
-    STORE_FORMAT,
-    Store,
-    check_store,
-    read_store,
-    song_embedding,
-    song_logits,
-    write_store,
-)
+from embedder.store import STORE_FORMAT, Store, check_store, read_store, write_store
 
 
 def make_store(**changes: Any) -> Store:
@@ -47,6 +34,7 @@ def make_store(**changes: Any) -> Store:
         "segment_start_s": np.array([0, 2.5, 0, 0, 2.5, 5], dtype=np.float32),
         "segment_embeddings": segments.astype(np.float32),
         "segment_logits": rng.normal(size=(6, 2)).astype(np.float32),
+        "segment_weight": np.ones(6, np.float32),
         "made_from": {"checkpoint": "c0ffee", "catalogue": "beef", "grid": "3 s"},
     }
     return Store(**(values | changes))
@@ -86,10 +74,12 @@ def test_an_empty_split_is_a_store_too(tmp_path: Path) -> None:
         segment_start_s=np.zeros(0, np.float32),
         segment_embeddings=np.zeros((0, 4), np.float32),
         segment_logits=np.zeros((0, 2), np.float32),
+        segment_weight=np.zeros(0, np.float32),
     )
     write_store(tmp_path / "s.npz", store)
     assert_same(read_store(tmp_path / "s.npz"), store)
     assert store.logits().shape == (0, 2)
+    assert store.voice().shape == (0,)
 
 
 def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -151,6 +141,10 @@ def test_another_format_is_refused_by_number(tmp_path: Path) -> None:
         ({"embeddings": np.ones((3, 4), np.float32)}, "embeddings must be of unit length"),
         ({"segment_logits": np.full((6, 2), np.nan, np.float32)}, "segment_logits holds a value"),
         ({"segment_logits": np.zeros((6, 3), np.float32)}, r"segment_logits must be float32"),
+        ({"segment_weight": np.ones(5, np.float32)}, r"segment_weight must be float32 \(6,\)"),
+        ({"segment_weight": np.full(6, 1.01, np.float32)}, r"segment_weight must lie in 0\.\.1"),
+        ({"segment_weight": np.full(6, -0.01, np.float32)}, r"segment_weight must lie in 0\.\.1"),
+        ({"segment_weight": np.full(6, np.nan, np.float32)}, "segment_weight holds a value that"),
     ],
 )
 def test_an_inconsistent_store_cannot_be_made(changes: dict[str, Any], message: str) -> None:
@@ -170,6 +164,25 @@ def test_check_store_names_what_changed() -> None:
         check_store(store, "c0ffee", "2")
     with pytest.raises(UserError, match="made from checkpoint none"):
         check_store(make_store(made_from={}), "1")
+    check_store(store, "c0ffee", "beef", {"grid": "3 s"})
+    with pytest.raises(UserError, match=r"made from grid 3 s, but the grid is now 5 s; .* fuse"):
+        check_store(store, "c0ffee", "beef", {"grid": "5 s"})
+    with pytest.raises(UserError, match=r"made from activity none, but .* now abc; .* fuse"):
+        check_store(store, "c0ffee", "beef", {"grid": "3 s", "activity": "abc"})
+
+
+def test_a_store_of_the_format_without_weights_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.npz"
+    write_store(path, make_store())
+    with np.load(path) as file:
+        contents = {name: file[name] for name in file if name != "segment_weight"}
+    head = json.loads(contents["head"].tobytes()) | {"format": 1}
+    contents["head"] = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    np.savez(path, **contents)
+    with pytest.raises(
+        UserError, match=r"store of format 1.*reads format 2; run again.*app\.py fu"
+    ):
+        read_store(path)
 
 
 def test_song_logits_of_the_store_take_only_the_song_s_own_segments() -> None:
@@ -182,41 +195,19 @@ def test_song_logits_of_the_store_take_only_the_song_s_own_segments() -> None:
         make_store(segment_logits=None).logits()
 
 
-def test_song_embedding_is_the_unit_mean() -> None:
-    segments = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
-    length = math.sqrt(1 / 9 + 4 / 9)
-    expected = [1 / 3 / length, 2 / 3 / length, 0]
-    np.testing.assert_allclose(song_embedding(segments), expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="no mean direction"):
-        song_embedding(np.array([[1.0, 0.0], [-1.0, 0.0]]))
-    with pytest.raises(ValueError, match="n ≥ 1"):
-        song_embedding(np.zeros((0, 3)))
-
-
-LOGITS = arrays(np.float64, (7, 4), elements=st.integers(-50, 50).map(lambda tenths: tenths / 10))
-
-
-@settings(deadline=None)
-@given(logits=LOGITS, order=st.permutations(range(7)))
-@pytest.mark.parametrize("aggregate", sorted(AGGREGATES))
-def test_the_order_of_the_segments_does_not_matter(
-    aggregate: str, logits: np.ndarray, order: list[int]
-) -> None:
-    np.testing.assert_allclose(
-        song_logits(logits, aggregate), song_logits(logits[order], aggregate), atol=1e-12
-    )
-
-
-@settings(deadline=None)
-@given(logits=LOGITS)
-def test_votes_are_counted_and_smoothed(logits: np.ndarray) -> None:
-    counts = Counter(max(range(4), key=lambda c: (row[c], -c)) for row in logits)
-    slow = [math.log((counts[c] + 0.25) / 8) for c in range(4)]
-    got = song_logits(logits, "vote")
-    np.testing.assert_allclose(got, slow, rtol=1e-12)
-    assert np.exp(got).sum() == pytest.approx(1)
-
-
-def test_a_misspelled_aggregate_lists_the_choices() -> None:
-    with pytest.raises(UserError, match="--aggregate median is unknown; choose from mean, vote"):
-        song_logits(np.zeros((1, 2)), "median")
+def test_a_song_s_logits_are_weighted_by_its_own_segments_weights() -> None:
+    weight = np.array([0.25, 0.75, 0, 1, 0, 0.5], dtype=np.float32)
+    store = make_store(segment_weight=weight)
+    logits = store.segment_logits
+    assert logits is not None
+    slow = [
+        0.25 * logits[0] + 0.75 * logits[1],
+        logits[2],  # no voice: as if it were sung
+        (logits[3] + 0.5 * logits[5]) / 1.5,
+    ]
+    np.testing.assert_allclose(store.logits("mean"), slow, rtol=1e-6)
+    for song in range(3):
+        part = store.segments_of(song)
+        expected = song_logits(logits[part], "vote", weight[part])
+        np.testing.assert_array_equal(store.logits("vote")[song], expected)
+    np.testing.assert_allclose(store.voice(), [0.5, 0, 0.5])

@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, create_run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.checkpoint import Member, load_member
@@ -28,6 +29,7 @@ from embedder.errors import UserError
 from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.model.network import BACKBONES, Network
+from embedder.objectives import OBJECTIVES
 from embedder.train import precision, train_member
 
 Tiny = Callable[..., MemberConfig]
@@ -319,9 +321,12 @@ def test_what_an_interrupted_overwrite_left_is_not_gone_on_with(
 # What every loss and backbone gives --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_trains_every_backbone(
+TRAINED = [("aam", name) for name in BACKBONES if not ARCHITECTURES[name].fitted]
+TRAINED += [(name, "ecapa") for name in (*LOSSES, "triplet+subcenter") if name != "aam"]
+
+
+@pytest.mark.parametrize(("loss", "backbone"), TRAINED)
+def test_every_loss_and_every_backbone_trains(
     loss: str, backbone: str, prepared: Run, tiny: Tiny
 ) -> None:
     config = tiny(loss=loss, backbone=backbone, n_mels=128, n_fft=1024, hop=512)
@@ -331,7 +336,7 @@ def test_every_loss_trains_every_backbone(
     assert f"{loss} loss" in said
     assert member.singers == catalogue.singers
     assert member.catalogue == catalogue.fingerprint()
-    assert (member.head is not None) == (loss == "aam")
+    assert (member.head is not None) == (OBJECTIVES[loss.split("+")[-1]].head)
     assert not member.network.training
     torch.manual_seed(config.train.seed)
     start = dict(Network(config).named_parameters())
@@ -347,8 +352,9 @@ def test_every_loss_trains_every_backbone(
     other, _ = train(prepared, config, "again")
     assert same_tensors(prepared.weights("m"), prepared.weights("again"))
     assert other.config == member.config
-    train(prepared, tiny(loss=loss, backbone=backbone, n_mels=128, hop=512, seed=1), "other")
-    assert not same_tensors(prepared.weights("m"), prepared.weights("other"))
+    if backbone == "ecapa":
+        train(prepared, tiny(loss=loss, n_mels=128, hop=512, seed=1), "other")
+        assert not same_tensors(prepared.weights("m"), prepared.weights("other"))
 
 
 def test_aam_learns_its_training_songs(prepared: Run, tiny: Tiny) -> None:

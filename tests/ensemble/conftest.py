@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.store import Store, song_embedding
+from embedder.aggregate import song_embedding
+from embedder.store import Store
 
 Maker = Callable[..., Store]
 
@@ -65,6 +66,7 @@ def made_up_store(
         "segment_start_s": np.tile(np.arange(segments, dtype=np.float32), len(ids)),
         "segment_embeddings": unit.astype(np.float32),
         "segment_logits": np.array(logits, np.float32) if head else None,
+        "segment_weight": np.ones(len(owner), np.float32),
         "made_from": {"checkpoint": f"{member}-1", "catalogue": "c", "grid": "3 s"},
     }
     return Store(**(values | changes))

@@ -45,6 +45,7 @@ def train_store(embeddings: np.ndarray, **changes: Any) -> Store:
         "segment_start_s": np.zeros(songs, np.float32),
         "segment_embeddings": embeddings,
         "segment_logits": None,
+        "segment_weight": np.ones(songs, np.float32),
         "made_from": {"checkpoint": "abc"},
     }
     return Store(**(values | changes))

@@ -57,6 +57,7 @@ def song(store: Store, first: int, count: int) -> Store:
         segment_start_s=store.segment_start_s[rows],
         segment_embeddings=store.segment_embeddings[rows],
         segment_logits=None if logits is None else logits[rows],
+        segment_weight=store.segment_weight[rows],
     )
 
 

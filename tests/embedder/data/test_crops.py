@@ -25,7 +25,7 @@ from embedder.settings import replaced
 
 SAMPLES = 8000  # of a crop: the shortest segment, 0.5 s
 QUIETLY = {"equaliser": 0, "noise": 0, "low_pass": 0}
-ONLY_CUT = {**QUIETLY, "remix": 0}
+ONLY_CUT = {**QUIETLY, "remix": 0, "overlay": 0}
 
 
 def config_of(**changes: Any) -> MemberConfig:
@@ -167,7 +167,8 @@ def place(wave: np.ndarray) -> int:
 @pytest.mark.parametrize("remix", [0, 1])
 def test_without_stems_a_crop_is_any_stretch_of_the_song(tmp_path: Path, remix: int) -> None:
     write(tmp_path, m=ramp(8012))
-    crops = crops_of(tmp_path, [song(0, "m")], **{**ONLY_CUT, "remix": remix})
+    ends = {"opening_s": 0, "ending_s": 0}
+    crops = crops_of(tmp_path, [song(0, "m")], **{**ONLY_CUT, "remix": remix, **ends})
     places = Counter(place(crops.crop(0, seed)) for seed in range(400))
     assert set(places) == set(range(13))  # from the first sample to the last
     assert max(places.values()) < 400 / 13 + 5 * (400 / 13) ** 0.5
@@ -176,9 +177,58 @@ def test_without_stems_a_crop_is_any_stretch_of_the_song(tmp_path: Path, remix: 
 def test_songs_with_and_without_stems_go_together(tmp_path: Path, band: list[Song]) -> None:
     write(tmp_path, plain=tone(400, 30000))
     songs = [*band, song(4, "plain")]
-    crops = crops_of(tmp_path, songs, **QUIETLY, remix=1)
+    crops = crops_of(tmp_path, songs, **QUIETLY, remix=1, overlay=0)
     assert list(levels(crops.crop(4, 0))) == [400]
     assert len(levels(crops.crop(0, 0))) == 2
+
+
+def test_a_song_without_stems_is_laid_under_the_others_backings(
+    tmp_path: Path, band: list[Song]
+) -> None:
+    write(tmp_path, plain=tone(400, 30000))
+    level = {"overlay_low_db": 3, "overlay_high_db": 3}
+    crops = crops_of(tmp_path, [*band, song(4, "plain")], **QUIETLY, overlay=1, **level)
+    heard = set()
+    for seed in range(40):
+        found = levels(crops.crop(4, seed))
+        (backing,) = set(found) - {400}
+        assert found[backing] == pytest.approx(found[400] * 10 ** (-3 / 20), rel=1e-2)
+        heard.add(backing)
+    assert heard == {1000, 1500, 2000, 2500}
+
+
+def test_without_any_stems_the_ends_of_songs_are_laid_over_the_rest(tmp_path: Path) -> None:
+    second = 16000
+    for number in range(3):  # each plays its own band at both ends, and sings between them
+        band_alone = tone(1000 + 500 * number, second)
+        write(
+            tmp_path, **{f"m{number}": np.concatenate([band_alone, tone(200, second), band_alone])}
+        )
+    songs = [song(number, f"m{number}") for number in range(3)]
+    ends = {"opening_s": 1, "ending_s": 1, "overlay_low_db": -6, "overlay_high_db": -6}
+    crops = crops_of(tmp_path, songs, **QUIETLY, **ends, overlay=0.5)
+    seen: Counter[tuple[int, ...]] = Counter()
+    for seed in range(300):
+        found = levels(crops.crop(0, seed))
+        seen[tuple(found)] += 1
+        for hertz in set(found) - {200}:
+            assert found[hertz] == pytest.approx(found[200] * 10 ** (6 / 20), rel=1e-2)
+    assert set(seen) == {(200,), (200, 1000), (200, 1500), (200, 2000)}
+    assert abs(seen[200,] / 300 - 0.5) <= 0.087  # 3 standard errors
+    assert min(seen.values()) >= 30  # 50 of each are expected
+
+
+def test_both_are_vocals_and_mixtures_in_turn(tmp_path: Path, band: list[Song]) -> None:
+    crops = crops_of(tmp_path, band, **QUIETLY, stem="both", remix=0)
+    counts = Counter(tuple(levels(crops.crop(1, seed))) for seed in range(300))
+    assert set(counts) == {(220,), (220, 1500)}
+    assert abs(counts[220,] / 300 - 0.5) <= 0.087  # 3 standard errors
+
+
+def test_both_of_a_song_without_stems_is_its_mixture(tmp_path: Path, band: list[Song]) -> None:
+    write(tmp_path, plain=tone(400, 30000))
+    crops = crops_of(tmp_path, [*band, song(4, "plain")], **QUIETLY, stem="both", overlay=0)
+    assert all(list(levels(crops.crop(4, seed))) == [400] for seed in range(20))
 
 
 def test_vocals_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -104,6 +104,39 @@ def test_after_an_interruption_only_the_rest_is_decoded(
     assert all(item.facts for item in found.values())
 
 
+def test_several_files_are_one_recording_their_sum(
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+) -> None:
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.full(8000, 0.999), 16000)
+    cache = AudioCache(tmp_path / "cache")
+    three, clipped = (files[0], files[1], files[2]), (loud, loud, files[0])
+    found = decode_files([files[0], (files[0],), three, clipped], cache, 2)
+    assert found[(files[0],)] == found[files[0]]
+    total = sum(decode(path).astype(int) for path in three)
+    assert cache.samples(found[three].key).tolist() == np.asarray(total).tolist()
+    assert cache.samples(found[clipped].key).max() == 32767
+    assert cache.samples(found[clipped].key).min() > 0  # never wrapped around
+    before = len(decoded_paths)
+    again = decode_files([(files[2], files[0], files[1]), (files[0], files[1])], cache, 1)
+    assert again[(files[2], files[0], files[1])] == found[three]  # in any order
+    assert again[(files[0], files[1])].key != found[three].key
+    assert len(decoded_paths) == before + 2
+
+
+def test_a_sum_needs_all_its_files_at_one_length(tmp_path: Path, files: list[Path]) -> None:
+    cache = AudioCache(tmp_path / "cache")
+    soundfile.write(tmp_path / "short.wav", np.zeros(7999), 16000)
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_bytes(b"no audio")
+    sums = [(files[0], tmp_path / f"{n}.wav") for n in ("short", "empty", "text", "gone")]
+    found = decode_files(sums, cache, 1)
+    assert [found[some].kind for some in sums] == ["unreadable", "empty", *["unreadable"] * 2]
+    reason = "short.wav does not fit: it has 7999 samples, but 0.wav has 8000"
+    assert found[sums[0]].reason == reason
+    assert all(item.facts is None for item in found.values())
+
+
 def test_progress_sees_each_step_with_its_total(tmp_path: Path, files: list[Path]) -> None:
     steps: list[tuple[str, int, int]] = []
 

@@ -15,6 +15,7 @@ import soundfile
 
 from embedder.artifacts import FORMAT, Run, create_run, read_json
 from embedder.catalogue import read_catalogue
+from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.data.report import Problem
@@ -281,6 +282,23 @@ def test_stems_are_decoded_and_missing_or_misfitting_ones_are_named(
     assert (songs["a/One/1.wav"].vocals, songs["a/One/1.wav"].backing) == ("", "")
     assert songs["a/One/2.wav"].vocals
     assert songs["a/One/2.wav"].backing == ""
+
+
+def test_what_demucs_wrote_serves_as_stems(run: Run, data: Path, tmp_path: Path) -> None:
+    """Its four stems a track: the backing is the sum of three, whatever they are called."""
+    parts = ("vocals", "bass", "drums", "other")
+    for number, song in enumerate(sorted(data.rglob("*.wav"))):
+        folder = tmp_path / "separated/htdemucs" / song.relative_to(data).with_suffix("")
+        for shift, part in enumerate(parts):
+            put(folder / f"{part}.wav", 100 * shift + number, level=0.1)
+    report = prepare(run, data, stems_dir=tmp_path / "separated")
+    assert (report.vocals, report.backing, report.problems) == (12, 12, ())
+    cache = AudioCache(run.cache)
+    for song in read_catalogue(run.catalogue).songs:
+        folder = tmp_path / "separated/htdemucs" / Path(song.id).with_suffix("")
+        vocals, *others = (decode(folder / f"{part}.wav").astype(int) for part in parts)
+        assert np.array_equal(cache.samples(song.vocals), vocals)
+        assert np.array_equal(cache.samples(song.backing), sum(others))
 
 
 def test_vocals_alone_are_no_problem(run: Run, data: Path, tmp_path: Path) -> None:

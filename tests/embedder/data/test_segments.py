@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE
-from embedder.data.segments import cut, grid
+from embedder.data.segments import cut, grid, more_starts
 
 LENGTHS = st.integers(1, 5000)
 
@@ -100,3 +100,47 @@ def test_what_is_heard_does_not_change_the_song() -> None:
     _, segments = cut(wave, 0.5, 0.25)
     segments[:] = 0
     np.testing.assert_array_equal(wave, np.arange(20000, dtype=np.int16))
+
+
+# Random segments more ---------------------------------------------------------------------------
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-999, 999, samples).astype(np.int16)
+
+
+def test_more_segments_stand_beside_the_grid_in_the_order_of_their_starts() -> None:
+    wave = noise(5 * SAMPLE_RATE)
+    plain, _ = cut(wave, 1.0, 0.5)
+    starts, segments = cut(wave, 1.0, 0.5, more=20)
+    assert len(starts) == len(plain) + 20
+    assert (np.diff(starts) >= 0).all()
+    rest = sorted(starts.tolist())
+    for start in plain.tolist():
+        rest.remove(start)
+    assert rest == sorted(more_starts(wave, SAMPLE_RATE, 20).tolist())
+    assert len(set(rest)) > 15
+    assert min(rest) >= 0
+    assert max(rest) <= 4 * SAMPLE_RATE
+    assert max(rest) - min(rest) > 2 * SAMPLE_RATE
+    np.testing.assert_array_equal(segments, [wave[s : s + SAMPLE_RATE] for s in starts])
+
+
+def test_where_they_lie_is_decided_by_the_audio_alone() -> None:
+    wave = noise(5 * SAMPLE_RATE)
+    np.random.seed(1)  # noqa: NPY002
+    first = more_starts(wave, 8000, 9)
+    np.random.seed(2)  # noqa: NPY002
+    np.testing.assert_array_equal(more_starts(wave.copy(), 8000, 9), first)
+    strided = np.repeat(wave, 2)[::2]
+    np.testing.assert_array_equal(more_starts(strided, 8000, 9), first)
+    changed = wave.copy()
+    changed[-1] += 1
+    assert not np.array_equal(more_starts(changed, 8000, 9), first)
+
+
+def test_a_song_no_longer_than_a_segment_has_no_more() -> None:
+    for samples in (8000, 7999, 1):
+        starts, _ = cut(noise(samples), 0.5, 0.25, more=5)
+        assert starts.tolist() == [0]
+    assert set(more_starts(noise(8001), 8000, 30).tolist()) == {0, 1}

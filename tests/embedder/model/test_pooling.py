@@ -1,4 +1,4 @@
-"""Attentive statistics: against a loop over channels and frames, and what pooling must not see."""
+"""Statistics: against a loop over channels and frames, and what pooling must not see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from embedder.model.pooling import AttentiveStatistics
+from embedder.model.pooling import AttentiveStatistics, Statistics
 
 CHANNELS, BOTTLENECK = 6, 5
 
@@ -100,3 +100,32 @@ def test_half_precision_only_costs_precision(pool: AttentiveStatistics) -> None:
         half = pool(frames.bfloat16())
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, pool(frames), atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("count", [1, 2, 33])
+def test_plain_statistics_are_sums_over_frames(count: int) -> None:
+    frames = frames_of(6, 3, CHANNELS, count)
+    pooled = Statistics()(frames).numpy()
+    for row in range(3):
+        for channel in range(CHANNELS):
+            line = frames[row, channel].double().numpy()
+            mean = sum(line) / count
+            deviation = np.sqrt(max(sum((line - mean) ** 2) / count, 1e-5))
+            assert pooled[row, channel] == pytest.approx(mean, abs=1e-6)
+            assert pooled[row, CHANNELS + channel] == pytest.approx(deviation, abs=1e-6)
+
+
+def test_plain_statistics_of_half_precision_frames_are_taken_in_full() -> None:
+    frames = (100 + frames_of(7, 2, CHANNELS, 500)).bfloat16()  # bf16 knows no 100.3
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = Statistics()(frames)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, Statistics()(frames.float()), atol=0, rtol=0)
+    expected = frames.double().std(dim=2, correction=0).float()
+    torch.testing.assert_close(half[:, CHANNELS:], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_plain_statistics_of_frames_that_never_change_have_a_finite_gradient() -> None:
+    frames = torch.full((2, CHANNELS, 10), 0.7, requires_grad=True)
+    Statistics()(frames).sum().backward()
+    torch.testing.assert_close(frames.grad, torch.full((2, CHANNELS, 10), 0.1))

@@ -1,0 +1,52 @@
+"""Which separator made a run's stems, so that new songs can be separated by the same one.
+
+Enters: a method, its weights, and the keys of each song's stems. Leaves: `stems.json` in the run
+folder; and back again, as long as the catalogue still points to these stems.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from embedder.artifacts import FORMAT, Run, read_json, write_json
+from embedder.catalogue import Catalogue
+from embedder.errors import UserError
+
+
+@dataclass(frozen=True)
+class StemRecord:
+    """How the stems of a run's songs were made."""
+
+    method: str  # key of `SEPARATORS`, or "folder"
+    fingerprint: str  # of the separator with its weights, or of the folder's path
+    weights: str  # --weights as an absolute path, "" for the method's own; or the folder
+    songs: dict[str, list[str]]  # song id → keys of vocals and backing, "" where there is none
+
+
+def write_record(run: Run, record: StemRecord) -> None:
+    """Write `stems.json`; raise `UserError` if the disk does not take it."""
+    try:
+        write_json(run.stems, {"format": FORMAT, **asdict(record)})
+    except OSError as error:
+        raise UserError(f"cannot write {run.stems}: {error.strerror or error}") from None
+
+
+def read_record(run: Run, catalogue: Catalogue) -> StemRecord | None:
+    """The record, or None if there is none or the catalogue's stems come from elsewhere since.
+
+    Raises:
+        UserError: the file is there, but is no such record.
+    """
+    if not run.stems.is_file():
+        return None
+    found = read_json(run.stems)
+    try:
+        if found.pop("format") != FORMAT:
+            raise KeyError
+        record = StemRecord(**found)
+        theirs = {song.id: [song.vocals, song.backing] for song in catalogue.songs}
+        return record if record.songs == theirs else None
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(
+            f"{run.stems} does not say how stems were made; run again: python app.py separate"
+        ) from None

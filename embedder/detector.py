@@ -1,0 +1,148 @@
+"""A voice detector on disk, and where it hears someone sing in a song.
+
+Enters: a trained network, or a run folder; a song's samples. Leaves: one folder
+(`model.safetensors`, `config.json`, `accuracy.json`), a `Detector`, and `active (frames,)` for each
+50 ms of the song, as `data/activity.py` gives it from a vocal stem.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from embedder.artifacts import FORMAT, Run, file_fingerprint, replacing, write_json
+from embedder.catalogue import Song
+from embedder.data.activity import FRAME, Active, smoothed, sung
+from embedder.data.audio import FULL_SCALE
+from embedder.data.cache import AudioCache
+from embedder.errors import UserError
+from embedder.model.detector import VoiceDetector
+
+THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
+CHUNK = 200  # frames that the network hears at once: 10 s
+EDGE = 20  # frames next to a chunk's start that the chunk before answers for: 1 s
+BATCH = 8  # chunks of one song at a time
+AGAIN = "train it again: python app.py train-detector --overwrite"
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A trained network in eval mode."""
+
+    network: VoiceDetector
+    fingerprint: str  # of the weights file
+
+
+def save_detector(
+    run: Run, network: VoiceDetector, about: dict[str, Any], accuracy: list[dict[str, Any]]
+) -> None:
+    """Write the detector's folder: how it was trained and how good it is, and the weights last."""
+    write_json(run.detector / "accuracy.json", accuracy)
+    write_json(run.detector / "config.json", {"format": FORMAT, **about})
+    made_from = {
+        "format": str(FORMAT),
+        "config": file_fingerprint(run.detector / "config.json"),
+        "accuracy": file_fingerprint(run.detector / "accuracy.json"),
+    }
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    with replacing(run.detector_weights) as temporary:
+        # One key: safetensors writes several in random order, and equal ones are equal bytes.
+        save_file(tensors, temporary, {"made_from": json.dumps(made_from, sort_keys=True)})
+
+
+def load_detector(run: Run, device: torch.device | None = None) -> Detector | None:
+    """The run's voice detector, read strictly; None where none is trained.
+
+    Raises:
+        UserError: the file cannot be read, is of another format, or does not fit the network.
+    """
+    path = run.detector_weights
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a readable voice detector ({error}); {AGAIN}") from None
+    if made_from.get("format") != str(FORMAT):
+        found = made_from.get("format", "unknown")
+        raise UserError(f"{path} is of format {found}, this program reads {FORMAT}; {AGAIN}")
+    network = VoiceDetector()
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())  # torch's message has several lines
+        raise UserError(f"{path} does not fit the voice detector ({reason}); {AGAIN}") from None
+    network.eval().requires_grad_(False)
+    return Detector(network.to(device or torch.device("cpu")), file_fingerprint(path))
+
+
+def voice_probability(network: VoiceDetector, wave: NDArray[np.int16]) -> NDArray[np.float32]:
+    """The probability of voice in each 50 ms of a mixture `(samples,)`: (ceil(samples / 800),).
+
+    The network, in eval mode, hears 10 s at a time, of which it has the first second for context. A
+    song shorter than that is repeated: silence would be something that it never heard in training.
+    """
+    frames = -(-len(wave) // FRAME)
+    if frames < CHUNK:
+        whole = np.resize(wave, CHUNK * FRAME)
+        starts = np.zeros(1, dtype=np.int64)
+    else:
+        whole = np.zeros(frames * FRAME, dtype=np.int16)
+        whole[: len(wave)] = wave
+        starts = np.append(np.arange(0, frames - CHUNK, CHUNK - 2 * EDGE), frames - CHUNK)
+    windows = np.lib.stride_tricks.sliding_window_view(whole, CHUNK * FRAME)
+    device = next(network.parameters()).device
+    found = np.zeros(max(frames, CHUNK), dtype=np.float32)
+    with torch.inference_mode():
+        for first in range(0, len(starts), BATCH):
+            part = starts[first : first + BATCH]
+            batch = torch.from_numpy(windows[part * FRAME].astype(np.float32) / FULL_SCALE)
+            heard = torch.sigmoid(network(batch.to(device))).cpu().numpy()
+            for start, values in zip(part, heard, strict=True):
+                skipped = EDGE if start else 0
+                found[start + skipped : start + CHUNK] = values[skipped:]
+    return found[:frames]
+
+
+def detected(detector: Detector, wave: NDArray[np.int16]) -> Active:
+    """Whether someone sings in each 50 ms of a mixture `(samples,)`: `active (frames,)`."""
+    return smoothed(voice_probability(detector.network, wave) >= THRESHOLD)
+
+
+def heard_voice(detector: Detector | None, wave: NDArray[np.int16], stem: str) -> Active | None:
+    """`active (frames,)` of what a member with this `stem` hears; None without a detector.
+
+    A vocal stem is judged by its energy, all else by the detector.
+    """
+    if detector is None:
+        return None
+    return sung(wave) if stem == "vocals" else detected(detector, wave)
+
+
+class Voices:
+    """Where someone sings in a run's songs; each recording is judged once, for all members."""
+
+    def __init__(self, detector: Detector | None, cache: AudioCache) -> None:
+        self.detector, self.cache = detector, cache
+        self.known: dict[tuple[str, str], Active | None] = {}
+
+    def of(self, key: str, stem: str) -> Active | None:
+        """`active (frames,)` of the cache's recording `key` as a member with `stem` hears it."""
+        if (key, stem) not in self.known:
+            self.known[key, stem] = heard_voice(self.detector, self.cache.samples(key), stem)
+        return self.known[key, stem]
+
+    def of_song(self, song: Song) -> Active | None:
+        """`active (frames,)` of a song: by its vocal stem, else by the detector, else None."""
+        if song.vocals:
+            return sung(self.cache.samples(song.vocals))
+        return self.of(song.audio, "mix")

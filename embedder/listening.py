@@ -1,0 +1,55 @@
+"""How songs are heard when they are embedded: the grid of segments, and what a segment weighs.
+
+Enters: what `fuse` was asked for. Leaves: `Listening`, which goes into each store's `made_from` and
+into `fusion.json`, so that `predict` hears new files exactly as the fusion's songs were heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedder.artifacts import Run, file_fingerprint
+from embedder.config import EmbedConfig, MemberConfig
+from embedder.errors import UserError
+from embedder.settings import all_settings, legal_values, replaced
+
+MOST_TTA = 1000  # random segments more of a song
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What may differ from one fusion to the next without training a member again."""
+
+    segment_s: float | None = None  # length of a segment, s; None: each member's eval_segment_s
+    hop_s: float | None = None  # from one segment to the next, s; None: each member's eval_hop_s
+    tta: int = 0  # segments more of each song, from places that its audio decides
+    detector: str = ""  # fingerprint of the voice detector; "": every segment weighs 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("segment_s", self.segment_s), ("hop_s", self.hop_s)):
+            _, item, _ = all_settings()[f"eval_{name}"]
+            if value is not None and not item.metadata["low"] <= value <= item.metadata["high"]:
+                legal = legal_values(f"eval_{name}")
+                raise UserError(f"--{name} {value:g} is not legal; it must be {legal}")
+        if not 0 <= self.tta <= MOST_TTA:
+            raise UserError(f"--tta {self.tta} is not legal; it must be from 0 to {MOST_TTA}")
+
+    def grid(self, config: MemberConfig) -> EmbedConfig:
+        """The grid of a member; `UserError` if its architecture cannot hear so short a segment."""
+        asked = {"eval_segment_s": self.segment_s, "eval_hop_s": self.hop_s}
+        return replaced(config, {n: v for n, v in asked.items() if v is not None}).embed
+
+    def made_from(self, config: MemberConfig) -> dict[str, str]:
+        """What a member's store says of how its songs were heard: "grid" and "activity"."""
+        grid = self.grid(config)
+        more = f" and {self.tta} more" if self.tta else ""
+        by_ear = "energy" if config.train.recording == "vocals" else self.detector
+        return {
+            "grid": f"{grid.eval_segment_s:g} s every {grid.eval_hop_s:g} s{more}",
+            "activity": by_ear if self.detector else "none",
+        }
+
+
+def detector_fingerprint(run: Run) -> str:
+    """The fingerprint of the run's voice detector; empty where none is trained."""
+    return file_fingerprint(run.detector_weights) if run.detector_weights.is_file() else ""

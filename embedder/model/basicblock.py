@@ -1,0 +1,53 @@
+"""The residual block of two 3×3 convolutions (He, Zhang, Ren, Sun: CVPR 2016, figure 2).
+
+Enters: `maps (batch, inputs, bands, frames)`. Leaves: `(batch, outputs, bands', frames')`, each
+axis divided by its stride and rounded up.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class BasicBlock(nn.Module):
+    """Convolution, norm, ReLU, convolution, norm; the input is added, then ReLU.
+
+    Where the shape changes, the input goes through a 1×1 convolution with batch norm (their eq. 2);
+    else it is added as it is (eq. 1). The stride, bands × frames, is the first convolution's.
+    `shortcut_kernel`: another size of that convolution than 1, odd.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: tuple[int, int] = (1, 1),
+        shortcut_kernel: int = 1,
+    ) -> None:
+        super().__init__()
+        beside = shortcut_kernel // 2
+        self.strides_frames = stride[1] > 1
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride != (1, 1):
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(
+                    inputs, outputs, shortcut_kernel, stride=stride, padding=beside, bias=False
+                ),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`maps (batch, inputs, bands, frames)` → `(batch, outputs, ⌈bands/s⌉, ⌈frames/s⌉)`."""
+        if self.strides_frames and maps.shape[3] == 1:
+            # A column of padding more, for the same sums: in bfloat16 on the CPU torch's gradient
+            # of strided weights over a single column is not initialised (2.11).
+            maps = functional.pad(maps, (0, 1))
+        return functional.relu(self.layers(maps) + self.shortcut(maps))

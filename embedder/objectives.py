@@ -1,0 +1,33 @@
+"""What each loss is, where it comes from, and what it asks of a batch.
+
+Enters: nothing. Leaves: `OBJECTIVES`, from a key of `--loss` to what can be said of it without
+torch. The losses themselves are in `embedder/losses.py`, behind the dict `LOSSES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One kind of loss."""
+
+    source: str  # the paper it follows
+    head: bool = False  # it has class weights, which then classify by themselves
+    subcenters: bool = False  # several class weights a singer, of which the nearest counts
+    positives: bool = False  # it compares crops of one singer: a batch must hold two of each
+    margin: str = ""  # the setting that `--margin` means
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "aam": Objective("Deng et al., CVPR 2019", head=True, margin="aam_margin"),
+    "subcenter": Objective(
+        "Deng et al., ECCV 2020", head=True, subcenters=True, margin="aam_margin"
+    ),
+    "cosface": Objective("Wang et al., CVPR 2018", head=True, margin="cosface_margin"),
+    "softmax": Objective("Zhai & Wu, BMVC 2019", head=True),
+    "triplet": Objective("Schroff et al., CVPR 2015", positives=True, margin="triplet_margin"),
+    "supcon": Objective("Khosla et al., NeurIPS 2020", positives=True),
+    "proxyanchor": Objective("Kim et al., CVPR 2020", head=True, margin="proxy_margin"),
+}

@@ -1,0 +1,147 @@
+"""The i-vector: statistics counted by hand, the posterior by direct computation, length 1."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from embedder.model.ivector import IVector
+from embedder.model.mfcc import CEPSTRA
+from embedder.settings import build_config
+
+ROWS = 3 * CEPSTRA
+COMPONENTS, DIM = 4, 3
+
+
+@pytest.fixture
+def ivector() -> IVector:
+    """With all of its numbers stirred, as if fitted."""
+    changes = {"backbone": "ivector", "ivector_components": COMPONENTS, "ivector_dim": DIM}
+    config = build_config(changes=changes)
+    torch.manual_seed(0)
+    net = IVector(config.features, config.model)
+    net.feature_mean = torch.randn(ROWS)
+    net.feature_deviation = torch.rand(ROWS) + 0.5
+    net.weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    net.means = 0.3 * torch.randn(COMPONENTS, ROWS)
+    net.variances = torch.rand(COMPONENTS, ROWS) + 0.5
+    net.centre = torch.randn(DIM)
+    net.whitening = torch.randn(DIM, DIM)
+    return net
+
+
+def cepstra(seed: int, batch: int, frames: int) -> Tensor:
+    return torch.randn(batch, ROWS, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def slow_statistics(net: IVector, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frame by frame and component by component; shifts still in the frames' own units."""
+    mean, deviation = net.feature_mean.double().numpy(), net.feature_deviation.double().numpy()
+    means, variances = net.means.double().numpy(), net.variances.double().numpy()
+    counts, shifts = np.zeros(COMPONENTS), np.zeros((COMPONENTS, ROWS))
+    for frame in segment.T:
+        x = (frame - mean) / deviation
+        densities = np.array(
+            [
+                float(net.weights[c]) * multivariate_normal.pdf(x, means[c], np.diag(variances[c]))
+                for c in range(COMPONENTS)
+            ]
+        )
+        shares = densities / densities.sum()
+        for c in range(COMPONENTS):
+            counts[c] += shares[c]
+            shifts[c] += shares[c] * (x - means[c])
+    return counts, shifts
+
+
+def test_statistics_are_those_counted_by_hand(ivector: IVector) -> None:
+    segments = cepstra(1, 2, 12)
+    counts, shifts = ivector.statistics(segments)
+    for row in range(2):
+        slow_counts, slow_shifts = slow_statistics(ivector, segments[row].double().numpy())
+        np.testing.assert_allclose(counts[row], slow_counts, atol=1e-4)
+        slow_shifts /= ivector.variances.double().numpy() ** 0.5
+        np.testing.assert_allclose(shifts[row], slow_shifts, atol=1e-3)
+    torch.testing.assert_close(counts.sum(dim=1), torch.full((2,), 12.0))
+
+
+def test_the_posterior_mean_is_that_of_the_joint_gaussian(ivector: IVector) -> None:
+    """M = m + T·w with w standard normal: each component's mean shift is seen count times, under
+    noise of its covariance. The mean of w given all of them, from the joint covariance matrix and
+    without the formula: Cov(w, y)·Cov(y)⁻¹·y."""
+    segment = cepstra(2, 1, 15)
+    counts, shifts = slow_statistics(ivector, segment[0].double().numpy())
+    deviation = ivector.variances.double().numpy() ** 0.5
+    matrix = deviation[:, :, None] * ivector.variability.double().numpy()  # T itself
+    stacked = matrix.reshape(COMPONENTS * ROWS, DIM)
+    seen = (shifts / counts[:, None]).reshape(-1)  # means of the frames, less the UBM's
+    noise = (ivector.variances.double().numpy() / counts[:, None]).reshape(-1)
+    joint = stacked @ stacked.T + np.diag(noise)
+    expected = stacked.T @ np.linalg.solve(joint, seen)
+    found = ivector.posterior_mean(*ivector.statistics(segment))[0].numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert np.abs(expected).max() > 0.05
+
+
+def test_without_frames_it_is_the_prior_s_mean(ivector: IVector) -> None:
+    nothing = ivector.posterior_mean(torch.zeros(1, COMPONENTS), torch.zeros(1, COMPONENTS, ROWS))
+    assert torch.equal(nothing, torch.zeros(1, DIM))
+
+
+def test_more_frames_of_a_shift_tell_more_of_it(ivector: IVector) -> None:
+    """Frames drawn from the model give their place back, the better the more there are."""
+    place = torch.tensor([0.8, -0.5, 0.3])
+    ivector.variability *= 2
+    ivector.means *= 8  # components apart, so that each frame is counted for its own
+    moved = ivector.means + ivector.variances.sqrt() * (ivector.variability @ place)
+    torch.manual_seed(3)
+    errors = []
+    for frames in (8, 80, 800):
+        of = torch.multinomial(ivector.weights, frames, replacement=True)
+        drawn = moved[of] + ivector.variances[of].sqrt() * torch.randn(frames, ROWS)
+        raw = drawn * ivector.feature_deviation + ivector.feature_mean
+        found = ivector.posterior_mean(*ivector.statistics(raw.T.unsqueeze(0)))[0]
+        errors.append(float((found - place).norm()))
+    assert errors[0] > errors[2]
+    assert errors[2] < 0.1
+
+
+def test_the_order_of_frames_says_nothing(ivector: IVector) -> None:
+    segment = cepstra(4, 1, 20)
+    torch.testing.assert_close(ivector(segment.flip(2)), ivector(segment))
+
+
+def test_it_is_whitened_and_of_length_one(ivector: IVector) -> None:
+    segments = cepstra(5, 6, 10)
+    raw = ivector.posterior_mean(*ivector.statistics(segments)).double().numpy()
+    out = ivector(segments).numpy()
+    centre, whitening = ivector.centre.numpy(), ivector.whitening.numpy()
+    for row in range(6):
+        turned = whitening @ (raw[row] - centre)
+        length = math.sqrt(sum(turned**2))
+        np.testing.assert_allclose(out[row], turned / length, atol=1e-4)
+
+
+def test_half_precision_changes_nothing(ivector: IVector) -> None:
+    segments = cepstra(6, 3, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = ivector(segments)
+    assert torch.equal(half, ivector(segments))
+
+
+def test_nothing_of_it_learns_by_gradient_and_all_of_it_is_saved(ivector: IVector) -> None:
+    assert not list(ivector.parameters())
+    config = build_config(
+        changes={"backbone": "ivector", "ivector_components": COMPONENTS, "ivector_dim": DIM}
+    )
+    torch.manual_seed(9)
+    other = IVector(config.features, config.model)
+    segments = cepstra(7, 2, 10)
+    assert not torch.allclose(other(segments), ivector(segments))
+    other.load_state_dict(ivector.state_dict())
+    assert torch.equal(other(segments), ivector(segments))

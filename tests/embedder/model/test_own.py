@@ -1,0 +1,133 @@
+"""The run's separator on disk: the same numbers again, and refusals of all that does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from embedder.artifacts import Run, read_json, write_json
+from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
+from embedder.config import SeparatorConfig
+from embedder.errors import UserError
+from embedder.model.own import load_own, load_vocal_separator, save_vocal_separator
+from embedder.model.separator import VocalSeparator
+
+SMALL = SeparatorConfig(128, 32, 8, 1)
+
+
+@pytest.fixture
+def wave() -> torch.Tensor:
+    return 0.1 * torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def made(wave: torch.Tensor) -> VocalSeparator:
+    torch.manual_seed(1)
+    separator = VocalSeparator(SMALL)
+    separator(wave)  # batch norm's statistics are part of what is kept
+    return separator.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def run(prepared: Run, made: VocalSeparator) -> Run:
+    """A prepared run with a separator of its training songs."""
+    songs = read_catalogue(prepared.catalogue).of("train")
+    save_vocal_separator(prepared, made, {"songs": [song.id for song in songs]})
+    return prepared
+
+
+def test_what_is_read_gives_the_numbers_of_what_was_written(
+    run: Run, made: VocalSeparator, wave: torch.Tensor
+) -> None:
+    found = load_vocal_separator(run)
+    assert found.config == SMALL
+    assert found(wave).equal(made(wave))
+    assert not found.training
+    assert not any(p.requires_grad for p in found.parameters())
+
+
+def test_equal_separators_are_equal_bytes(run: Run, made: VocalSeparator) -> None:
+    before = run.separator_weights.read_bytes()
+    save_vocal_separator(run, made, read_json(run.separator / "config.json")["about"])
+    assert run.separator_weights.read_bytes() == before
+
+
+def test_a_run_without_one_names_the_command(prepared: Run) -> None:
+    with pytest.raises(UserError, match=r"no separator of its own.*app\.py train-separator$"):
+        load_vocal_separator(prepared)
+
+
+def test_a_config_of_another_training_is_refused(run: Run) -> None:
+    path = run.separator / "config.json"
+    write_json(path, read_json(path) | {"about": {"songs": []}})
+    with pytest.raises(UserError, match=r"config\.json does not belong to model\.safetensors; tr"):
+        load_vocal_separator(run)
+
+
+def test_weights_of_another_format_are_refused(run: Run) -> None:
+    tensors = load_file(run.separator_weights)
+    save_file(tensors, run.separator_weights, {"made_from": '{"format": "7"}'})
+    with pytest.raises(UserError, match=r"is of format 7, this program reads 1; .*--overwrite"):
+        load_vocal_separator(run)
+
+
+def test_broken_weights_are_refused(run: Run) -> None:
+    run.separator_weights.write_bytes(run.separator_weights.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"is not a readable separator .*; train it again"):
+        load_vocal_separator(run)
+
+
+def test_weights_of_another_shape_are_refused(run: Run, made: VocalSeparator) -> None:
+    made.config = replace(SMALL, separator_hidden=16)
+    save_vocal_separator(run, made, {"songs": []})
+    with pytest.raises(UserError, match=r"does not fit its own config .*size mismatch"):
+        load_vocal_separator(run)
+
+
+def test_settings_that_are_missing_are_refused(run: Run, made: VocalSeparator) -> None:
+    path = run.separator / "config.json"
+    save_vocal_separator(run, made, {})
+    described = read_json(path)
+    del described["config"]["separator_hop"]
+    write_json(path, described)
+    tensors = load_file(run.separator_weights)
+    from embedder.artifacts import file_fingerprint
+
+    made_from = f'{{"config": "{file_fingerprint(path)}", "format": "1"}}'
+    save_file(tensors, run.separator_weights, {"made_from": made_from})
+    with pytest.raises(UserError, match=r"has the settings .*, not .*separator_hop"):
+        load_vocal_separator(run)
+
+
+def test_songs_that_it_learnt_from_must_not_be_validation_songs_now(run: Run) -> None:
+    songs = list(read_catalogue(run.catalogue).songs)
+    first = next(number for number, song in enumerate(songs) if song.split == "train")
+    songs[first] = replace(songs[first], split="validation")
+    write_catalogue(run.catalogue, Catalogue(tuple(songs)))
+    with pytest.raises(UserError, match=f"was trained on 1 songs .*{songs[first].id}.*again"):
+        load_vocal_separator(run)
+
+
+@pytest.mark.parametrize("place", ["", "folder", "file"])
+def test_for_whole_songs_it_splits_as_it_does(
+    run: Run, made: VocalSeparator, wave: torch.Tensor, tmp_path: Path, place: str
+) -> None:
+    weights = {"": None, "folder": run.separator, "file": run.separator_weights}[place]
+    own = load_own(run if not place else Run(tmp_path / "other"), weights, torch.device("cpu"))
+    vocals, backing = own.split(wave[0])
+    assert backing is None
+    torch.testing.assert_close(vocals, made(wave[:1])[0])
+    assert own.rate == 16000
+
+
+def test_the_fingerprint_is_that_of_the_weights(run: Run, made: VocalSeparator) -> None:
+    before = load_own(run, None, torch.device("cpu")).fingerprint()
+    assert load_own(run, None, torch.device("cpu")).fingerprint() == before
+    with torch.no_grad():
+        made.network.fc1.weight.mul_(2)
+    save_vocal_separator(run, made, {"songs": []})
+    assert load_own(run, None, torch.device("cpu")).fingerprint() != before
