@@ -32,6 +32,9 @@ _CHOI = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "no
 ARCHITECTURES: dict[str, Architecture] = {
     "ecapa": Architecture("Desplanques et al., Interspeech 2020"),
     "crnn": Architecture("Nasrullah & Zhao, IJCNN 2019", _CHOI, least_mels=128, least_frames=16),
+    "crnnm": Architecture("Hsieh et al., ICASSP 2020", _CHOI, least_mels=128, least_frames=16),
+    "fgnl": Architecture("Kuo et al., AAAI 2021", _CHOI, least_mels=16, least_frames=16),
+    "midlevel": Architecture("Zhang et al., IJCNN 2022", _CHOI, least_mels=128, least_frames=16),
     "xvector": Architecture("Snyder et al., ICASSP 2018"),
     "resnet34": Architecture("Zeinali et al., VoxSRC 2019; Wespeaker, ICASSP 2023"),
     "campplus": Architecture("Wang et al., Interspeech 2023"),

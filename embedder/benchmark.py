@@ -149,7 +149,7 @@ def run_row(
         "backbone": config.model.backbone,
         "loss": config.loss.loss,
         "stem": config.train.stem,
-        "parameters": size.trainable or size.stored,
+        "parameters": size.parameters,
         "multiply_adds": size.multiply_adds,
         "measured_on": split,
         "training_s": training_seconds(run, condition.name, config, len(catalogue.of("train"))),
@@ -212,7 +212,8 @@ def _answers(
     if heard.logits is not None:
         return heard.logits
     assert centres is not None
-    return np.asarray(heard.embeddings @ centres.T)
+    cosines: NDArray[np.floating[Any]] = np.asarray(heard.embeddings @ centres.T)
+    return cosines
 
 
 def _level(

@@ -89,7 +89,7 @@ def prepare(
     if not report.stems_wanted:
         say(
             "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "
-            "on unknown albums; --stems_dir gives them"
+            "on unknown albums; --stems_dir gives them, and python app.py separate makes them"
         )
     say(f"wrote {run.catalogue}, the lists of its splits, and {run.cache}")
     say(f"next: python app.py train-embedder --loss aam{in_run(run_dir)}")

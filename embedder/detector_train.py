@@ -7,10 +7,8 @@ is kept: nothing is chosen on the validation songs, so their numbers are those o
 
 from __future__ import annotations
 
-import math
 import shutil
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,15 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from embedder.artifacts import Run, fingerprint, read_json, replacing, write_json
 from embedder.catalogue import Catalogue, Song
-from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
 from embedder.data.activity import FRAME
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
+from embedder.data.epoch_items import EpochItems
 from embedder.data.voicing import FRAMES, VoicedRemixes
 from embedder.detector import save_detector
 from embedder.detector_accuracy import Accuracy, measure, rows_of
@@ -35,10 +34,11 @@ from embedder.errors import UserError
 from embedder.keeper import Say
 from embedder.model.detector import VoiceDetector
 from embedder.model.network import count_parameters, default_device
+from embedder.optimise import adamw, clip_gradients
 from embedder.train import precision, quiet_lightning
 
 BATCH = 16  # remixes
-RATE = 0.003  # highest learning rate
+SCHEDULE = TrainConfig(lr=0.003, lr_warmup=0.05)
 RECIPE = 1  # raised whenever the same settings would train another detector
 
 
@@ -52,7 +52,7 @@ class Plan:
 
 
 class DetectorTraining(lightning.LightningModule):
-    """Binary cross-entropy of every frame; AdamW, the learning rate falling by a half cosine."""
+    """Binary cross-entropy of every frame."""
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
@@ -61,17 +61,17 @@ class DetectorTraining(lightning.LightningModule):
         self.losses: list[Tensor] = []
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.01)
         steps = self.plan.epochs * self.plan.steps
-        warmup = max(1, steps // 20)
+        return adamw([{"params": list(self.parameters())}], SCHEDULE, steps)
 
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """By norm; Lightning's own way refuses fused optimisers."""
+        clip_gradients(optimizer, gradient_clip_val)
 
     def on_train_epoch_start(self) -> None:
         self.losses = []
@@ -83,23 +83,6 @@ class DetectorTraining(lightning.LightningModule):
         loss = functional.binary_cross_entropy_with_logits(self.network(wave), labels)
         self.losses.append(loss.detach())
         return loss
-
-
-class _EpochItems(Sampler[int]):
-    """Numbers of the items of one epoch, others in each epoch."""
-
-    def __init__(self, items: int) -> None:
-        self.items, self.epoch = items, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The training loop says which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.items
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.items, (self.epoch + 1) * self.items))
 
 
 class _Epochs(Callback):
@@ -164,7 +147,7 @@ def train_detector(
         devices=1,
         precision=precision(MemberConfig(), target),
         max_epochs=plan.epochs,
-        gradient_clip_val=5.0,
+        gradient_clip_val=SCHEDULE.clip_norm,
         callbacks=[_Epochs(run, say), *([RichProgressBar(leave=False)] if show_bar else [])],
         logger=False,
         enable_checkpointing=False,
@@ -174,7 +157,7 @@ def train_detector(
     )
     remixes = VoicedRemixes(train, run.cache, plan.seed)
     loader: DataLoader[Any] = DataLoader(
-        remixes, batch_size=BATCH, sampler=_EpochItems(plan.steps * BATCH)
+        remixes, batch_size=BATCH, sampler=EpochItems(plan.steps * BATCH)
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")

@@ -11,15 +11,16 @@ from pathlib import Path
 import soundfile
 
 from embedder.catalogue import scan
+from embedder.config import SeparatorTrainConfig
 from embedder.data.decoding import available_cores
 from embedder.data.lists import read_lists
-from embedder.plan import Songs, Speed, Step, steps
+from embedder.plan import Songs, Step, steps
 from embedder.recipes import Recipe
 from embedder.speed import measure_speed
 from embedder.splits import split_songs
 
 LOOKED_AT = 20  # songs whose length is read
-SEPARATOR_SPEED = 0.75  # of the members' training speed, as measured on two cores
+SEPARATOR_SPEED = 1.2  # its training to that of the fastest member, as measured on two cores
 DETECTOR_S = 180.0
 
 
@@ -42,13 +43,16 @@ def estimated(
         test=len(songs) - sum(counts.values()),
         mean_s=sum(lengths) / max(1, len(lengths)),
     )
-    members = {}
-    for name, config in recipe.configs(seed).items():
-        speed = measure_speed(config, device)
-        members[name] = (config, Speed(speed.training, speed.embedding))
+    members = {
+        name: (config, measure_speed(config, device))
+        for name, config in recipe.configs(seed).items()
+    }
     before = {}
     if recipe.separator:
-        before["train-separator"] = SEPARATOR_S
+        training = SeparatorTrainConfig()
+        audio_s = training.epochs * training.crops * training.crop_s
+        fastest = max(speed.training for _, speed in members.values())
+        before["train-separator"] = audio_s / (SEPARATOR_SPEED * fastest)
     if recipe.detector:
         before["train-detector"] = DETECTOR_S
     return steps(size, members, cores=available_cores(), stems=stems, before=before)

@@ -71,28 +71,39 @@ class Keeper(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         assert isinstance(pl_module, Training)
-        result = pl_module.validation_result()
+        loss = float(torch.stack(pl_module.losses).mean())
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        said = self.keep(pl_module, trainer.max_epochs, loss, lr, self.training_s)
+        trainer.should_stop = trainer.should_stop or self.finished(pl_module.config)
+        with replacing(self.state) as temporary:
+            trainer.save_checkpoint(temporary)
+        self.say(said)
+
+    def keep(
+        self, training: Training, epochs: int | None, loss: float, lr: float, seconds: float
+    ) -> str:
+        """Log the epoch that is done and validated, and keep its weights if it is the best so far.
+
+        `seconds`: how long it trained. Returns the line that tells of it.
+        """
+        result = training.validation_result()
         key = (result["segment_score"], -result["nll"])
         better = self.best is None or key > self.best
         if better:
-            self.best, self.best_epoch = key, trainer.current_epoch
-            self._save_best(pl_module)
-        loss = float(torch.stack(pl_module.losses).mean())
+            self.best, self.best_epoch = key, len(self.rows)
+            self._save_best(training)
         row = {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": len(self.rows) + 1,
             "loss": round(loss, 5),
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": lr,
             **{name: round(value, 5) for name, value in result.items()},
-            "audio_per_s": round(self.audio_s / max(1e-9, self.training_s)),
+            "audio_per_s": round(self.audio_s / max(1e-9, seconds)),
             "best": int(better),
         }
         self.rows.append(row)
         self._write_log()
-        trainer.should_stop = trainer.should_stop or self.finished(pl_module.config)
-        with replacing(self.state) as temporary:
-            trainer.save_checkpoint(temporary)
-        self.say(
-            f"epoch {row['epoch']:>3}/{trainer.max_epochs}  loss {loss:6.3f}  "
+        return (
+            f"epoch {row['epoch']:>3}/{epochs}  loss {loss:6.3f}  "
             f"validation songs: top-1 {result['top1']:.3f}  top-3 {result['top3']:.3f}  "
             f"score {result['score']:.3f}  NLL {result['nll']:.3f}  "
             f"segments: score {result['segment_score']:.3f}  "

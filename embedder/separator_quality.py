@@ -69,19 +69,18 @@ def measure(
 ) -> list[SongQuality]:
     """Every song in every kind of mixture; songs without any voice are left out.
 
-    The other backing is the next but some one's of the same songs: a shift by a random number, so
-    that each is heard once and never with its own vocals.
+    The other backing is that of the song some places further on, a random number of them, so
+    that each is heard once and never with its own vocals. A single song has no other backing.
     """
     sung = [s for s in songs if rms(cache.read(s.vocals, 0, cache.length(s.vocals))) >= QUIET]
     shift = int(np.random.default_rng(seed).integers(1, len(sung))) if len(sung) > 1 else 0
     rows = []
     for number, song in enumerate(progress(sung, len(sung), "separating validation songs")):
         other = sung[(number + shift) % len(sung)]
-        mixed = {
-            "own backing": own_mixture(song, cache),
-            "0 dB": remade(song, other, cache, 0.0),
-            "-8 dB": remade(song, other, cache, -8.0),
-        }
+        mixed = {"own backing": own_mixture(song, cache)}
+        if shift:
+            mixed["0 dB"] = remade(song, other, cache, 0.0)
+            mixed["-8 dB"] = remade(song, other, cache, -8.0)
         for kind, (mixture, vocals) in mixed.items():
             rows.append(_quality(separator, song.id, kind, mixture, vocals))
     return rows

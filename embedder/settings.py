@@ -153,6 +153,10 @@ def _check_together(config: MemberConfig) -> None:
 def _check_architecture(config: MemberConfig) -> None:
     name, features = config.model.backbone, config.features
     needs = ARCHITECTURES[name]
+    if needs.fitted and config.loss.loss != "aam":
+        raise UserError(
+            f"{name} is fitted without a loss: leave --loss out (of aam it has the logits' scale)"
+        )
     if features.n_mels < needs.least_mels:
         raise UserError(
             f"{name} pools the mel axis by {needs.least_mels}; n_mels must be "
@@ -226,7 +230,8 @@ def margin_setting(loss: str) -> str:
 def member_name(config: MemberConfig) -> str:
     """What a member is called unless the user names it: `ecapa-aam`, `crnn-triplet-vocals-s7`."""
     train = config.train
-    parts = [config.model.backbone, config.loss.loss]
+    fitted = ARCHITECTURES[config.model.backbone].fitted
+    parts = [config.model.backbone] + ([] if fitted else [config.loss.loss])
     parts += [train.stem] if train.stem != "mix" else []
     parts += [f"s{train.seed}"] if train.seed else []
     return "-".join(parts)

@@ -16,9 +16,11 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, file_fingerprint
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
+from embedder.classical import fit_classical
 from embedder.config import MemberConfig
 from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
@@ -128,7 +130,9 @@ def train_member(
         state = torch.load(keeper.state, map_location="cpu", weights_only=True)
         keeper.load_state_dict(state["callbacks"]["Keeper"])
         say(f"going on after epoch {len(keeper.rows)}")
-    if not keeper.finished(config):
+    if ARCHITECTURES[config.model.backbone].fitted:
+        fit_classical(training, loader, songs, keeper)
+    elif not keeper.finished(config):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             checkpoint = keeper.state if resumable else None
@@ -194,7 +198,8 @@ def _check_songs(
         if without:
             raise UserError(
                 f"{len(without)} songs have no vocal stem, {without[0]} for one; give the stems "
-                "with: python app.py prepare --stems_dir S, or train with --stem mix"
+                "with: python app.py prepare --stems_dir S, or make them with: python app.py "
+                "separate, or train with --stem mix"
             )
 
 
@@ -248,9 +253,12 @@ def _opening(
         )
     if config.train.stem == "separated":
         hears = f"what the run's own separator takes for vocals in {hears}"
+    how = f"{config.loss.loss} loss, {precision(config, device)} on {device.type}"
+    if ARCHITECTURES[config.model.backbone].fitted:
+        how = "fitted without a loss, on cpu"
     return (
         f"{name}: {config.model.backbone}, {count_parameters(training.network) / 1e6:.2f} M "
-        f"parameters, {config.loss.loss} loss, {precision(config, device)} on {device.type}\n"
+        f"parameters, {how}\n"
         f"trains on {len(train)} songs of {training.singers} singers, validates on "
         f"{len(validation)}; hears {hears}"
     )

@@ -147,6 +147,8 @@ def write_table(path: Path, table: Table) -> None:
     for name, logs in {"fused": table.log_probabilities, **table.experts}.items():
         if logs.shape != shape:
             raise ValueError(f"log-probabilities of {name} are {logs.shape}, not {shape}")
+    if table.voice is not None and table.voice.shape != shape[:1]:
+        raise ValueError(f"voice is {table.voice.shape}, not {shape[:1]}")
     experts = [logs[order] for logs in table.experts.values()]
     arrays: dict[str, NDArray[Any]] = {
         "format": np.array(TABLE_FORMAT),

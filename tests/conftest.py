@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,8 @@ def put_detector() -> Callable[[Run, float], None]:
     def put(run: Run, logit: float) -> None:
         import torch
 
+        from embedder.catalogue import read_catalogue
+        from embedder.data.cache import AudioCache
         from embedder.detector import save_detector
         from embedder.model.detector import VoiceDetector
 
@@ -149,8 +152,13 @@ def put_detector() -> Callable[[Run, float], None]:
         if logit:
             answer.weight.zero_()
             answer.bias.fill_(logit)
-        else:
-            answer.weight.mul_(40)  # far from 0.5 to either side
+        else:  # around 0 in the run's first song, and far from it to either side
+            song = read_catalogue(run.catalogue).songs[0]
+            wave = AudioCache(run.cache).read(song.audio, 0, 6 * 16000)
+            heard = network(torch.from_numpy(wave)[None])
+            answer.bias.sub_(heard.median())
+            answer.weight.mul_(5 / heard.std())
+            answer.bias.mul_(5 / heard.std())
         save_detector(run, network, {}, [])
 
     return put
@@ -184,3 +192,41 @@ def _trained(
 def trained(_trained: Path, tmp_path: Path) -> Run:
     """A copy of a run folder with the tiny members "aam" and "triplet", embedded and fused."""
     return Run(Path(shutil.copytree(_trained, tmp_path / "trained")))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`command("fuse", "--seed", 1)` runs `python app.py fuse --seed 1` inside this process."""
+
+    def call(*words: object) -> Outcome:
+        import app
+
+        capfd.readouterr()
+        code = app.main([*map(str, words)])
+        found = capfd.readouterr()
+        return Outcome(code, found.out, found.err)
+
+    return call
+
+
+@pytest.fixture
+def refused(command: Callable[..., Outcome]) -> Callable[..., str]:
+    """The one line on standard error with which a command is refused; all else is a failure."""
+
+    def call(*words: object) -> str:
+        outcome = command(*words)
+        assert outcome.code == 2, outcome
+        lines = outcome.err.splitlines()
+        assert len(lines) == 1, outcome.err
+        assert lines[0].startswith("error: ")
+        assert "Traceback" not in outcome.out
+        return lines[0].removeprefix("error: ")
+
+    return call

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,46 +30,8 @@ from ensemble.fusion import read_fusion
 from ensemble.predictions import FORMATS, read_table
 
 ROOT = Path(__file__).parents[1]
+Command = Callable[..., Any]
 COMMANDS = sorted(get_command(app.app).commands)  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
-
-
-@pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Command:
-    """`command("fuse", "--seed", 1)` runs `python app.py fuse --seed 1` inside this process."""
-
-    def call(*words: object) -> Outcome:
-        capfd.readouterr()
-        code = app.main([*map(str, words)])
-        found = capfd.readouterr()
-        return Outcome(code, found.out, found.err)
-
-    return call
-
-
-@pytest.fixture
-def refused(command: Command) -> Callable[..., str]:
-    """The one line on standard error with which a command is refused; all else is a failure."""
-
-    def call(*words: object) -> str:
-        outcome = command(*words)
-        assert outcome.code == 2, outcome
-        lines = outcome.err.splitlines()
-        assert len(lines) == 1, outcome.err
-        assert lines[0].startswith("error: ")
-        assert "Traceback" not in outcome.out
-        return lines[0].removeprefix("error: ")
-
-    return call
 
 
 def program(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -243,7 +204,7 @@ def test_a_run_with_test_songs_has_rows_for_them(command: Command, trained: Run)
 # Predictions ------------------------------------------------------------------------------------
 
 
-def predict(command: Command, run: Run, folder: Path, output: Path, *more: object) -> Outcome:
+def predict(command: Command, run: Run, folder: Path, output: Path, *more: object) -> Any:
     there = ("--run_dir", run.root, "--output", output)
     return command("predict", "--test_dir", folder, *there, *more)
 

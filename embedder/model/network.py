@@ -17,13 +17,18 @@ from embedder.errors import UserError
 from embedder.model.attention import Attention
 from embedder.model.campplus import Campplus
 from embedder.model.crnn import Crnn
+from embedder.model.crnnm import Crnnm
+from embedder.model.descriptors import Descriptors
 from embedder.model.ecapa import Ecapa
 from embedder.model.fcn import Fcn
 from embedder.model.features import LogMel, Waveform
+from embedder.model.fgnl import Fgnl
 from embedder.model.harmonic import Harmonic
 from embedder.model.harmonics import HarmonicFilters
 from embedder.model.ivector import IVector
+from embedder.model.melody import MelodyMel
 from embedder.model.mfcc import Mfcc
+from embedder.model.midlevel import MidLevel
 from embedder.model.musicnn import Musicnn
 from embedder.model.resnet34 import ResNet34
 from embedder.model.samplecnn import SampleCnn
@@ -39,12 +44,17 @@ FRONTS: dict[str, Callable[..., Any]] = {
     "wave": Waveform,
     "harmonics": HarmonicFilters,
     "mfcc": Mfcc,
+    "melody": MelodyMel,
+    "descriptors": Descriptors,
 }
 
 # Built from `FeatureConfig` and `ModelConfig`; maps features to `(batch, output_dim)`.
 BACKBONES: dict[str, Any] = {
     "ecapa": Ecapa,
     "crnn": Crnn,
+    "crnnm": Crnnm,
+    "fgnl": Fgnl,
+    "midlevel": MidLevel,
     "xvector": Xvector,
     "resnet34": ResNet34,
     "campplus": Campplus,
@@ -116,8 +126,10 @@ def margin_free_logits(embedding: Tensor, head: Tensor, scale: float, centres: i
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers in a network."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """Numbers in a network that training finds: by gradient, and what is fitted without one."""
+    learnt = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    fitted = (part for part in network.modules() if isinstance(part, IVector))
+    return learnt + sum(b.numel() for part in fitted for b in part.buffers())
 
 
 DEVICES: dict[str, Callable[[], bool]] = {

@@ -1,13 +1,13 @@
-"""The sung pitch, heard in whatever there is: harmonic summation, and the likeliest path through it.
+"""The sung pitch, heard in whatever there is: harmonic summation and the best path through it.
 
 Enters: `wave (batch, samples)`, float32 in [−1, 1). Leaves: `f0 (batch, frames)` in Hz and its
-`strength (batch, frames)` in [0, 1]; every frame has a pitch, and the strength says what it is worth.
+`strength (batch, frames)` in [0, 1]. Every frame has a pitch; the strength says what it is worth.
 
-The sum over harmonics is that of Hermes (JASA 1988, subharmonic summation) and Salamon & Gómez
-(IEEE TASLP 2012, section II.B): the n-th harmonic weighs 0.8ⁿ⁻¹. As there, low frequencies are
-turned down first, since a band's bass is louder than its singer. The magnitudes halfway between the
-harmonics count against a pitch, so that its double and its half lose (the subharmonic-to-harmonic
-ratio of Sun, ICASSP 2002). A pitch moves little from frame to frame: the path is Viterbi's.
+The salience of a pitch is a sum over its harmonics (Hermes, JASA 1988: subharmonic summation), the
+n-th weighing 0.8ⁿ⁻¹ (Salamon & Gómez, IEEE TASLP 2012). As in the latter, low frequencies are first
+turned down: a band's bass is louder than its singer. The magnitudes halfway between the harmonics
+count against a pitch, so that the half of the true one loses (after Sun, ICASSP 2002). From frame
+to frame a pitch moves little, so the answer is the best path, not the best pitch of each frame.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def candidates() -> Tensor:
 
 
 def comb(pitches: Tensor) -> Tensor:
-    """The weight of each bin's magnitude in each pitch's salience, `(pitches, bins)`.
+    """`pitches (pitches,)`, Hz → the weight of each bin in their salience, `(pitches, bins)`.
 
-    Bins are interpolated linearly; what would lie above half the sample rate is left out.
+    Bins are interpolated linearly; harmonics above half the sample rate are left out.
     """
     bins = torch.arange(N_FFT // 2 + 1, dtype=torch.float64)
     weights = torch.zeros(len(pitches), len(bins), dtype=torch.float64)
@@ -98,7 +98,7 @@ class Pitch(nn.Module):
 
         It maximises the sum of its scores less what it costs to move (Viterbi 1967).
         """
-        batch, pitches, frames = score.shape
+        _, pitches, frames = score.shape
         moves = torch.arange(-self.reach, self.reach + 1, device=score.device)
         costs = moves.abs() * (STEP / GLIDE)
         here = torch.arange(pitches, device=score.device)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from embedder.architectures import ARCHITECTURES
 from embedder.config import PRESETS, MemberConfig
 from embedder.settings import (
     all_settings,
@@ -22,8 +23,10 @@ SETTINGS = all_settings()
 
 CHOICES = {n: i.metadata["choices"] for n, (_, i, _) in SETTINGS.items() if i.metadata["choices"]}
 
+TRAINED = [name for name in CHOICES["backbone"] if not ARCHITECTURES[name].fitted]
 FAMILIES = [
-    *itertools.product(PRESETS, CHOICES["backbone"], ["aam", "triplet"]),
+    *itertools.product(PRESETS, CHOICES["backbone"], ["aam"]),
+    *itertools.product(PRESETS, TRAINED, ["triplet"]),
     *itertools.product(PRESETS, ["ecapa"], [*CHOICES["loss"][1:], "supcon+subcenter"]),
 ]
 

@@ -18,7 +18,7 @@ from embedder.detector import load_detector
 from embedder.detector_train import Plan, train_detector
 from embedder.errors import UserError
 
-SMALL = Plan(epochs=2, steps=2)
+SMALL = Plan(epochs=2, steps=1)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_it_learns_where_someone_sings(
 def test_a_training_that_was_cut_off_ends_in_the_same_weights(
     prepared: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan(epochs=3, steps=2)
+    plan = Plan(epochs=3, steps=1)
     train(prepared, plan)
     whole = contents(prepared.detector)
     assert set(whole) == {"accuracy.json", "config.json", "model.safetensors", "settings.json"}

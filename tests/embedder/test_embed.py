@@ -359,7 +359,10 @@ def judge() -> Detector:
     """A voice detector of random weights that hears voice here and there."""
     torch.manual_seed(0)
     network = VoiceDetector().eval().requires_grad_(False)
-    network.answer[1].weight.mul_(60)
+    answer = network.answer[1]
+    heard = network(torch.from_numpy(noise(10.0) / np.float32(32768))[None])
+    for part in (answer.bias.sub_(heard.median()), answer.weight):
+        part.mul_(5 / heard.std())  # around 0, and far from it to either side
     return Detector(network, "d1")
 
 
@@ -389,11 +392,11 @@ def test_more_and_longer_segments_are_heard_as_asked(tiny: Tiny) -> None:
         assert np.allclose(row, alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("listening", [Listening(), Listening(1.5, 0.5, 5)])
 def test_with_a_detector_a_song_s_numbers_are_still_its_own(
-    listening: Listening, files: list[Path], tiny: Tiny, judge: Detector
+    files: list[Path], tiny: Tiny, judge: Detector
 ) -> None:
-    listening = Listening(**{**vars(listening), "detector": judge.fingerprint})
+    files = files[:4]
+    listening = Listening(1.5, 1.0, 5, judge.fingerprint)
     members = [some_member(tiny())]
 
     def stores(paths: list[Path], batch_size: int) -> dict[str, tuple[NDArray[np.float32], ...]]:
@@ -407,8 +410,8 @@ def test_with_a_detector_a_song_s_numbers_are_still_its_own(
                 found[name] = (store.embeddings[song], store.logits()[song], *numbers)
         return found
 
-    together = stores(files, 7)
-    for other in (stores(files, 1), stores(files[::-1], 3), stores(files[2:4], 2)):
+    together = stores(files, 4)
+    for other in (stores(files, 1), stores(files[::-1], 3)):
         for name, numbers in other.items():
             for one, same in zip(numbers, together[name], strict=True):
                 assert np.array_equal(one, same), name

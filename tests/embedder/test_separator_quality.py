@@ -107,6 +107,14 @@ def test_after_is_measured_on_what_the_separator_gives(prepared: Run, catalogue:
     assert row.gain == row.after - row.before != 0
 
 
+def test_a_single_song_is_heard_over_its_own_backing_alone(
+    prepared: Run, catalogue: Catalogue
+) -> None:
+    songs = catalogue.of("validation")[:1]
+    rows = measure(Nothing(), songs, AudioCache(prepared.cache))  # type: ignore[arg-type]
+    assert [row.mixture for row in rows] == ["own backing"]
+
+
 def test_songs_without_a_voice_have_no_number(prepared: Run, catalogue: Catalogue) -> None:
     cache, songs = AudioCache(prepared.cache), catalogue.of("validation")
     cache.write(songs[1].vocals, np.zeros(16000, np.int16))

@@ -186,6 +186,7 @@ TOGETHER = [
     ({"band_mask_mels": 41}, "band_mask_mels must not be above half of n_mels"),
     ({"hop": 513}, "hop must not be above n_fft"),
     ({"backbone": "crnn"}, "n_mels must be 128 or more"),
+    ({"backbone": "attention", "channels": 18}, r"channels \(18\) must be a multiple of 4$"),
     (SHORT, r"segment_s and eval_segment_s must be 15 times hop or more, 0\.96 s$"),
 ]
 
@@ -307,6 +308,7 @@ def test_what_is_no_assignment_is_refused(bad: str) -> None:
         ({"seed": 7}, "ecapa-aam-s7"),
         ({"loss": "aam+triplet"}, "ecapa-aam+triplet"),
         ({"loss": "triplet", "stem": "vocals", "seed": 2}, "ecapa-triplet-vocals-s2"),
+        ({"backbone": "ivector", "stem": "vocals"}, "ivector-vocals"),
     ],
 )
 def test_a_member_is_called_after_what_sets_it_apart(changes: dict[str, Any], name: str) -> None:

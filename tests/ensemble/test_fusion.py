@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,17 @@ import pytest
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
+from embedder.listening import Listening
 from embedder.store import Store
 from ensemble.fuse import fit_fusion
-from ensemble.fusion import FUSION_FORMAT, Fusion, check_fusion, read_fusion, write_fusion
+from ensemble.fusion import (
+    FUSION_FORMAT,
+    Fusion,
+    check_detector,
+    check_fusion,
+    read_fusion,
+    write_fusion,
+)
 
 Maker = Callable[..., Store]
 
@@ -20,7 +29,8 @@ Maker = Callable[..., Store]
 @pytest.fixture
 def fusion(make_store: Maker) -> Fusion:
     stores = {split: [make_store("m", split)] for split in ("train", "validation")}
-    return fit_fusion(stores["train"], stores["validation"], aggregate="vote")[0]
+    heard = Listening(4.0, 0.5, 3, "d1")
+    return fit_fusion(stores["train"], stores["validation"], aggregate="vote", listening=heard)[0]
 
 
 def test_a_fusion_comes_back_equal_with_its_results(fusion: Fusion, tmp_path: Path) -> None:
@@ -28,6 +38,7 @@ def test_a_fusion_comes_back_equal_with_its_results(fusion: Fusion, tmp_path: Pa
     write_fusion(path, fusion)
     assert read_fusion(path) == fusion
     assert fusion.aggregate == "vote"
+    assert read_fusion(path).listening == Listening(4.0, 0.5, 3, "d1")
     assert fusion.members == ("m",)
     assert fusion.experts == ("m/head", "m/knn")
     assert read_json(path)["format"] == FUSION_FORMAT
@@ -39,6 +50,7 @@ def test_a_fusion_comes_back_equal_with_its_results(fusion: Fusion, tmp_path: Pa
         ({"format": FUSION_FORMAT + 1}, f"reads format {FUSION_FORMAT}"),
         ({"votes": {"k": 0, "tau": 0.1}}, "not a readable fusion"),
         ({"votes": {"neighbours": 3}}, "not a readable fusion"),
+        ({"listening": {"segment": 3}}, "not a readable fusion"),
         ({"results": [{"expert": "m/head"}]}, "not a readable fusion"),
         ({"weights": {"m/head": 1.0}}, "other experts in weights than in temperatures"),
     ],
@@ -70,3 +82,15 @@ def test_members_must_be_those_that_were_fitted(fusion: Fusion) -> None:
         check_fusion(fusion, {"m": "x"})
     with pytest.raises(UserError, match="member n is not in the fusion"):
         check_fusion(fusion, {"n": "m-1"})
+
+
+def test_the_detector_must_be_the_one_that_was_fitted(fusion: Fusion) -> None:
+    check_detector(fusion, "d1")
+    with pytest.raises(UserError, match=r"voice detector d1, which is now d2; run again: .* fuse"):
+        check_detector(fusion, "d2")
+    with pytest.raises(UserError, match="voice detector d1, which is now none"):
+        check_detector(fusion, "")
+    bare = replace(fusion, listening=Listening())
+    check_detector(bare, "")
+    with pytest.raises(UserError, match="voice detector none, which is now d1"):
+        check_detector(bare, "d1")

@@ -15,6 +15,7 @@ import pytest
 from embedder.artifacts import SPLITS, Run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
+from embedder.listening import Listening
 from embedder.store import Store, read_store, write_store
 from ensemble.fuse import FUSED
 from ensemble.fusion import read_fusion
@@ -94,6 +95,45 @@ def test_with_other_songs_every_store_is_stale(trained: Run) -> None:
     assert stale_stores(trained, fewer, MEMBERS) == expected
 
 
+def test_another_grid_or_detector_makes_every_store_stale(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    every = [(m, s) for m in MEMBERS for s in SPLITS]
+    assert stale_stores(trained, catalogue, MEMBERS, Listening(2.0, 1.0)) == []  # as trained
+    for other in (Listening(2.5), Listening(hop_s=0.5), Listening(tta=1), Listening(detector="d")):
+        assert stale_stores(trained, catalogue, MEMBERS, other) == every
+    before = contents(trained.root)
+    with pytest.raises(
+        UserError, match=r"made from grid 2 s every 1 s, but .* now 2 s every 1 s a"
+    ):
+        fuse_run(trained, catalogue, MEMBERS, "mean", 0, Listening(tta=1))
+    with pytest.raises(UserError, match=r"made from activity none, but the activity is now d;"):
+        fuse_run(trained, catalogue, MEMBERS, "mean", 0, Listening(detector="d"))
+    assert contents(trained.root) == before
+
+
+def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
+    """What the experts say is what the weighted segments say, song by song."""
+    fusion, indexes = open_fusion(trained, ["aam"])
+    store = read_store(trained.store("aam", "test"))
+    rng = np.random.default_rng(0)
+    weight = rng.random(len(store.segment_song)).astype(np.float32)
+    weight[store.segments_of(2)] = 0
+    weighted = replace(store, segment_weight=weight)
+    scores, voice = answer(fusion, indexes, [[weighted]])
+    plain, _ = answer(fusion, indexes, [[store]])
+    assert (voice == 0).tolist() == [False, False, True, False]
+    assert store.segment_logits is not None
+    for number in range(4):
+        part = store.segments_of(number)
+        shares = weight[part] if weight[part].any() else np.ones(part.stop - part.start)
+        mean = (shares[:, None] * store.segment_logits[part]).sum(axis=0) / shares.sum()
+        logs = mean / fusion.temperatures["aam/head"]
+        logs -= np.log(np.exp(logs).sum())
+        assert np.allclose(scores["aam/head"][number], logs, atol=1e-5)
+        same = np.allclose(scores["aam/head"][number], plain["aam/head"][number], atol=1e-9)
+        assert same == (number == 2)
+
+
 # Fusing -----------------------------------------------------------------------------------------
 
 
@@ -134,7 +174,7 @@ def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     assert fused.metrics.top_1.value == pytest.approx(top1)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
     loaded, found = open_fusion(trained, None)
-    scores = answer(loaded, found, [stores])
+    scores, _ = answer(loaded, found, [stores])
     assert np.allclose(scores[FUSED], table.log_probabilities, atol=1e-5)
 
 
@@ -224,13 +264,14 @@ def test_a_folder_without_files_to_predict_is_refused(tmp_path: Path) -> None:
 def test_answers_do_not_depend_on_the_batches(members: Sequence[str], trained: Run) -> None:
     fusion, indexes = open_fusion(trained, members)
     stores = [read_store(trained.store(m, "test")) for m in members]
-    whole = answer(fusion, indexes, [stores])
+    whole, voice = answer(fusion, indexes, [stores])
+    assert voice.tolist() == [1] * 4
     for sizes in ((1, 1, 1, 1), (3, 1)):
         first, batches = 0, []
         for size in sizes:
             batches.append([song(store, first, size) for store in stores])
             first += size
-        parts = answer(fusion, indexes, batches)
+        parts, _ = answer(fusion, indexes, batches)
         assert list(parts) == list(whole)
         for name, logs in whole.items():
             assert np.array_equal(parts[name], logs), name
@@ -240,7 +281,7 @@ def test_answers_do_not_depend_on_the_batches(members: Sequence[str], trained: R
 def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> None:
     fusion, indexes = open_fusion(trained, None)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
-    scores = answer(fusion, indexes, [stores])
+    scores, voice = answer(fusion, indexes, [stores])
     names = ["0010", "x", "002", "1"]
     table = write_prediction(tmp_path / "o/p.csv", "csv", names, fusion.singers, scores)
     assert table == tmp_path / "o/p.npz"
@@ -254,7 +295,12 @@ def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> N
     assert found.truth.tolist() == [-1] * 4
     assert list(found.experts) == ["aam/head", "aam/knn", "triplet/knn"]
     assert np.allclose(found.log_probabilities, scores[FUSED][[3, 2, 0, 1]], atol=1e-6)
-    write_prediction(tmp_path / "o/q.json", "json", names, fusion.singers, scores)
+    assert found.voice is None
+    voice = np.array([0.1, 0, 0.5, 1])
+    write_prediction(tmp_path / "o/q.json", "json", names, fusion.singers, scores, voice)
+    heard = read_table(tmp_path / "o/q.npz").voice
+    assert heard is not None
+    assert np.allclose(heard, [1, 0.5, 0.1, 0])
     keyed = read_json(tmp_path / "o/q.json")
     assert list(keyed) == ["1", "002", "0010", "x"]
     assert list(keyed.values()) == [row[1:] for row in rows]

@@ -127,6 +127,7 @@ def table(songs: int = 5, **changes: Any) -> Table:
         "truth": np.array([2, -1, 0, 1, 1], np.int64)[:songs],
         "albums": ("a/x", "", "", "c/y", "c/y")[:songs],
         "experts": {name: log_softmax(rng.normal(size=(songs, 3))) for name in ("m/head", "m/knn")},
+        "voice": np.array([0.1, 0, 0.3, 0.4, 1])[:songs],
     }
     return Table(**(values | changes))
 
@@ -144,6 +145,9 @@ def test_a_table_comes_back_by_ascending_id(tmp_path: Path) -> None:
     assert list(back.experts) == ["m/head", "m/knn"]
     for name, logs in written.experts.items():
         np.testing.assert_allclose(back.experts[name], logs[order], rtol=1e-6)
+    assert written.voice is not None
+    assert back.voice is not None
+    np.testing.assert_allclose(back.voice, written.voice[order], rtol=1e-6)
     np.testing.assert_allclose(np.exp(back.log_probabilities).sum(axis=1), 1, rtol=1e-5)
 
 
@@ -158,6 +162,23 @@ def test_the_table_of_a_store_has_its_songs_and_experts(make_store: Callable[...
     np.testing.assert_array_equal(made.truth, store.labels)
     ids = [str(number) for number in range(96)]
     assert table_of(store, scores, ids).ids == tuple(ids)
+    assert made.voice is None  # nobody listened for it
+
+
+def test_the_table_of_a_store_says_how_much_voice_was_heard(
+    make_store: Callable[..., Store], tmp_path: Path
+) -> None:
+    weight = np.linspace(0, 1, 96 * 3, dtype=np.float32)
+    weight[3:6] = 0
+    made_from = {"checkpoint": "m-1", "activity": "d1"}
+    store = make_store("m", "validation", segment_weight=weight, made_from=made_from)
+    scores = {name: np.log(np.full((96, 8), 1 / 8)) for name in ("m/knn", "fused")}
+    made = table_of(store, scores)
+    assert made.voice is not None
+    np.testing.assert_allclose(made.voice, weight.reshape(96, 3).mean(axis=1), rtol=1e-6)
+    assert made.voice[1] == 0
+    write_table(tmp_path / "t.npz", table(voice=None))
+    assert read_table(tmp_path / "t.npz").voice is None
 
 
 def test_a_table_without_songs_or_experts_comes_back(tmp_path: Path) -> None:
@@ -186,6 +207,7 @@ def test_the_same_predictions_give_the_same_bytes_in_any_order(
                     truth=whole.truth[rows],
                     albums=tuple(whole.albums[row] for row in rows),
                     experts={name: logs[rows] for name, logs in whole.experts.items()},
+                    voice=None if whole.voice is None else whole.voice[rows],
                 ),
             )
         else:
@@ -211,4 +233,6 @@ def test_a_table_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_table_of_other_shapes_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"of m/knn are \(2, 3\), not \(5, 3\)"):
         write_table(tmp_path / "t.npz", table(experts={"m/knn": np.zeros((2, 3))}))
+    with pytest.raises(ValueError, match=r"voice is \(2,\), not \(5,\)"):
+        write_table(tmp_path / "t.npz", table(voice=np.zeros(2)))
     assert list(tmp_path.iterdir()) == []

@@ -46,14 +46,24 @@ def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "stride"),
-    [(4, 4, (1, 1)), (4, 6, (1, 1)), (4, 4, (2, 1)), (4, 8, (2, 2))],
-    ids=["as it is", "more channels", "half the bands", "both halved"],
+    ("inputs", "outputs", "stride", "kernel", "frames"),
+    [
+        (4, 4, (1, 1), 1, 10),
+        (4, 6, (1, 1), 1, 10),
+        (4, 4, (2, 1), 1, 10),
+        (4, 8, (2, 2), 1, 10),
+        (4, 8, (2, 2), 3, 10),
+        (4, 8, (2, 2), 1, 1),
+        (4, 8, (2, 2), 3, 1),
+    ],
+    ids=["as it is", "channels", "bands", "both", "3x3 beside", "a frame", "a frame, 3x3 beside"],
 )
-def test_a_block_is_that_of_the_paper(inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+def test_a_block_is_that_of_the_paper(
+    inputs: int, outputs: int, stride: tuple[int, int], kernel: int, frames: int
+) -> None:
     torch.manual_seed(0)
-    block = stirred(BasicBlock(inputs, outputs, stride))
-    x = maps(0, 2, inputs, 7, 10)
+    block = stirred(BasicBlock(inputs, outputs, stride, kernel))
+    x = maps(0, 2, inputs, 7, frames)
     first, norm, _, second, last = block.layers
     inner = normed(convolved(x, first.weight, stride), norm).clamp(min=0)
     inner = normed(convolved(inner, second.weight, (1, 1)), last)
@@ -66,3 +76,20 @@ def test_a_block_is_that_of_the_paper(inputs: int, outputs: int, stride: tuple[i
     expected = torch.where(inner + around > 0, inner + around, torch.zeros(()))
     torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
     assert (expected == 0).any()  # the last ReLU has something to do
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_half_precision_has_gradients_for_a_single_frame(kernel: int) -> None:
+    torch.manual_seed(1)
+    block = BasicBlock(16, 32, (2, 2), kernel).train()
+    x = maps(1, 6, 16, 4, 1)
+    weights = [module.weight for module in block.modules() if isinstance(module, nn.Conv2d)]
+    (block(x) * torch.linspace(-1, 1, 32).view(1, -1, 1, 1)).sum().backward()
+    full = [weight.grad.clone() for weight in weights]
+    for _ in range(20):  # what is not initialised is right by chance now and then
+        block.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = block(x)
+        (out.float() * torch.linspace(-1, 1, 32).view(1, -1, 1, 1)).sum().backward()
+        for weight, expected in zip(weights, full, strict=True):
+            assert (weight.grad - expected).abs().max() < 0.2 * expected.abs().max()

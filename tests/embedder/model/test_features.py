@@ -54,7 +54,7 @@ def test_log_mel_is_that_of_the_definition(config: FeatureConfig, samples: int) 
         np.testing.assert_allclose(mel[row].numpy(), expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("backbone", ["ecapa", "crnn"])
+@pytest.mark.parametrize("backbone", ["ecapa", "crnn", "shortchunk", "musicnn"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_no_preset_has_an_empty_mel_band(preset: str, backbone: str) -> None:
     config = build_config(preset, changes={"backbone": backbone}).features

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embedder.config import SeparatorConfig
 from embedder.model.features import LEVEL
-from embedder.model.separator import LEAST, POWER, VocalSeparator
+from embedder.model.separator import LEAST, POWER, ROWS, VocalSeparator
 
 SMALL = SeparatorConfig(
     separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1
@@ -108,6 +108,13 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     wave = noise(3, 2000)
     wave[1] *= 100
     torch.testing.assert_close(made(wave)[2], made(wave[2:])[0], rtol=1e-4, atol=1e-6)
+
+
+def test_more_rows_than_are_separated_at_once_are_all_separated_in_order() -> None:
+    made, wave = separator(), noise(2 * ROWS + 3, 500)
+    whole = made(wave)
+    for row in (0, ROWS - 1, ROWS, 2 * ROWS + 2):
+        torch.testing.assert_close(whole[row], made(wave[row : row + 1])[0], rtol=1e-4, atol=1e-6)
 
 
 def test_silence_stays_silence() -> None:

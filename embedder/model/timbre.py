@@ -1,0 +1,102 @@
+"""Timbral descriptors of each frame, from its spectrum.
+
+Enters: `magnitude (batch, bins, frames)`, linear bins from 0 to 8 kHz, float32. Leaves:
+`(batch, rows, frames)`, float32. Levels are logarithms and none tells how loud the recording is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from embedder.config import SAMPLE_RATE
+
+SHAPE_ROWS = 8
+CONTRAST_EDGES = (0.0, 200.0, 400.0, 800.0, 1600.0, 3200.0, 8000.0)  # Hz; Jiang et al. 2002
+CONTRAST_ROWS = len(CONTRAST_EDGES) - 1
+CONTRAST_SHARE = 0.02  # of a band's bins that are its peaks, and that are its valleys
+HARMONIC_ROWS = 8  # of the sung pitch; the last of 1000 Hz is the last bin
+ROLL_OFF = 0.85  # share of the power below it
+FORMANT = (2000.0, 4000.0)  # Hz; where trained singers gather power
+FLOOR = 1e-4  # added to magnitudes; a sine at the level of the features has some 10 or 100
+
+
+def _hertz(bins: int) -> Tensor:
+    return torch.linspace(0, SAMPLE_RATE / 2, bins)
+
+
+def shape(magnitude: Tensor) -> Tensor:
+    """Eight numbers on a spectrum's shape (Peeters et al., The Timbre Toolbox, JASA 2011).
+
+    The spectrum taken as a distribution over frequency: its mean, the centroid, in octaves above
+    1 kHz; its standard deviation, the spread, likewise; its skewness; the logarithm of its
+    kurtosis. Of the power: the flatness, geometric to arithmetic mean, and the crest, largest to
+    mean, both natural logarithms; the frequency below which 85 % lie, in octaves above 1 kHz; the
+    highest peak of the singers' formant to that of all below it, in natural logarithms (the singing
+    power ratio of Omori et al., J. Voice 1996).
+    """
+    magnitude = magnitude + FLOOR
+    kilohertz = _hertz(magnitude.shape[1]).to(magnitude.device)[:, None] / 1000
+    share = magnitude / magnitude.sum(dim=1, keepdim=True)
+    centroid = (share * kilohertz).sum(dim=1)
+    distance = kilohertz - centroid.unsqueeze(1)
+    spread = (share * distance.square()).sum(dim=1).sqrt()
+    skewness = (share * distance.pow(3)).sum(dim=1) / spread.pow(3)
+    kurtosis = (share * distance.pow(4)).sum(dim=1) / spread.pow(4)
+    power = magnitude.square()
+    mean = power.mean(dim=1)
+    flatness = power.log().mean(dim=1) - mean.log()
+    crest = power.amax(dim=1).log() - mean.log()
+    below = power.cumsum(dim=1) < ROLL_OFF * power.sum(dim=1, keepdim=True)
+    rolled = below.sum(dim=1).clamp(min=1) * float(kilohertz[1])
+    low = power[:, kilohertz[:, 0] < FORMANT[0] / 1000].amax(dim=1)
+    high = power[:, (kilohertz[:, 0] >= FORMANT[0] / 1000) & (kilohertz[:, 0] <= FORMANT[1] / 1000)]
+    singing = high.amax(dim=1).log() - low.log()
+    rows = [centroid.log2(), spread.log2(), skewness, kurtosis.log()]
+    return torch.stack([*rows, flatness, crest, rolled.log2(), singing], dim=1)
+
+
+def contrast(magnitude: Tensor) -> Tensor:
+    """Octave-based spectral contrast (Jiang, Lu, Zhang, Tao, Cai: ICME 2002).
+
+    In each of six bands: log of the mean of its loudest 2 % of bins, at least one, less log of the
+    mean of its quietest 2 %.
+    """
+    hertz = _hertz(magnitude.shape[1])
+    rows = []
+    for low, high in itertools.pairwise(CONTRAST_EDGES):
+        inside = (hertz >= low) & ((hertz < high) | (hertz == CONTRAST_EDGES[-1]))
+        band = magnitude[:, inside.to(magnitude.device)]
+        count = max(1, round(CONTRAST_SHARE * band.shape[1]))
+        peaks = band.topk(count, dim=1, sorted=False).values.mean(dim=1)
+        valleys = band.topk(count, dim=1, largest=False, sorted=False).values.mean(dim=1)
+        rows.append((peaks + FLOOR).log() - (valleys + FLOOR).log())
+    return torch.stack(rows, dim=1)
+
+
+def harmonics(magnitude: Tensor, f0: Tensor) -> Tensor:
+    """The levels of the first eight harmonics of `f0 (batch, frames)`, Hz, to all eight together.
+
+    Natural logarithms of shares of power. A harmonic is the loudest bin within two of its place.
+    """
+    bins = magnitude.shape[1]
+    near = functional.max_pool1d(magnitude.transpose(1, 2), 5, stride=1, padding=2).transpose(1, 2)
+    numbers = torch.arange(1, HARMONIC_ROWS + 1, device=f0.device)[:, None]
+    places = (numbers * f0.unsqueeze(1) * (2 * (bins - 1) / SAMPLE_RATE)).round().long()
+    power = (near.gather(1, places.clamp(max=bins - 1)) + FLOOR).square()
+    return power.log() - power.sum(dim=1, keepdim=True).log()
+
+
+def zero_crossings(wave: Tensor, window: int, hop: int) -> Tensor:
+    """`wave (batch, samples)` → how often it changes its sign, `(batch, 1 + samples // hop)`.
+
+    Log of the share of the samples of a window, which is centred as a spectrogram's is.
+    """
+    padded = functional.pad(wave, (window // 2, window // 2), mode="reflect")
+    changes = (padded[:, 1:] * padded[:, :-1] < 0).float().unsqueeze(1)
+    share = functional.avg_pool1d(changes, window - 1, stride=hop).squeeze(1)
+    return (share + 1 / window).log() - math.log(1 / window)
