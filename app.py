@@ -416,7 +416,7 @@ def demo(
         synthesise(songs, seed, albums=5, progress=tick)
     prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
     shutil.rmtree(unseen, ignore_errors=True)
-    excerpts(unseen, "test", None, seed, work)
+    excerpts(unseen, "test", seed=seed, run_dir=work)
     for number, loss in enumerate(("aam", "triplet"), 2):
         say(f"\n{number}. a member is trained with the {loss} loss")
         train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)

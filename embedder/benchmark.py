@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from embedder import metrics
 from embedder.artifacts import Run, create_run, fingerprint, read_json, write_json
-from embedder.catalogue import Catalogue, read_catalogue
+from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.checkpoint import Member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.excerpts import excerpt
+from embedder.data.excerpts import excerpt, remade
 from embedder.data.prepare import prepare
 from embedder.embed import SongVectors, embed_wave, stem_key
 from embedder.errors import UserError
@@ -32,6 +32,7 @@ from embedder.settings import build_config
 from embedder.train import train_member
 
 EXCERPT_S = 5.0
+HARD_DB = -8.0  # vocals of the hard case against how they were
 Say = Callable[[str], None]
 
 
@@ -170,27 +171,38 @@ def training_seconds(run: Run, name: str, config: MemberConfig, songs: int) -> f
 
 
 def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[str, Any]:
-    """Segment level, song level and excerpts of a split's songs, as `Level`s in plain dicts."""
+    """Levels of a split's songs, each a `Level` as a plain dict.
+
+    "segment" and "song" of whole songs, "excerpt" of 5 s of each where someone sings; and, for
+    members that hear mixtures of songs that all have stems, "hard" and "hard_excerpt": the songs
+    made anew with their vocals 8 dB lower.
+    """
     cache = AudioCache(run.cache)
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
     songs = catalogue.of(split)
     truth = np.array([number[song.singer] for song in songs])
     centres = None if member.head is not None else singer_centres(catalogue, member, cache)
     recording = member.config.train.recording
-    whole, parts = [], []
-    for index, song in enumerate(songs):
-        wave = cache.samples(stem_key(song, recording))
-        whole.append(_answers(embed_wave(member, wave), centres))
-        rng = np.random.default_rng((0, index))
-        piece = excerpt(song, cache, EXCERPT_S, rng, recording)
-        parts.append(_answers(embed_wave(member, piece), centres))
-    segments = np.concatenate(whole)
-    of_segment = np.repeat(truth, [len(answer) for answer in whole])
-    return {
-        "segment": asdict(_level(of_segment, segments, interval=False)),
-        "song": asdict(_level(truth, np.stack([answer.mean(axis=0) for answer in whole]))),
-        "excerpt": asdict(_level(truth, np.stack([answer.mean(axis=0) for answer in parts]))),
+    kinds: dict[str, Callable[[Song], NDArray[np.int16]]] = {
+        "": lambda song: cache.samples(stem_key(song, recording))
     }
+    if recording == "mix" and all(song.vocals and song.backing for song in songs):
+        kinds["hard"] = lambda song: remade(song, cache, HARD_DB)
+    levels = {}
+    for kind, wave_of in kinds.items():
+        whole, parts = [], []
+        for index, song in enumerate(songs):
+            wave = wave_of(song)
+            whole.append(_answers(embed_wave(member, wave), centres))
+            piece = excerpt(wave, song, cache, EXCERPT_S, np.random.default_rng((0, index)))
+            parts.append(_answers(embed_wave(member, piece), centres))
+        if not kind:
+            of_segment = np.repeat(truth, [len(answer) for answer in whole])
+            levels["segment"] = _level(of_segment, np.concatenate(whole), interval=False)
+        names = (kind or "song", "_".join(filter(None, (kind, "excerpt"))))
+        for name, answers in zip(names, (whole, parts), strict=True):
+            levels[name] = _level(truth, np.stack([answer.mean(axis=0) for answer in answers]))
+    return {name: asdict(level) for name, level in levels.items()}
 
 
 def singer_centres(
@@ -202,7 +214,8 @@ def singer_centres(
     for song in catalogue.of("train"):
         wave = cache.samples(stem_key(song, member.config.train.recording))
         sums[number[song.singer]] += embed_wave(member, wave).embeddings.mean(axis=0)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    centres: NDArray[np.floating[Any]] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return centres
 
 
 def _answers(

@@ -206,6 +206,10 @@ def excerpts(
     seconds: Annotated[
         float | None, typer.Option("--seconds", help="Length, where someone sings. Default: all.")
     ] = None,
+    vocals_db: Annotated[
+        float | None,
+        typer.Option("--vocals_db", help="Make songs anew, vocals so much louder. -8: hard."),
+    ] = None,
     seed: Seed = 0,
     run_dir: RunDir = Path("runs"),
 ) -> None:
@@ -218,7 +222,7 @@ def excerpts(
     if split not in SPLITS:
         raise UserError(f"--split {split} is not legal; it must be {' | '.join(SPLITS)}")
     run = open_run(run_dir)
-    truth = write_excerpts(run, catalogue_of(run), split, output_dir, seconds, seed)
+    truth = write_excerpts(run, catalogue_of(run), split, output_dir, seconds, seed, vocals_db)
     say(f"wrote {output_dir} and {truth}")
     say(f"next: python app.py predict --test_dir {output_dir}{in_run(run_dir)}")
 

@@ -226,7 +226,7 @@ class SeparatorTrainConfig:
     """The separator's training loop. None of these is a member's setting."""
 
     seed: int = 0
-    epochs: int = 30
+    epochs: int = 40
     crops: int = 2400  # mixtures in an epoch
     crop_s: float = 4.0  # length of one, s
     batch: int = 16  # mixtures in a step

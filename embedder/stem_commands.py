@@ -5,7 +5,6 @@ Enters: options. Leaves: what each command names in its last lines. torch is imp
 
 from __future__ import annotations
 
-from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ import typer
 
 from embedder.artifacts import open_run
 from embedder.commands import Device, RunDir, Seed, catalogue_of, in_run
+from embedder.config import SeparatorTrainConfig
 from embedder.console import on_terminal, print_table, say, shown
 from embedder.errors import UserError
 
@@ -123,8 +123,8 @@ def train_separator(
         typer.Option("--stems_dir", help="Stems to learn from. Default: those of the run's songs."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, max=10000, help="Passes. Default: 30.")
-    ] = None,
+        int, typer.Option("--epochs", min=1, max=10000, help="Passes over random mixtures.")
+    ] = SeparatorTrainConfig.epochs,
     seed: Seed = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a separator that is there.")
@@ -138,19 +138,15 @@ def train_separator(
     """
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
-    from embedder.config import SeparatorTrainConfig
     from embedder.separator_train import catalogue_with_stems
     from embedder.separator_train import train_separator as train
 
     if stems_dir is not None:
         catalogue = catalogue_with_stems(run, catalogue, stems_dir, shown)
-    config = SeparatorTrainConfig(seed=seed)
-    if epochs is not None:
-        config = replaced(config, epochs=epochs)
     trained = train(
         run,
         catalogue,
-        config=config,
+        config=SeparatorTrainConfig(seed=seed, epochs=epochs),
         device=device,
         overwrite=overwrite,
         show_bar=on_terminal(),

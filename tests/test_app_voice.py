@@ -42,6 +42,7 @@ def test_a_detector_is_trained_and_everything_after_it_listens(
     trained: Run,
     songs: Path,
     tmp_path: Path,
+    put_detector: Put,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(detector_train, "BATCH", 2)
@@ -69,7 +70,7 @@ def test_a_detector_is_trained_and_everything_after_it_listens(
     assert read_store(trained.store("aam", "test")).made_from["activity"] == fingerprint
     assert command("predict", *output, *there).code == 0
 
-    assert command("train-detector", "--seed", 4, "--overwrite", *there).code == 0
+    put_detector(trained, 1.0)
     assert f"fitted with voice detector {fingerprint}" in refused("predict", *output, *there)
     shutil.rmtree(trained.detector)
     assert "which is now none" in refused("predict", *output, *there)

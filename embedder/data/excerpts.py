@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedder.artifacts import Run, replacing, write_text
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
+from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 
@@ -24,16 +25,24 @@ SUNG = 0.7  # share of the song's vocal level from which an excerpt counts as su
 
 
 def write_excerpts(
-    run: Run, catalogue: Catalogue, split: str, folder: Path, seconds: float | None, seed: int = 0
+    run: Run,
+    catalogue: Catalogue,
+    split: str,
+    folder: Path,
+    seconds: float | None,
+    seed: int = 0,
+    vocals_db: float | None = None,
 ) -> Path:
     """Write one excerpt of each song of a split, 16 kHz mono flac, and return `truth.csv`.
 
-    `seconds` None takes whole songs. An excerpt starts at random, where the vocal stem (if there
+    `seconds` None takes whole songs. `vocals_db` makes the songs anew, their vocals louder by so
+    many dB (negative: harder to hear). An excerpt starts at random, where the vocal stem (if there
     is one) is at least 0.7 times as loud as over the whole song. The order is shuffled, so that
     a file's number says nothing.
 
     Raises:
-        UserError: the split has no songs, the folder is not empty, or `seconds` is below 0.5.
+        UserError: the split has no songs, the folder is not empty, `seconds` is below 0.5, or a
+            song to be made anew has no stems.
     """
     songs = list(catalogue.of(split))
     if not songs:
@@ -42,13 +51,20 @@ def write_excerpts(
         raise UserError(f"--seconds {seconds:g} is too short; it must be 0.5 or more")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose a new folder")
+    if vocals_db is not None and (bare := [s.id for s in songs if not s.vocals or not s.backing]):
+        raise UserError(
+            f"{len(bare)} songs have no stems to make them anew from, {bare[0]} for one; give the "
+            "stems: python app.py prepare --stems_dir S"
+        )
     cache = AudioCache(run.cache)
     order = np.random.default_rng(seed).permutation(len(songs))
     truth = io.StringIO()
     writer = csv.writer(truth, lineterminator="\n")
     for number, index in enumerate(order, 1):
         song = songs[index]
-        wave = excerpt(song, cache, seconds, np.random.default_rng((seed, int(index))))
+        rng = np.random.default_rng((seed, int(index)))
+        whole = cache.samples(song.audio) if vocals_db is None else remade(song, cache, vocals_db)
+        wave = excerpt(whole, song, cache, seconds, rng)
         with replacing(folder / f"{number:04d}.flac") as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16")
         writer.writerow([number, song.singer])
@@ -57,18 +73,26 @@ def write_excerpts(
     return path
 
 
+def remade(song: Song, cache: AudioCache, vocals_db: float) -> NDArray[np.int16]:
+    """A song's backing with its vocals, which are `vocals_db` louder than they were, int16."""
+    vocals, backing = cache.samples(song.vocals), cache.samples(song.backing)
+    length = min(len(vocals), len(backing))
+    total = backing[:length] + 10 ** (vocals_db / 20) * vocals[:length].astype(np.float64)
+    return np.clip(np.round(total), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
 def excerpt(
+    wave: NDArray[np.int16],
     song: Song,
     cache: AudioCache,
     seconds: float | None,
     rng: np.random.Generator,
-    recording: str = "mix",
 ) -> NDArray[np.int16]:
-    """A stretch of a song where someone sings, int16, all of it if `seconds` is None or more.
+    """A stretch of a song's recording `wave` where someone sings; all of it if `seconds` is None.
 
-    `recording`: "mix", or "vocals" for the same stretch of the vocal stem.
+    Where, the song's vocal stem says, if there is one; the same generator gives the same place in
+    every recording of one length.
     """
-    wave = cache.samples(song.vocals if recording == "vocals" else song.audio)
     length = len(wave) if seconds is None else round(seconds * SAMPLE_RATE)
     if length >= len(wave):
         return np.array(wave)

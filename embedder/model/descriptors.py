@@ -32,9 +32,6 @@ class Descriptors(nn.Module):
         self.rows = config.n_mels + TIMBRE_ROWS + MUSIC_ROWS + MID_LEVEL_ROWS
         self.mel = LogMel(config)
         self.pitch = Pitch(config.hop)
-        self.spectrum = torchaudio.transforms.Spectrogram(
-            n_fft=N_FFT, hop_length=config.hop, power=1.0
-        )
         self.harmony = music.Harmony(N_FFT // 2 + 1)
         dct = torchaudio.functional.create_dct(CEPSTRA + 1, config.n_mels, norm="ortho")[:, 1:]
         self.dct: Tensor
@@ -45,8 +42,8 @@ class Descriptors(nn.Module):
         with torch.autocast(wave.device.type, enabled=False):
             wave = one_level(wave.float())
             mel = self.mel(wave)
-            magnitude = self.spectrum(wave)
-            f0, strength = self.pitch(wave)
+            magnitude = self.pitch.spectrum(wave)
+            f0, strength = self.pitch.track(magnitude)
             chroma, dissonance = self.harmony(magnitude)
             onsets = music.onsets(mel)
             crop = mid_level(chroma, onsets, dissonance, f0, strength, self.hop)

@@ -81,7 +81,7 @@ class MidLevel(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """`rows (batch, mels + 66, frames)` → `(batch, 64)`; needs 16 frames or more."""
-        mel, timbre, music, mid_level = torch.split(rows, self.parts, dim=1)
+        mel, timbre, music, mid_level = torch.split(rows, list(self.parts), dim=1)
         frames = steps_of(self.blocks(self.norm(mel).unsqueeze(1)))
         states, _ = self.gru(torch.cat([frames, self.timbre(self.of_steps(timbre))], dim=2))
         learnt, computed = self.music(music), self.mid_level_norm(mid_level[:, :, 0])

@@ -83,7 +83,13 @@ class Pitch(nn.Module):
         negative or where there is silence.
         """
         with torch.autocast(wave.device.type, enabled=False):
-            magnitude = self.emphasis * self.spectrum(wave.float())
+            return self.track(self.spectrum(wave.float()))
+
+    @torch.no_grad()
+    def track(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from a spectrum `(batch, N_FFT // 2 + 1, frames)`, float32, that is there."""
+        with torch.autocast(magnitude.device.type, enabled=False):
+            magnitude = self.emphasis * magnitude
             salience = self.combs @ magnitude  # (batch, pitches, frames)
             spread = salience.std(dim=(1, 2), keepdim=True, correction=0).clamp(min=SILENCE)
             path = self.path(self.weight * salience / spread)

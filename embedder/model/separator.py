@@ -46,7 +46,7 @@ class VocalSeparator(nn.Module):
         """
         if self.training or wave.device.type != "cpu":
             return self._separated(wave)
-        return torch.cat([self._separated(rows) for rows in wave.split(ROWS)])
+        return torch.cat([self._separated(rows) for rows in torch.split(wave, ROWS)])
 
     def _separated(self, wave: Tensor) -> Tensor:
         with torch.autocast(wave.device.type, enabled=False):

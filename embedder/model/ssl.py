@@ -62,9 +62,7 @@ PRETRAINED: dict[str, Pretrained] = {
         _file("wavlm_base_plus"),
         {"encoder_max_distance": 800, "encoder_num_buckets": 320},
     ),
-    "hubert_base": Pretrained(
-        torchaudio.models.wav2vec2_model, _file("hubert_fairseq_base_ls960")
-    ),
+    "hubert_base": Pretrained(torchaudio.models.wav2vec2_model, _file("hubert_fairseq_base_ls960")),
     "wav2vec2_base": Pretrained(
         torchaudio.models.wav2vec2_model, _file("wav2vec2_fairseq_base_ls960")
     ),

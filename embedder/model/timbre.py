@@ -25,8 +25,11 @@ FORMANT = (2000.0, 4000.0)  # Hz; where trained singers gather power
 FLOOR = 1e-4  # added to magnitudes; a sine at the level of the features has some 10 or 100
 
 
-def _hertz(bins: int) -> Tensor:
-    return torch.linspace(0, SAMPLE_RATE / 2, bins)
+def _between(bins: int, low: float, high: float) -> slice:
+    """The bins from `low` Hz to below `high` Hz; half the sample rate itself is in the last."""
+    hertz = SAMPLE_RATE / 2 / (bins - 1)
+    last = bins if high >= SAMPLE_RATE / 2 else math.ceil(high / hertz)
+    return slice(math.ceil(low / hertz), last)
 
 
 def shape(magnitude: Tensor) -> Tensor:
@@ -40,23 +43,27 @@ def shape(magnitude: Tensor) -> Tensor:
     power ratio of Omori et al., J. Voice 1996).
     """
     magnitude = magnitude + FLOOR
-    kilohertz = _hertz(magnitude.shape[1]).to(magnitude.device)[:, None] / 1000
-    share = magnitude / magnitude.sum(dim=1, keepdim=True)
-    centroid = (share * kilohertz).sum(dim=1)
-    distance = kilohertz - centroid.unsqueeze(1)
-    spread = (share * distance.square()).sum(dim=1).sqrt()
-    skewness = (share * distance.pow(3)).sum(dim=1) / spread.pow(3)
-    kurtosis = (share * distance.pow(4)).sum(dim=1) / spread.pow(4)
+    bins = magnitude.shape[1]
+    spacing = SAMPLE_RATE / 2000 / (bins - 1)  # kHz
+    kilohertz = spacing * torch.arange(bins, device=magnitude.device)
+    total = magnitude.sum(dim=1)
+    centroid = (kilohertz @ magnitude) / total
+    distance = kilohertz[:, None] - centroid.unsqueeze(1)
+    squares = distance.square()
+    second = magnitude * squares
+    variance = second.sum(dim=1) / total
+    skewness = (second * distance).sum(dim=1) / total / variance.pow(1.5)
+    kurtosis = (second * squares).sum(dim=1) / total / variance.square()
     power = magnitude.square()
     mean = power.mean(dim=1)
     flatness = power.log().mean(dim=1) - mean.log()
     crest = power.amax(dim=1).log() - mean.log()
     below = power.cumsum(dim=1) < ROLL_OFF * power.sum(dim=1, keepdim=True)
-    rolled = below.sum(dim=1).clamp(min=1) * float(kilohertz[1])
-    low = power[:, kilohertz[:, 0] < FORMANT[0] / 1000].amax(dim=1)
-    high = power[:, (kilohertz[:, 0] >= FORMANT[0] / 1000) & (kilohertz[:, 0] <= FORMANT[1] / 1000)]
-    singing = high.amax(dim=1).log() - low.log()
-    rows = [centroid.log2(), spread.log2(), skewness, kurtosis.log()]
+    rolled = below.sum(dim=1).clamp(min=1) * spacing
+    low = power[:, _between(bins, 0, FORMANT[0])].amax(dim=1)
+    high = power[:, _between(bins, *FORMANT)].amax(dim=1)
+    singing = high.log() - low.log()
+    rows = [centroid.log2(), variance.log2() / 2, skewness, kurtosis.log()]
     return torch.stack([*rows, flatness, crest, rolled.log2(), singing], dim=1)
 
 
@@ -66,11 +73,9 @@ def contrast(magnitude: Tensor) -> Tensor:
     In each of six bands: log of the mean of its loudest 2 % of bins, at least one, less log of the
     mean of its quietest 2 %.
     """
-    hertz = _hertz(magnitude.shape[1])
     rows = []
     for low, high in itertools.pairwise(CONTRAST_EDGES):
-        inside = (hertz >= low) & ((hertz < high) | (hertz == CONTRAST_EDGES[-1]))
-        band = magnitude[:, inside.to(magnitude.device)]
+        band = magnitude[:, _between(magnitude.shape[1], low, high)]
         count = max(1, round(CONTRAST_SHARE * band.shape[1]))
         peaks = band.topk(count, dim=1, sorted=False).values.mean(dim=1)
         valleys = band.topk(count, dim=1, largest=False, sorted=False).values.mean(dim=1)

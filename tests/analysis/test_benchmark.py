@@ -16,9 +16,9 @@ def row(
     song = {**level, "accuracy": 0.6 + 0.1 * seed, "macro_f1": 0.5 + 0.1 * seed}
     return {
         "made_from": "x", "member": member, "split": split, "segment_s": 3.0, "seed": seed,
-        "backbone": "crnn", "loss": "aam", "stem": "mix", "parameters": 1234567, "multiply_adds": 4.5e7,
-        "measured_on": "test", "training_s": 90.0,
-        "segment": {**level, "count": 500}, "song": song, "excerpt": level,
+        "backbone": "crnn", "loss": "aam", "stem": "mix", "parameters": 1234567,
+        "multiply_adds": 4.5e7, "measured_on": "test", "training_s": 90.0,
+        "segment": {**level, "count": 500}, "song": song, "excerpt": level, "hard": level,
     } | changes  # fmt: skip
 
 
@@ -32,6 +32,8 @@ def test_one_seed_has_its_interval() -> None:
     assert found["song accuracy"] == "0.600 [0.400, 0.600]"
     assert found["5 s accuracy"] == "0.500 [0.400, 0.600]"
     assert found["segment accuracy"] == "0.500"
+    assert found["hard accuracy"] == "0.500 [0.400, 0.600]"
+    assert found["hard 5 s accuracy"] == ""  # not measured
     assert (found["parameters"], found["training"], found["segment"]) == (
         "1.23 M",
         "1.5 min",
@@ -85,6 +87,8 @@ def test_three_forms_of_one_table(tmp_path: Path) -> None:
     assert [r["member"] for r in table] == ["crnn", "a|b<i>"]
     assert float(table[0]["song_accuracy"]) == 0.6
     assert float(table[0]["segment_count"]) == 500
+    assert float(table[0]["hard_accuracy"]) == 0.5
+    assert table[0]["hard_excerpt_accuracy"] == ""
     assert "made_from" not in table[0]
     html = paths[2].read_text(encoding="utf-8")
     assert "<td>a|b&lt;i&gt;</td>" in html

@@ -28,7 +28,7 @@ from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.excerpts import excerpt
+from embedder.data.excerpts import excerpt, remade
 from embedder.embed import embed_wave
 from embedder.errors import UserError
 
@@ -61,15 +61,23 @@ def test_a_row_says_what_the_member_answers(trained: Run, loss: str) -> None:
         vectors = embed_wave(member, cache.samples(song.audio)).embeddings
         centres[catalogue.singers.index(song.singer)] += vectors.mean(axis=0)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    right = {"segment": [], "song": [], "excerpt": []}  # type: ignore[var-annotated]
+    right: dict[str, list[bool]] = {
+        name: [] for name in ("segment", "song", "excerpt", "hard", "hard_excerpt")
+    }
     for number, (song, label) in enumerate(zip(songs, truth, strict=True)):
-        short = excerpt(song, cache, 5.0, np.random.default_rng((0, number)))
-        for level, wave in (("song", cache.samples(song.audio)), ("excerpt", short)):
-            heard = embed_wave(member, wave)
-            logits = heard.embeddings @ centres.T if heard.logits is None else heard.logits
-            right[level].append(logits.mean(axis=0).argmax() == label)
-            if level == "song":
-                right["segment"] += list(logits.argmax(axis=1) == label)
+        mixture, hard = cache.samples(song.audio), remade(song, cache, -8.0)
+        for level, wave in (("song", mixture), ("hard", hard)):
+            rng = np.random.default_rng((0, number))
+            short = excerpt(wave, song, cache, 5.0, rng)
+            for name, heard in (
+                (level, embed_wave(member, wave)),
+                ("excerpt" if level == "song" else "hard_excerpt", embed_wave(member, short)),
+            ):
+                logits = heard.embeddings @ centres.T if heard.logits is None else heard.logits
+                right[name].append(bool(logits.mean(axis=0).argmax() == label))
+                if name == "song":
+                    right["segment"] += list(logits.argmax(axis=1) == label)
+    assert set(found) == set(right)
     for level, hits in right.items():
         assert found[level]["count"] == len(hits)
         assert found[level]["accuracy"] == pytest.approx(np.mean(hits))

@@ -176,9 +176,10 @@ def test_the_projection_is_the_linear_discriminant_analysis() -> None:
         cosine = expected @ projected[:, place]
         cosine /= np.linalg.norm(expected) * np.linalg.norm(projected[:, place])
         assert abs(cosine) > 0.999
-    inside = projected[:, :3] - np.stack(
-        [projected[labels == c, :3].mean(axis=0) for c in range(4)]
-    )[labels]
+    inside = (
+        projected[:, :3]
+        - np.stack([projected[labels == c, :3].mean(axis=0) for c in range(4)])[labels]
+    )
     np.testing.assert_allclose(inside.T @ inside / len(inside), np.eye(3), atol=0.03)
 
 
@@ -197,9 +198,7 @@ def test_it_tells_voices_apart_that_it_never_heard() -> None:
     config = config_of()
     network, said = network_of(config), []
     head, likelihood = fit_network(network, Voices(5, 40), 5, config.train, said.append)
-    right = [
-        (network(wave) @ head.T).argmax(dim=1) == labels for wave, labels in Voices(6, 20)
-    ]
+    right = [(network(wave) @ head.T).argmax(dim=1) == labels for wave, labels in Voices(6, 20)]
     assert torch.cat(right).float().mean() > 0.9
     told = [float(line.rsplit(" ", 1)[1]) for line in said if line.startswith("total")]
     assert len(told) == 3

@@ -82,48 +82,43 @@ def test_a_training_that_was_cut_off_ends_in_the_same_weights(
 def test_cut_off_after_the_last_epoch_only_the_measuring_is_left(
     prepared: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(prepared)
-    whole = contents(prepared.detector)
+    heard: list[Any] = []
+    whole: Callable[..., Any] = detector_train.VoicedRemixes
+
+    def spied(songs: Any, *rest: Any) -> Any:
+        heard.extend(songs)
+        return whole(songs, *rest)
 
     def cut(*_: object) -> None:
         raise KeyError("cut off")
 
+    monkeypatch.setattr(detector_train, "VoicedRemixes", spied)
     with monkeypatch.context() as patch:
         patch.setattr(detector_train, "measure", cut)
         with pytest.raises(KeyError, match="cut off"):
-            train(prepared, overwrite=True)
+            train(prepared)
+    assert {song.split for song in heard} == {"train"}
+    assert load_detector(prepared) is None
     said = train(prepared)
     assert not [line for line in said if line.startswith("epoch")]
-    assert contents(prepared.detector) == whole
-
-
-def test_another_seed_is_another_detector_and_is_not_mixed_up(prepared: Run) -> None:
-    train(prepared)
     before = contents(prepared.detector)
-    said = train(prepared)
-    assert said == [
+
+    assert train(prepared) == [
         "the voice detector is already trained with these settings; --overwrite trains it anew"
     ]
     other = replace(SMALL, seed=1)
     with pytest.raises(UserError, match=r"voice detector of other songs or settings; --overwrite"):
         train(prepared, other)
     assert contents(prepared.detector) == before
-    train(prepared, other, overwrite=True)
-    assert contents(prepared.detector)["model.safetensors"] != before["model.safetensors"]
 
-
-def test_an_unfinished_training_of_other_settings_is_begun_anew(
-    prepared: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut(*_: object) -> None:
-        raise KeyError("cut off")
-
+    # Cut off with other settings, it is not gone on with but begun anew.
     with monkeypatch.context() as patch:
         patch.setattr(detector_train, "measure", cut)
         with pytest.raises(KeyError, match="cut off"):
-            train(prepared)
-    said = train(prepared, replace(SMALL, seed=1))
+            train(prepared, other, overwrite=True)
+    said = train(prepared)
     assert len([line for line in said if line.startswith("epoch")]) == 2
+    assert contents(prepared.detector) == before
 
 
 def test_without_stems_there_is_nothing_to_learn_from(prepared: Run) -> None:
@@ -132,18 +127,3 @@ def test_without_stems_there_is_nothing_to_learn_from(prepared: Run) -> None:
     with pytest.raises(UserError, match=r"no training song in .* --stems_dir S"):
         train_detector(prepared, bare, SMALL, say=lambda _: None)
     assert not prepared.detector.exists()
-
-
-def test_only_training_songs_are_learned_from(
-    prepared: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard: list[str] = []
-    whole: Callable[..., Any] = detector_train.VoicedRemixes
-
-    def spied(songs: Any, *rest: Any) -> Any:
-        heard.extend(song.split for song in songs)
-        return whole(songs, *rest)
-
-    monkeypatch.setattr(detector_train, "VoicedRemixes", spied)
-    train(prepared)
-    assert set(heard) == {"train"}

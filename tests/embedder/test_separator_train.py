@@ -178,14 +178,15 @@ def test_the_command_trains_and_prints_the_table(
 ) -> None:
     monkeypatch.setattr("embedder.separator_train.SeparatorConfig", lambda: SHAPE)
     monkeypatch.setattr(
-        "embedder.config.SeparatorTrainConfig", lambda seed: replace(SHORT, seed=seed)
+        "embedder.stem_commands.SeparatorTrainConfig", lambda **given: replace(SHORT, **given)
     )
     options = ["--run_dir", str(prepared.root), "--device", "cpu", "--epochs", "1", "--seed", "3"]
     assert app.main(["train-separator", *options]) == 0
     printed = capsys.readouterr().out
     for text in ("SI-SDR of the vocals of validation songs, dB", "own backing", "-8 dB"):
         assert text in printed
-    assert read_json(prepared.separator / "settings.json")["seed"] == 3
+    settings = read_json(prepared.separator / "settings.json")
+    assert (settings["seed"], settings["epochs"]) == (3, 1)
     assert load_vocal_separator(prepared).config == SHAPE
 
 

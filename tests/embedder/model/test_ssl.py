@@ -43,7 +43,10 @@ def test_sizes_and_files_are_torchaudio_s_own(name: str, real_base: dict[str, An
     assert spec.standardised == bundle._normalize_waveform
     assert spec.file.path.name == bundle._path
     assert spec.file.path.parent.name == "checkpoints"
-    builders = {"WavLM": torchaudio.models.wavlm_model, "Wav2Vec2": torchaudio.models.wav2vec2_model}
+    builders = {
+        "WavLM": torchaudio.models.wavlm_model,
+        "Wav2Vec2": torchaudio.models.wav2vec2_model,
+    }
     assert spec.build is builders[bundle._model_type]
     assert bundle.sample_rate == 16000
 
@@ -98,9 +101,7 @@ def test_a_standardised_wave_has_no_mean_and_no_level() -> None:
     assert torch.equal(heard[0], wave)
     ssl.standardised = True
     ssl.layers(wave)
-    expected = (wave - wave.mean(dim=1, keepdim=True)) / wave.std(
-        dim=1, correction=0, keepdim=True
-    )
+    expected = (wave - wave.mean(dim=1, keepdim=True)) / wave.std(dim=1, correction=0, keepdim=True)
     torch.testing.assert_close(heard[1], expected, atol=1e-4, rtol=1e-4)
 
 

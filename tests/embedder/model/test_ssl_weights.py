@@ -23,7 +23,10 @@ from embedder.settings import build_config
 from embedder.start import published_start
 from embedder.train import train_member
 
-OLD = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+OLD = {
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+}
 
 
 def config_of(**changes: Any) -> MemberConfig:
@@ -164,5 +167,8 @@ def test_a_trained_member_needs_the_file_no_more(
     assert embed_split(prepared, catalogue, member, "validation").embeddings.shape == (4, 16)
     trained = member.network.backbone.pretrained.state_dict()
     for name, tensor in model.state_dict().items():
-        if ".layers.2." not in name.replace("conv_layers", "") and "transformer.layers.3" not in name:
+        if (
+            ".layers.2." not in name.replace("conv_layers", "")
+            and "transformer.layers.3" not in name
+        ):
             assert torch.equal(trained[name], tensor), name  # frozen: as they were

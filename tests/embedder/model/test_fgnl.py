@@ -1,0 +1,163 @@
+"""The non-local block against loops over positions, channels and rolls; then the network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from embedder.model.crnn import convolutions, recurrence, steps_of
+from embedder.model.fgnl import Fgnl, FullyGeneralisedNonLocal, Projection, RollGate, gaussian
+from embedder.model.network import count_parameters
+from embedder.settings import build_config
+
+PAPER = build_config(changes={"backbone": "fgnl"})
+
+
+def maps_of(seed: int, *shape: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+@pytest.fixture
+def block() -> FullyGeneralisedNonLocal:
+    """64 and 96 channels, so three of its own; weights that make attention sharp."""
+    torch.manual_seed(0)
+    block = FullyGeneralisedNonLocal((64, 96))
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, 0, 0.3)
+    return block.eval()
+
+
+def test_the_gaussian_is_that_of_its_formula() -> None:
+    kernel = gaussian().numpy()
+    assert kernel.shape == (5, 5)
+    assert kernel.sum() == pytest.approx(1)
+    for i, j in np.ndindex(5, 5):
+        away = (i - 2) ** 2 + (j - 2) ** 2
+        assert kernel[i, j] / kernel[2, 2] == pytest.approx(math.exp(-away / (2 * 0.707**2)))
+
+
+def test_a_projection_smooths_each_channel_by_itself() -> None:
+    projection = Projection(32, 2)
+    nn.init.zeros_(projection.conv.bias)
+    nn.init.zeros_(projection.conv.weight)
+    projection.conv.weight.data[0, 7] = 1  # the first channel is the seventh input
+    maps = torch.zeros(1, 32, 7, 9)
+    maps[0, 7, 3, 4] = 1
+    out = projection(maps).detach().unflatten(2, (7, 9))[0]
+    torch.testing.assert_close(out[0, 1:6, 2:7], gaussian())
+    assert float(out[0].sum()) == pytest.approx(1)
+    assert (out[1] == 0).all()
+    assert "kernel" not in projection.state_dict()
+    assert not projection.kernel.requires_grad
+
+
+def slow(block: FullyGeneralisedNonLocal, *layers: np.ndarray) -> np.ndarray:
+    """Eqs. 2 to 9 for the maps `(channels, bands, steps)` of one item."""
+    weights = {k: v.detach().double().numpy() for k, v in block.state_dict().items()}
+    kernel = gaussian().double().numpy()
+
+    def project(name: str, maps: np.ndarray) -> list[list[float]]:
+        """For each position in a row, its smoothed channels."""
+        weight, bias = weights[f"{name}.conv.weight"][:, :, 0, 0], weights[f"{name}.conv.bias"]
+        reduced = np.einsum("oc,cij->oij", weight, maps) + bias[:, None, None]
+        padded = np.pad(reduced, ((0, 0), (2, 2), (2, 2)))
+        return [
+            [float((padded[c, i : i + 5, j : j + 5] * kernel).sum()) for c in range(len(reduced))]
+            for i in range(maps.shape[1])
+            for j in range(maps.shape[2])
+        ]
+
+    asking = project("theta", layers[-1])
+    phi = [p for n, maps in enumerate(layers) for p in project(f"phi.{n}", maps)]
+    g = [p for n, maps in enumerate(layers) for p in project(f"g.{n}", maps)]
+    own = len(g[0])
+    rolls = []
+    for k in range(own):
+        answers = []
+        for theta in asking:
+            likeness = [sum(theta[c] * p[(c - k) % own] for c in range(own)) for p in phi]
+            scores = np.exp(np.array(likeness) - max(likeness))
+            scores /= scores.sum()
+            answers.append(
+                [sum(s * p[c] for s, p in zip(scores, g, strict=True)) for c in range(own)]
+            )
+        rolls.append(answers)  # rolls × positions × channels
+    w1, b1 = weights["gate.layers.0.weight"][:, 0], weights["gate.layers.0.bias"]
+    w2 = weights["gate.layers.2.weight"][0]
+    excited = [float(w2 @ np.maximum(w1 * np.mean(roll) + b1, 0)) for roll in rolls]
+    shares = np.exp(excited) / np.exp(excited).sum()
+    out, bias = weights["out.weight"][:, :, 0, 0], weights["out.bias"]
+    result = layers[-1].copy()
+    steps = result.shape[2]
+    for position in range(len(asking)):
+        joined = [shares[k] * rolls[k][position][c] for k in range(own) for c in range(own)]
+        result[:, position // steps, position % steps] += out @ np.array(joined) + bias
+    return result
+
+
+def test_the_block_is_that_of_its_equations(block: FullyGeneralisedNonLocal) -> None:
+    earlier, last = maps_of(0, 2, 64, 6, 5), maps_of(1, 2, 96, 3, 2)
+    out = block(earlier, last)
+    assert out.shape == last.shape
+    for row in range(2):
+        expected = slow(block, earlier[row].double().numpy(), last[row].double().numpy())
+        np.testing.assert_allclose(out[row].detach().numpy(), expected, atol=2e-4)
+
+
+def test_the_gate_shares_one_between_the_rolls() -> None:
+    torch.manual_seed(1)
+    gate = RollGate()
+    rolls = maps_of(2, 3, 4, 4, 10)
+    shares = gate(rolls) / rolls
+    torch.testing.assert_close(shares, shares[:, :, :1, :1].expand_as(rolls))
+    torch.testing.assert_close(shares[:, :, 0, 0].sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(gate(rolls.flip(1)), gate(rolls).flip(1))  # the same for every roll
+
+
+def test_any_position_of_either_layer_reaches_every_position(
+    block: FullyGeneralisedNonLocal,
+) -> None:
+    earlier, last = maps_of(3, 1, 64, 16, 16), maps_of(4, 1, 96, 8, 8)
+    out = block(earlier, last)
+    other = earlier.clone()
+    other[:, :, 0, 0] += 5
+    assert ((block(other, last) - out).abs().amax(dim=1) > 0).all()
+    other = last.clone()
+    other[:, :, 0, 0] += 5
+    assert ((block(earlier, other) - out).abs().amax(dim=1) > 0).all()
+
+
+def test_with_nothing_to_add_it_is_a_crnn_with_other_poolings() -> None:
+    torch.manual_seed(2)
+    network = Fgnl(PAPER.features, PAPER.model).eval()
+    nn.init.zeros_(network.nonlocal_block.out.weight)
+    nn.init.zeros_(network.nonlocal_block.out.bias)
+    blocks, gru = convolutions(((2, 2),) * 4).eval(), recurrence(8 * 128)
+    blocks.load_state_dict(network.blocks.state_dict())
+    gru.load_state_dict(network.gru.state_dict())
+    mel = maps_of(5, 2, 128, 48)
+    maps = blocks(network.norm(mel)[:, None])
+    assert maps.shape == (2, 128, 8, 3)
+    torch.testing.assert_close(network(mel), gru(steps_of(maps))[0][:, -1])
+
+
+def test_the_block_hears_the_last_two_layers_of_the_network() -> None:
+    torch.manual_seed(3)
+    network = Fgnl(PAPER.features, PAPER.model).eval()
+    seen: list[tuple[int, ...]] = []
+    network.nonlocal_block.register_forward_hook(
+        lambda _, inputs, __: seen.extend(tuple(maps.shape) for maps in inputs)
+    )
+    network(maps_of(6, 2, 128, 94))
+    assert seen == [(2, 128, 16, 11), (2, 128, 8, 5)]
+
+
+def test_parameters_are_the_crnn_s_and_the_block_s() -> None:
+    convs = sum(9 * i * o + o + 2 * o for i, o in ((1, 64), (64, 128), (128, 128), (128, 128)))
+    grus = sum(3 * 32 * (inputs + 32) + 2 * 3 * 32 for inputs in (8 * 128, 32))
+    block = 5 * (128 * 4 + 4) + (16 + 16 + 16) + (16 * 128 + 128)
+    assert count_parameters(Fgnl(PAPER.features, PAPER.model)) == 2 * 128 + convs + grus + block
