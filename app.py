@@ -157,7 +157,7 @@ def predict(
 
     from embedder.checkpoint import load_member
     from embedder.detector import load_detector
-    from embedder.embed import embed_files, usable_files, vocal_stems
+    from embedder.embed_files import embed_files, usable_files, vocal_stems
     from embedder.model.network import default_device
 
     where = default_device(device)

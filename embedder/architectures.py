@@ -29,6 +29,17 @@ _TAGGING_96 = {**_TAGGING, "n_mels": 96}
 _TAGGING_128 = {**_TAGGING, "n_mels": 128, "channels": 128}
 _CHOI = {"n_mels": 128, "n_fft": 2048, "hop": 512, "f_min": 0.0, "mel_norm": "none"}
 
+# A segment's place is told by what it says of each sound, so it must be long. `epochs` are
+# iterations of the total variability, after which the likelihood hardly rises.
+_CLASSICAL = {
+    "mel_norm": "none",
+    "segment_s": 10.0,
+    "eval_segment_s": 10.0,
+    "eval_hop_s": 5.0,
+    "crops_per_song": 8.0,
+    "epochs": 4,
+}
+
 ARCHITECTURES: dict[str, Architecture] = {
     "ecapa": Architecture("Desplanques et al., Interspeech 2020"),
     "crnn": Architecture("Nasrullah & Zhao, IJCNN 2019", _CHOI, least_mels=128, least_frames=16),
@@ -39,7 +50,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resnet34": Architecture("Zeinali et al., VoxSRC 2019; Wespeaker, ICASSP 2023"),
     "campplus": Architecture("Wang et al., Interspeech 2023"),
     "ssl": Architecture("three case studies, APSIPA 2023; Yang et al., Interspeech 2021"),
-    "ivector": Architecture("Dehak et al., IEEE TASLP 2011", fitted=True),
+    "ivector": Architecture("Dehak et al., IEEE TASLP 2011", _CLASSICAL, fitted=True),
     "shortchunk": Architecture("Won et al., SMC 2020", _TAGGING_128),
     # Twice the window of the paper: in its own, the filters of the lowest notes hold no bin.
     "harmonic": Architecture(

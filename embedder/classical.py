@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.config import TrainConfig
@@ -23,7 +23,7 @@ from embedder.keeper import Keeper, Say
 from embedder.loop import Training
 from embedder.model.ivector import IVector
 from embedder.model.network import Network
-from embedder.total_variability import expectation_maximisation, posteriors, start_variability
+from embedder.total_variability import posteriors, reestimate, start_variability
 
 UBM_FRAMES = 100_000  # from which the background model is estimated, at most
 CROP_FRAMES = 32  # of them from one crop
@@ -72,12 +72,13 @@ def fit_network(
             "ivector learns what tells singers apart: it needs 2 or more, and crops of each; "
             "give more songs, or a higher crops_per_song"
         )
-    matrix = start_variability(*backbone.variability.shape, train.seed)
-    iterations = expectation_maximisation(counts, shifts, matrix, train.epochs)
+    components, rows, dim = backbone.variability.shape
+    matrix = start_variability((components, rows, dim), train.seed)
     likelihood = 0.0
-    for number, (matrix, likelihood) in enumerate(iterations, start=1):
+    for number in range(train.epochs):
+        matrix, likelihood = reestimate(counts, shifts, matrix)
         say(
-            f"total variability {number:>3}/{train.epochs}  log-likelihood of a crop "
+            f"total variability {number + 1:>3}/{train.epochs}  log-likelihood of a crop "
             f"{likelihood:.1f}"
         )
     backbone.variability.copy_(matrix)
@@ -172,11 +173,13 @@ def fit_projection(
     values = whitened.double().numpy()
     analysis = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto").fit(values, labels)
     linear, norm = network.projection
+    assert isinstance(linear, nn.Linear)
+    assert isinstance(norm, nn.BatchNorm1d)
     norm.reset_parameters()  # the identity but for its epsilon, which the unit length takes out
     used = min(linear.out_features, singers - 1, values.shape[1])
     rows = torch.from_numpy(analysis.scalings_[:, :used].T.copy())
-    linear.weight.zero_()[:used].copy_(rows)
-    linear.bias.zero_()[:used].copy_(-rows @ torch.from_numpy(values.mean(axis=0)))
+    nn.init.zeros_(linear.weight)[:used] = rows
+    nn.init.zeros_(linear.bias)[:used] = -rows @ torch.from_numpy(values.mean(axis=0))
     embeddings = functional.normalize(network.projection(whitened), dim=1)
     head = torch.zeros(singers, linear.out_features)
     head.index_add_(0, torch.from_numpy(labels), embeddings)

@@ -79,7 +79,7 @@ class ModelConfig:
     ivector_components: int = setting(
         128, "components of ivector's background model", low=2, high=4096
     )
-    ivector_dim: int = setting(100, "dimensions of ivector's total variability", low=2, high=1024)
+    ivector_dim: int = setting(200, "dimensions of ivector's total variability", low=2, high=1024)
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ _XVECTOR = {"channels": 512, "mfa_channels": 1500}  # the paper's size trains fa
 # instead of their papers' 128 channels (fcn: 64; musicnn: 204).
 _TAGGING = {
     "shortchunk": {"channels": 64},
-    "harmonic": {"channels": 48},
+    "harmonic": {"channels": 40},
     "samplecnn": {"channels": 48},
     "musicnn": {"channels": 48},
     "attention": {"channels": 48},

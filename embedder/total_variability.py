@@ -1,7 +1,7 @@
 """The total variability matrix, by expectation-maximisation in double precision.
 
-Enters: Baum-Welch statistics of many segments. Leaves: T after each iteration, and how likely the
-statistics are under it.
+Enters: Baum-Welch statistics of many segments. Leaves: T after one more iteration, and how likely
+the statistics are; the posteriors of all segments.
 
 Why not factor analysis of the normalised supervectors, as a library has it: that model takes the
 same noise for all segments, whereas a component's mean shift has a variance of 1 over its count.
@@ -18,30 +18,13 @@ from torch import Tensor
 BLOCK = 256  # segments at a time: bounds the memory of the posteriors' second moments
 
 
-def start_variability(components: int, rows: int, dim: int, seed: int) -> Tensor:
-    """A random matrix to begin from, `(components, rows, dim)`, float64.
+def start_variability(shape: tuple[int, int, int], seed: int) -> Tensor:
+    """A random T to begin from, `(components, rows, dim)`, float64.
 
     Small against the components' deviations, which are 1 in these units.
     """
     generator = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(components, rows, dim, generator=generator, dtype=torch.float64)
-
-
-def expectation_maximisation(
-    counts: Tensor, shifts: Tensor, variability: Tensor, iterations: int
-) -> Iterator[tuple[Tensor, float]]:
-    """Yield (T after an iteration, mean log-likelihood per segment before it).
-
-    `counts (segments, components)`, `shifts (segments, components, rows)` and `variability
-    (components, rows, dim)`, all divided by the UBM's deviations as in `IVector`. The alignment of
-    frames and the UBM's covariances stay as they are. The likelihood is short of what T does not
-    change. Kenny, Boulianne & Dumouchel, IEEE TSAP 13(3), 2005: proposition 3 (re-estimation),
-    proposition 2 (likelihood); and Kenny, CRIM-06/08-13, 2005: the minimum divergence step, which
-    turns T so that the posteriors' second moment over all segments is the prior's.
-    """
-    for _ in range(iterations):
-        variability, likelihood = _iterate(counts, shifts, variability)
-        yield variability, likelihood
+    return 0.1 * torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def posteriors(
@@ -67,7 +50,16 @@ def posteriors(
         yield part, mean, covariance, 0.5 * (pulled * mean).sum(dim=1) - half_log_det
 
 
-def _iterate(counts: Tensor, shifts: Tensor, variability: Tensor) -> tuple[Tensor, float]:
+def reestimate(counts: Tensor, shifts: Tensor, variability: Tensor) -> tuple[Tensor, float]:
+    """One iteration: a likelier T, and the mean log-likelihood of a segment under the old one.
+
+    `counts (segments, components)`, `shifts (segments, components, rows)` and `variability
+    (components, rows, dim)`, all divided by the UBM's deviations as in `IVector`. The alignment of
+    frames and the UBM's covariances stay as they are; the likelihood is short of what T does not
+    change. Kenny, Boulianne & Dumouchel, IEEE TSAP 13(3), 2005: proposition 3 (re-estimation),
+    proposition 2 (likelihood); and Kenny, CRIM-06/08-13, 2005: the minimum divergence step, which
+    turns T so that the posteriors' second moment over all segments is the prior's.
+    """
     components, rows, dim = variability.shape
     upper = torch.triu_indices(dim, dim)
     weighted = torch.zeros(components, upper.shape[1], dtype=torch.float64)

@@ -123,6 +123,7 @@ def test_help_waits_for_neither_torch_nor_numpy() -> None:
 PREDICTION = [
     "embedder.checkpoint",
     "embedder.embed",
+    "embedder.embed_files",
     "embedder.separate",
     "ensemble.pipeline",
     "ensemble.knn",

@@ -40,8 +40,8 @@ class Descriptors(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `(batch, mels + 66, 1 + samples // hop)`, float32."""
         with torch.autocast(wave.device.type, enabled=False):
-            wave = one_level(wave.float())
             mel = self.mel(wave)
+            wave = one_level(wave.float())
             magnitude = self.pitch.spectrum(wave)
             f0, strength = self.pitch.track(magnitude)
             chroma, dissonance = self.harmony(magnitude)

@@ -99,7 +99,7 @@ class Network(nn.Module):
         return self
 
     def hear(self, wave: Tensor) -> Tensor:
-        """`wave (batch, samples)`, or what is separated of it → `features (batch, rows, frames)`."""
+        """`wave (batch, samples)` or what is separated of it → `features (batch, rows, frames)`."""
         if self.separator is not None:
             with torch.no_grad():
                 wave = self.separator(wave)

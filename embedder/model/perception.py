@@ -80,8 +80,7 @@ def rhythm(onsets: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     share = inside / inside.sum(dim=1, keepdim=True)
     complexity = -(share * share.log()).sum(dim=1) / math.log(share.shape[1])
     correlation = torch.fft.irfft(spectrum, 2 * frames)
-    first = max(1, round(BEAT_S[0] * rate))
-    last = max(first, min(frames - 1, round(BEAT_S[1] * rate)))
+    first, last = (min(frames - 1, max(1, round(beat * rate))) for beat in BEAT_S)
     beats = correlation[:, first : last + 1].amax(dim=1)
     return complexity, beats / (correlation[:, 0] + SMALL**2)
 

@@ -119,7 +119,7 @@ class Ssl(nn.Module):
             return [entering, *encoder.transformer.get_intermediate_outputs(entering)]
 
     def forward(self, wave: Tensor) -> Tensor:
-        """`wave (batch, 1, samples)` → `(batch, 2·width)`: means, then deviations; 0.1 s or more."""
+        """`wave (batch, 1, samples)` → `(batch, 2·width)`: means, then deviations."""
         weights = torch.softmax(self.layer_scores, dim=0)
         total = torch.zeros((), device=wave.device)
         for weight, layer in zip(weights, self.layers(wave.squeeze(1)), strict=True):

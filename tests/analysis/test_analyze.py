@@ -110,7 +110,14 @@ def test_members_of_different_songs_are_refused(
 def test_a_run_without_training_songs_is_refused(build_run: Callable[..., Run]) -> None:
     run = build_run(members=("aam",))
     full = read_store(run.store("aam", "train"))
-    arrays = ("labels", "embeddings", "segment_song", "segment_start_s", "segment_embeddings")
+    arrays = (
+        "labels",
+        "embeddings",
+        "segment_song",
+        "segment_start_s",
+        "segment_embeddings",
+        "segment_weight",
+    )
     empty = {name: getattr(full, name)[:0] for name in arrays}
     write_store(run.store("aam", "train"), replace(full, song_ids=(), albums=(), **empty))
     with pytest.raises(UserError, match="train store of member aam holds no song"):

@@ -83,7 +83,7 @@ def test_frames_are_some_of_each_crop_until_there_are_enough(
     assert len(frames) == 2 * 5 * 7  # 35 are too few, 70 enough
     crops = torch.cat([network.hear(wave) for wave, _ in voices])[:10]
     for crop, chosen in zip(crops, frames.view(10, 7, ROWS), strict=True):
-        found = [(crop.T == frame).all(dim=1).nonzero().flatten() for frame in chosen]
+        found = [(frame == crop.T).all(dim=1).nonzero().flatten() for frame in chosen]
         assert all(len(f) == 1 for f in found)
         assert len({int(f) for f in found}) == 7
     assert torch.equal(frames, sample_frames(network, voices, 0))

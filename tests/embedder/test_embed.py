@@ -21,15 +21,8 @@ from embedder.data.activity import sung, voice_share
 from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
 from embedder.detector import Detector, Voices, detected, load_detector
-from embedder.embed import (
-    CHUNK,
-    check_files,
-    embed_files,
-    embed_split,
-    embed_wave,
-    stem_key,
-    vocal_stems,
-)
+from embedder.embed import CHUNK, embed_split, embed_wave, stem_key
+from embedder.embed_files import check_files, embed_files, vocal_stems
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.model.detector import VoiceDetector
@@ -253,7 +246,7 @@ def test_no_more_than_two_batches_are_held(
         held.append(weakref.ref(wave))
         return wave
 
-    monkeypatch.setattr("embedder.embed.decode", fake)
+    monkeypatch.setattr("embedder.embed_files.decode", fake)
     size, paths = 3, [tmp_path / f"{n}.wav" for n in range(25)]
     batches = embed_files([some_member(tiny())], paths, [p.stem for p in paths], batch_size=size)
     seen = 0

@@ -24,7 +24,7 @@ def network() -> SampleCnn:
     torch.manual_seed(0)
     network = SampleCnn(SMALL.features, SMALL.model)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return network.eval()
@@ -38,7 +38,7 @@ def waves(seed: int, batch: int, samples: int) -> Tensor:
 def test_the_paper_s_59049_samples_come_down_by_three_each_time(network: SampleCnn) -> None:
     lengths: list[int] = []
     for layer in (network.front, *network.pools):
-        layer.register_forward_hook(lambda _, __, output: lengths.append(output.shape[2]))
+        layer.register_forward_hook(lambda _, __, output: lengths.append(output.shape[3]))
     out = network(waves(0, 1, 3**10))
     assert lengths == [3**power for power in range(9, -1, -1)]
     assert out.shape == (1, network.output_dim) == (1, 64)
@@ -53,9 +53,10 @@ def test_parameters_are_as_many_as_the_paper_s_layers_have() -> None:
 
 def test_weights_begin_as_he_s(network: SampleCnn) -> None:
     for module in network.modules():
-        if isinstance(module, nn.Conv1d):
-            inputs = module.in_channels * module.kernel_size[0]
-            assert float(module.weight.std()) == pytest.approx(math.sqrt(2 / inputs), rel=0.3)
+        if isinstance(module, nn.Conv2d):
+            inputs = module.in_channels * module.kernel_size[1]
+            spread = float(module.weight.detach().std())
+            assert spread == pytest.approx(math.sqrt(2 / inputs), rel=0.3)
 
 
 def pooled(x: Tensor) -> Tensor:
@@ -71,7 +72,8 @@ def test_forward_is_that_of_the_definition(network: SampleCnn, samples: int) -> 
     state = {name: value.detach().double() for name, value in network.state_dict().items()}
 
     def layer(x: Tensor, name: str, stride: int, padding: int) -> Tensor:
-        x = functional.conv1d(x, state[f"{name}.0.weight"], stride=stride, padding=padding)
+        weight = state[f"{name}.0.weight"].squeeze(2)
+        x = functional.conv1d(x, weight, stride=stride, padding=padding)
         mean, var = (state[f"{name}.1.running_{part}"].view(1, -1, 1) for part in ("mean", "var"))
         return ((x - mean) / (var + 1e-5).sqrt()).clamp(min=0)
 
@@ -88,7 +90,7 @@ def test_a_column_hears_its_own_receptive_field(network: SampleCnn, depth: int) 
     """Field: 3 samples, and at each layer twice the step for the kernel and for the pooling."""
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, nn.Conv1d):  # no cancelling: a louder sample is always felt
+            if isinstance(module, nn.Conv2d):  # no cancelling: a louder sample is always felt
                 module.weight.abs_()
     step, field = 3, 3
     for _ in range(depth):
@@ -99,10 +101,10 @@ def test_a_column_hears_its_own_receptive_field(network: SampleCnn, depth: int) 
     assert 0 < first < first + field < samples
 
     def heard(wave: Tensor) -> Tensor:
-        maps = network.front(wave)
+        maps = network.front(wave.unsqueeze(2))
         for layer, pool in zip(network.layers[:depth], network.pools[:depth], strict=True):
             maps = pool(layer(maps))
-        return maps[0, :, column]
+        return maps[0, :, 0, column]
 
     quiet = torch.full((1, 1, samples), 0.1)
     base = heard(quiet)

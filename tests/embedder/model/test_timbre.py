@@ -1,0 +1,147 @@
+"""Timbral descriptors: each against a loop over frames, and on tones of known harmonics."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+
+from embedder.model import timbre
+
+RATE, WINDOW, HOP = 16000, 2048, 512
+HERTZ = np.arange(WINDOW // 2 + 1) * RATE / WINDOW
+
+
+def spectrum(wave: torch.Tensor) -> torch.Tensor:
+    transform = torchaudio.transforms.Spectrogram(n_fft=WINDOW, hop_length=HOP, power=1.0)
+    magnitude: torch.Tensor = transform(wave)
+    return magnitude
+
+
+def noises(seed: int, batch: int = 2, samples: int = 8000) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    white = rng.normal(size=(batch, samples)) * rng.uniform(0.05, 0.2, (batch, 1))
+    white[0] = np.convolve(white[0], [0.5, 0.3, 0.2], mode="same")  # one darker than the other
+    return torch.from_numpy(white.astype(np.float32))
+
+
+def tone(f0: float, amplitudes: list[float], samples: int = 8000) -> torch.Tensor:
+    time = np.arange(samples) / RATE
+    wave = sum(a * np.sin(2 * np.pi * f0 * (k + 1) * time) for k, a in enumerate(amplitudes))
+    return torch.from_numpy(np.asarray(wave, dtype=np.float32))[None]
+
+
+def slow_shape(magnitude: np.ndarray) -> list[float]:
+    """The definitions, for one frame."""
+    magnitude = magnitude.astype(np.float64) + timbre.FLOOR
+    share = magnitude / magnitude.sum()
+    centroid = sum(share * HERTZ)
+    spread = math.sqrt(sum(share * (HERTZ - centroid) ** 2))
+    power = magnitude**2
+    so_far, rolled = 0.0, 0
+    while so_far + power[rolled] < 0.85 * power.sum():
+        so_far += power[rolled]
+        rolled += 1
+    formant = power[(HERTZ >= 2000) & (HERTZ < 4000)].max()
+    return [
+        math.log2(centroid / 1000),
+        math.log2(spread / 1000),
+        sum(share * ((HERTZ - centroid) / spread) ** 3),
+        math.log(sum(share * ((HERTZ - centroid) / spread) ** 4)),
+        math.log(np.exp(np.log(power).mean()) / power.mean()),
+        math.log(power.max() / power.mean()),
+        math.log2(HERTZ[max(rolled, 1)] / 1000),
+        math.log(formant / power[HERTZ < 2000].max()),
+    ]
+
+
+def test_shapes_are_those_of_their_definitions() -> None:
+    magnitude = spectrum(torch.cat([noises(0), tone(300, [1, 0.5, 0.25, 0.1])]))
+    rows = timbre.shape(magnitude)
+    assert rows.shape == (3, timbre.SHAPE_ROWS, magnitude.shape[2])
+    for item in range(3):
+        for frame in (0, 7, 15):
+            expected = slow_shape(magnitude[item, :, frame].numpy())
+            np.testing.assert_allclose(rows[item, :, frame].numpy(), expected, atol=2e-3)
+
+
+def test_the_centroid_is_torchaudio_s() -> None:
+    wave = noises(1)
+    theirs = torchaudio.functional.spectral_centroid(
+        wave, RATE, 0, torch.hann_window(WINDOW), WINDOW, HOP, WINDOW
+    )
+    ours = 1000 * timbre.shape(spectrum(wave))[:, 0].exp2()
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
+
+
+def test_the_contrast_is_peaks_to_valleys_in_octaves() -> None:
+    magnitude = spectrum(noises(2))
+    rows = timbre.contrast(magnitude)
+    edges = (0, 200, 400, 800, 1600, 3200, 8001)
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = (low <= HERTZ) & (high > HERTZ)
+        for item, frame in ((0, 3), (1, 11)):
+            band = sorted(magnitude[item, :, frame].numpy()[inside])
+            count = max(1, round(0.02 * len(band)))
+            expected = math.log(np.mean(band[-count:]) + timbre.FLOOR)
+            expected -= math.log(np.mean(band[:count]) + timbre.FLOOR)
+            assert float(rows[item, number, frame]) == pytest.approx(expected, abs=1e-4)
+    assert timbre.contrast(spectrum(tone(1000, [1.0])))[0, 3].mean() > rows[:, 3].mean() + 3
+
+
+def test_harmonics_are_the_levels_of_the_tone() -> None:
+    amplitudes = [0.4, 0.8, 0.1, 0.2, 0.05, 0.1, 0.02, 0.3]
+    f0 = 32 * RATE / WINDOW  # on a bin, 250 Hz
+    magnitude = spectrum(tone(f0, amplitudes))
+    rows = timbre.harmonics(magnitude, torch.full((1, magnitude.shape[2]), f0))[0, :, 4:-4]
+    power = np.square(amplitudes) / np.square(amplitudes).sum()
+    np.testing.assert_allclose(rows.mean(dim=1).numpy(), np.log(power), atol=0.02)
+    torch.testing.assert_close(rows.exp().sum(dim=0), torch.ones(rows.shape[1]))
+
+
+def test_harmonics_follow_the_pitch_of_each_frame() -> None:
+    magnitude = torch.zeros(1, 1025, 2)
+    magnitude[0, 64, 0] = magnitude[0, 3 * 90 + 2, 1] = 1  # a fundamental; a third harmonic, near
+    rows = timbre.harmonics(magnitude, torch.tensor([[64, 90]]) * RATE / WINDOW)
+    assert rows[0, :, 0].argmax() == 0
+    assert rows[0, :, 1].argmax() == 2
+    assert timbre.harmonics(magnitude, torch.full((1, 2), 1000.0)).isfinite().all()
+
+
+@pytest.mark.parametrize("samples", [8000, 8100])
+def test_zero_crossings_are_counted_in_each_window(samples: int) -> None:
+    wave = noises(3, samples=samples)
+    rows = timbre.zero_crossings(wave, WINDOW, HOP)
+    assert rows.shape == (2, 1 + samples // HOP)
+    for item in range(2):
+        padded = np.pad(wave[item].numpy(), WINDOW // 2, mode="reflect")
+        for frame in (0, 5, samples // HOP):
+            piece = padded[HOP * frame :][:WINDOW]
+            count = sum(a * b < 0 for a, b in itertools.pairwise(piece))
+            expected = math.log(WINDOW * count / (WINDOW - 1) + 1)
+            assert float(rows[item, frame]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_gain_changes_no_descriptor() -> None:
+    wave = noises(4)
+    f0 = torch.full((2, 16), 200.0)
+    for gain in (0.5, 4.0):
+        for rows in (timbre.shape, timbre.contrast, lambda m: timbre.harmonics(m, f0)):
+            louder, same = rows(spectrum(gain * wave)), rows(spectrum(wave))
+            torch.testing.assert_close(louder, same, atol=0.02, rtol=0)
+        crossings = timbre.zero_crossings(gain * wave, WINDOW, HOP)
+        torch.testing.assert_close(crossings, timbre.zero_crossings(wave, WINDOW, HOP))
+
+
+def test_silence_and_a_single_line_have_finite_descriptors() -> None:
+    magnitude = torch.zeros(2, 1025, 3)
+    magnitude[1, 0] = 100.0  # all of it at 0 Hz
+    for rows in (timbre.shape(magnitude), timbre.contrast(magnitude)):
+        assert rows.isfinite().all()
+        assert rows.abs().max() < 50
+    assert (timbre.contrast(magnitude)[0] == 0).all()
+    assert (timbre.zero_crossings(torch.zeros(1, 4096), WINDOW, HOP) == 0).all()
