@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from embedder.artifacts import Run, file_fingerprint
 from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
+from embedder.commands import train_embedder
 from embedder.config import MemberConfig
 from embedder.embed import embed_split
 from embedder.errors import UserError
@@ -149,6 +150,21 @@ def test_a_file_that_holds_no_tensors_is_refused(suffix: str, tmp_path: Path) ->
     assert start is not None
     with pytest.raises(UserError, match=rf"w\{suffix} (holds no weights|is no readable)"):
         start.apply(Network(config_of()))
+
+
+def test_the_command_takes_a_file_for_ssl_alone(
+    prepared: Run, tmp_path: Path, tiny_options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(whole_model("hubert_base").state_dict(), tmp_path / "own.pt")
+    settings = [*tiny_options[1::2], "ssl_model=hubert_base"]
+    here: dict[str, Any] = {"run_dir": prepared.root, "device": "cpu", "settings": settings}
+    with pytest.raises(UserError, match="--backbone ivector takes no --weights; ssl does"):
+        train_embedder(backbone="ivector", weights=path, **here)
+    assert prepared.member_names() == []
+    train_embedder(backbone="ssl", weights=path, name="m", **here)
+    assert "m begins from own.pt" in capsys.readouterr().out
+    with pytest.raises(UserError, match="m is already there with another start"):
+        train_embedder(backbone="ssl", name="m", **here)  # the file in torch's cache is another
 
 
 def test_a_trained_member_needs_the_file_no_more(
