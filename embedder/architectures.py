@@ -49,8 +49,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "xvector": Architecture("Snyder et al., ICASSP 2018"),
     "resnet34": Architecture("Zeinali et al., VoxSRC 2019; Wespeaker, ICASSP 2023"),
     "campplus": Architecture("Wang et al., Interspeech 2023"),
-    "ssl": Architecture("three case studies, APSIPA 2023; Yang et al., Interspeech 2021"),
-    "ivector": Architecture("Dehak et al., IEEE TASLP 2011", _CLASSICAL, fitted=True),
     "shortchunk": Architecture("Won et al., SMC 2020", _TAGGING_128),
     # Twice the window of the paper: in its own, the filters of the lowest notes hold no bin.
     "harmonic": Architecture(
@@ -60,4 +58,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "musicnn": Architecture("Pons et al., ISMIR 2018", {**_TAGGING_96, "channels": 204}),
     "fcn": Architecture("Choi et al., ISMIR 2016", {**_TAGGING_96, "channels": 64}),
     "attention": Architecture("Won, Chun & Serra 2019", _TAGGING_128, channel_multiple=4),
+    "ssl": Architecture("three case studies, APSIPA 2023; Yang et al., Interspeech 2021"),
+    "ivector": Architecture("Dehak et al., IEEE TASLP 2011", _CLASSICAL, fitted=True),
 }

@@ -45,11 +45,12 @@ RECIPES: dict[str, Recipe] = {
     "best": Recipe(
         "members that hear mixtures and members that hear them through a separator of their own",
         {
-            "ecapa-aam": {"epochs": 16},
-            "ecapa-aam-separated": {"stem": "separated", "epochs": 10},
+            "ecapa-aam-separated": {"stem": "separated", "crops_per_song": 12, "epochs": 6},
+            "ecapa-aam": {"crops_per_song": 16, "epochs": 7},
         },
         stems="needed",
         separator=True,
+        extra={"hop": 320},
     ),
     "nostems": Recipe(
         "mixtures alone: other songs' openings and endings are laid over the crops",
