@@ -117,13 +117,14 @@ NOTE = (
 def write_tables(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Write the three forms of the table and return their paths."""
     body = lines(rows)
+    narrow = [[cell.replace(" [", "\n[") for cell in line] for line in body]
     texts = {
         "benchmark.md": _markdown(body),
         "benchmark.csv": _csv(rows),
         "benchmark.html": page(
             "benchmark.html",
             "Benchmark",
-            f"<p>{escape(NOTE)}</p>" + table(HEAD, body, range(2, len(HEAD) - 1)),
+            f"<p>{escape(NOTE)}</p>" + table(HEAD, narrow, range(2, len(HEAD) - 1)),
         ),
     }
     for name, text in texts.items():
