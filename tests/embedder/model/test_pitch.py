@@ -136,10 +136,13 @@ def test_both_kinds_of_move_are_needed() -> None:
 
 
 def test_more_frames_a_second_find_the_same_pitches() -> None:
-    wave = wave_of(np.concatenate([tone(180.0, 0.7), tone(510.0, 0.7)]))
+    """Short notes in noise, where the weight of a frame decides whether a jump is worth it."""
+    rng = np.random.default_rng(2)
+    tunes = [np.concatenate([tone(f, 0.15) for f in rng.uniform(150, 700, 12)]) for _ in range(3)]
+    wave = wave_of(*(tune + 0.12 * rng.normal(size=len(tune)) for tune in tunes))
     coarse, fine = Pitch(512)(wave)[0], Pitch(256)(wave)[0]
     away = 1200 * (fine[:, ::2] / coarse).log2().abs()
-    assert (away < STEP / 2).float().mean() > 0.95
+    assert (away < 50).float().mean() > 0.88
 
 
 def test_neither_loudness_nor_precision_nor_company_matters(tracker: Pitch) -> None:
