@@ -8,7 +8,6 @@ is kept: nothing is chosen on the validation songs, so their numbers are those o
 from __future__ import annotations
 
 import shutil
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +30,11 @@ from embedder.data.voicing import FRAMES, VoicedRemixes
 from embedder.detector import save_detector
 from embedder.detector_accuracy import Accuracy, measure, rows_of
 from embedder.errors import UserError
+from embedder.fitting import fitting, precision, quiet_lightning
 from embedder.keeper import Say
 from embedder.model.detector import VoiceDetector
 from embedder.model.network import count_parameters, default_device
 from embedder.optimise import adamw, clip_gradients
-from embedder.train import precision, quiet_lightning
 
 BATCH = 16  # remixes
 SCHEDULE = TrainConfig(lr=0.003, lr_warmup=0.05)
@@ -159,14 +158,9 @@ def train_detector(
     loader: DataLoader[Any] = DataLoader(
         remixes, batch_size=BATCH, sampler=EpochItems(plan.steps * BATCH)
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        torch.set_flush_denormal(True)
-        try:
-            checkpoint = state if resumable else None
-            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
+    checkpoint = state if resumable else None
+    with fitting():
+        trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
     if trainer.current_epoch < plan.epochs:  # Lightning returns quietly from Ctrl-C
         raise KeyboardInterrupt
     network = training.network.eval().requires_grad_(False)

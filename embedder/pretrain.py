@@ -7,7 +7,6 @@ and started again, it goes on from the last whole epoch.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -22,13 +21,13 @@ from embedder.checkpoint import Member, load_member, save_member
 from embedder.data.crops import Crops
 from embedder.data.song_pairs import SongPairs
 from embedder.errors import UserError
+from embedder.fitting import fitting, precision, quiet_lightning
 from embedder.keeper import Say
 from embedder.model.network import Network, count_parameters, default_device
 from embedder.opening import open_training
 from embedder.pretrain_loop import Pretraining, PretrainKeeper
 from embedder.pretrain_settings import PretrainConfig
 from embedder.start import published_start
-from embedder.train import precision, quiet_lightning
 
 
 def pretrain(
@@ -100,14 +99,9 @@ def pretrain(
         enable_progress_bar=show_bar,
         use_distributed_sampler=False,
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        checkpoint = keeper.state if keeper.state.is_file() else None
-        torch.set_flush_denormal(True)
-        try:
-            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
+    checkpoint = keeper.state if keeper.state.is_file() else None
+    with fitting():
+        trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
     if len(keeper.rows) < train.epochs:  # Lightning returns quietly from Ctrl-C
         raise KeyboardInterrupt
     last = {key: keeper.rows[-1][key] for key in ("loss", "spread")}

@@ -9,7 +9,6 @@ their numbers are those of unheard songs.
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,12 +29,12 @@ from embedder.data.mixtures import Mixtures
 from embedder.data.prepare import with_stems
 from embedder.data.stems import find_stems
 from embedder.errors import UserError
+from embedder.fitting import fitting, precision, quiet_lightning
 from embedder.model.network import count_parameters, default_device
 from embedder.model.own import load_vocal_separator, save_vocal_separator
 from embedder.model.separator import VocalSeparator
 from embedder.separator_loop import SeparatorKeeper, SeparatorTraining
 from embedder.separator_quality import measure, read_quality, write_quality
-from embedder.train import precision, quiet_lightning
 
 RECIPE = 1  # raised whenever the same settings would train another separator
 
@@ -112,13 +111,8 @@ def train_separator(
         sampler=EpochItems(steps * config.batch),
     )
     checkpoint = keeper.state if keeper.state.is_file() else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        torch.set_flush_denormal(True)
-        try:
-            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
-        finally:
-            torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
+    with fitting():
+        trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
     if trainer.current_epoch < config.epochs:  # Lightning returns quietly from Ctrl-C
         raise KeyboardInterrupt
     separator = training.separator.eval().requires_grad_(False).to(target)

@@ -18,10 +18,10 @@ from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.embed import CHUNK, embed_wave
+from embedder.fitting import fitting, precision
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import default_device
 from embedder.plan import Speed
-from embedder.train import precision
 
 MEASURED_S = 3.0  # for each of the two speeds
 
@@ -44,11 +44,8 @@ def measure_speed(config: MemberConfig, device: str = "auto", seconds: float = M
         training = Training(config, train.batch_singers, 1, nothing).to(target)
         training.train()
         step = _pass if ARCHITECTURES[config.model.backbone].fitted else _step
-        torch.set_flush_denormal(True)  # as in training
-        try:
+        with fitting():
             each = seconds_each(step(training, target), seconds, target)
-        finally:
-            torch.set_flush_denormal(False)
         network = training.network.eval().requires_grad_(False)
         head = training.loss.head()
         head = None if head is None else head.detach()

@@ -6,8 +6,6 @@ Killed at any moment and started again, it goes on from the last whole epoch.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +24,7 @@ from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
 from embedder.errors import UserError
+from embedder.fitting import fitting, precision, quiet_lightning
 from embedder.keeper import Keeper, Say
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
@@ -133,14 +132,9 @@ def train_member(
     if ARCHITECTURES[config.model.backbone].fitted:
         fit_classical(training, loader, songs, keeper)
     elif not keeper.finished(config):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            checkpoint = keeper.state if resumable else None
-            torch.set_flush_denormal(True)
-            try:
-                trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
-            finally:
-                torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
+        checkpoint = keeper.state if resumable else None
+        with fitting():
+            trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
         if not keeper.finished(config):  # Lightning returns quietly from Ctrl-C
             raise KeyboardInterrupt
     head = keeper.load_best(training.network)
@@ -165,24 +159,6 @@ def train_member(
     save_member(run, member, about)
     keeper.clear()
     return load_member(run, name)
-
-
-def precision(config: MemberConfig, device: torch.device) -> Any:
-    """Lightning's name of the arithmetic: bf16 autocast where the device has the instructions."""
-    chosen = config.train.precision
-    if chosen == "auto":
-        if device.type == "cuda":
-            able = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-        chosen = "bf16" if able else "fp32"
-    return "bf16-mixed" if chosen == "bf16" else "32-true"
-
-
-def quiet_lightning() -> None:
-    """Lightning's remarks on hardware and tips are not for this program's users."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _check_songs(

@@ -7,6 +7,7 @@ Pitch and formants are never shifted: they are what tells singers apart.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,7 @@ class Augmenter:
 
 def rms(wave: Wave) -> float:
     """Root mean square of `wave (samples,)`, 0 for an empty one."""
-    return float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))) if len(wave) else 0.0
+    return math.sqrt(float(np.dot(wave, wave)) / len(wave)) if len(wave) else 0.0
 
 
 def remix(vocals: Wave, backing: Wave, vocals_level: float, ratio_db: float) -> Wave:

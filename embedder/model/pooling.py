@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Statistics(nn.Module):
@@ -18,9 +19,7 @@ class Statistics(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """`frames (batch, channels, frames)` → `(batch, 2·channels)`: means, then deviations."""
-        values = frames.float()
-        mean = values.mean(dim=2, keepdim=True)
-        return torch.cat([mean, _deviation(values, mean)], dim=1).squeeze(2)
+        return torch.cat(_statistics(frames), dim=1).squeeze(2)
 
 
 class AttentiveStatistics(nn.Module):
@@ -42,15 +41,29 @@ class AttentiveStatistics(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """`frames (batch, channels, frames)` → `(batch, 2·channels)`: means, then deviations."""
-        mean = frames.mean(dim=2, keepdim=True)
-        deviation = _deviation(frames.float(), mean.float()).to(frames.dtype)
-        context = torch.cat([frames, mean.expand_as(frames), deviation.expand_as(frames)], dim=1)
-        weights = torch.softmax(self.attention(context).float(), dim=2)
+        weights = torch.softmax(self._scores(frames).float(), dim=2)
         values = frames.float()
-        mean = (weights * values).sum(dim=2)
-        spread = (weights * values.square()).sum(dim=2) - mean.square()
+        weighted = weights * values
+        mean = weighted.sum(dim=2)
+        spread = (weighted * values).sum(dim=2) - mean.square()
         return torch.cat([mean, spread.clamp(min=1e-5).sqrt()], dim=1)
 
+    def _scores(self, frames: Tensor) -> Tensor:
+        """Eq. 2 of each frame beside the utterance's own mean and deviation.
 
-def _deviation(values: Tensor, mean: Tensor) -> Tensor:
-    return (values - mean).square().mean(dim=2, keepdim=True).clamp(min=1e-5).sqrt()
+        Those two are the same in all frames: their share of the first convolution is computed once
+        for an utterance, a third of the work of convolving all three side by side.
+        """
+        first = self.attention[0]
+        assert isinstance(first, nn.Conv1d)
+        channels = frames.shape[1]
+        of_frames, of_utterance = torch.split(first.weight, [channels, 2 * channels], dim=1)
+        utterance = functional.conv1d(torch.cat(_statistics(frames), dim=1), of_utterance)
+        scores: Tensor = functional.conv1d(frames, of_frames, first.bias) + utterance
+        return self.attention[1:](scores)  # type: ignore[no-any-return]
+
+
+def _statistics(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """`(batch, channels, frames)` → mean and deviation over time, `(batch, channels, 1)` each."""
+    variance, mean = torch.var_mean(frames.float(), dim=2, keepdim=True, correction=0)
+    return mean, variance.clamp(min=1e-5).sqrt()

@@ -26,11 +26,12 @@ from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
+from embedder.fitting import precision
 from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.model.network import BACKBONES, Network
 from embedder.objectives import OBJECTIVES
-from embedder.train import precision, train_member
+from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,68 @@
+"""What every fit of a network shares: its arithmetic, its memory, and Lightning kept quiet.
+
+Enters: a config, a device. Leaves: Lightning's name of the precision, and the context in which
+`Trainer.fit` is called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from embedder.config import MemberConfig
+
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the parameters' numbers in glibc's malloc.h
+NEVER = 2**31 - 1  # bytes free at the end of the heap from which it would shrink
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Numbers too small for a normal float count as 0, freed memory is kept, no warnings."""
+    reuse_freed_memory()
+    torch.set_flush_denormal(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
+
+
+def reuse_freed_memory() -> bool:
+    """Tell malloc to keep what is freed; whether it took the setting (False where not glibc).
+
+    A step on the CPU makes and frees tensors of tens of megabytes. glibc would hand such blocks
+    back to the system and ask for them anew, and the system clears every page of them each time.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
+
+
+def precision(config: MemberConfig, device: torch.device) -> Any:
+    """Lightning's name of the arithmetic: bf16 autocast where the device has the instructions."""
+    chosen = config.train.precision
+    if chosen == "auto":
+        if device.type == "cuda":
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        chosen = "bf16" if able else "fp32"
+    return "bf16-mixed" if chosen == "bf16" else "32-true"
+
+
+def quiet_lightning() -> None:
+    """Lightning's remarks on hardware and tips are not for this program's users."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
