@@ -77,7 +77,7 @@ def fuse(
     members: Members = None,
     aggregate: Annotated[
         str, typer.Option("--aggregate", help=f"Segments to song: {AGGREGATES}.")
-    ] = "mean",
+    ] = "probability",
     segment_s: Annotated[
         float | None, typer.Option("--segment_s", help="Segments' length, s. Default: as trained.")
     ] = None,

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 
+# Heads are sure of themselves on single segments: their logits are divided by this before they
+# become probabilities. From 1 to 4 it made no difference to top-1 (DECISIONS.md).
+SOFTENING = 2.0
+
 
 def song_weights(segment_weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """What each of a song's segments (n,) counts: its weight, scaled to a mean of 1.
@@ -75,24 +79,39 @@ def _vote(logits: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[
     return share
 
 
+def _probability(logits: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log of the weighted arithmetic mean of the segments' probabilities, softened.
+
+    A segment that knows nothing spreads its share over all singers and hides nobody, where in the
+    mean of logits its accidental maximum counts like that of a segment that is sure.
+    """
+    softened = logits / SOFTENING
+    logs = softened - np.logaddexp.reduce(softened, axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        shares = np.log(weights / len(weights))
+    mean: NDArray[np.float64] = np.logaddexp.reduce(logs + shares[:, None], axis=0)
+    return mean
+
+
 # (segments, singers) logits and (segments,) weights whose mean is 1 → (singers,)
 Aggregate = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 AGGREGATES: dict[str, Aggregate] = {
     "mean": _mean,
+    "probability": _probability,
     "vote": _vote,
 }
 
 
 def song_logits(
     segment_logits: NDArray[np.floating[Any]],
-    aggregate: str = "mean",
+    aggregate: str = "probability",
     segment_weight: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.float64]:
     """A song's logits (singers,) from those of its segments (n, singers).
 
-    `aggregate`: "mean" averages the logits, "vote" counts the segments' first choices. Weights
-    (n,) are taken as in `song_embedding`.
+    `aggregate`: "mean" averages the logits, "probability" the segments' probabilities, "vote"
+    counts their first choices. Weights (n,) are taken as in `song_embedding`.
     Raises `UserError` for another name, `ValueError` if there is no segment.
     """
     if aggregate not in AGGREGATES:

@@ -59,7 +59,7 @@ class Store:
         first, end = np.searchsorted(self.segment_song, [song, song + 1])
         return slice(int(first), int(end))
 
-    def logits(self, aggregate: str = "mean") -> NDArray[np.float64]:
+    def logits(self, aggregate: str = "probability") -> NDArray[np.float64]:
         """Song logits (songs, singers) from the segment logits; `aggregate` names an `AGGREGATES`.
 
         Raises `ValueError` if the member has no classification head.

@@ -35,7 +35,7 @@ Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
 def fit_fusion(
     train_stores: Sequence[Store],
     validation_stores: Sequence[Store],
-    aggregate: str = "mean",
+    aggregate: str = "probability",
     seed: int = 0,
     votes: Votes = DEFAULT_VOTES,
     listening: Listening = AS_TRAINED,

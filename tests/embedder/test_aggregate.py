@@ -51,8 +51,25 @@ def test_votes_are_counted_and_smoothed(logits: np.ndarray) -> None:
     assert np.exp(got).sum() == pytest.approx(1)
 
 
+@settings(deadline=None)
+@given(logits=LOGITS)
+def test_probabilities_are_averaged(logits: np.ndarray) -> None:
+    shares = [[math.exp(value / 2) for value in row] for row in logits]
+    slow = [sum(row[c] / sum(row) for row in shares) / 7 for c in range(4)]
+    np.testing.assert_allclose(np.exp(song_logits(logits, "probability")), slow, rtol=1e-9)
+
+
+def test_segments_that_know_nothing_hide_nobody() -> None:
+    sure, unsure = np.zeros((2, 1, 20))
+    sure[0, 1] = 9.0
+    unsure[0, :2] = 1.0, -2.0
+    song = np.concatenate([sure, np.repeat(unsure, 4, axis=0)])
+    assert song_logits(song, "mean").argmax() == 0
+    assert song_logits(song, "probability").argmax() == 1
+
+
 def test_a_misspelled_aggregate_lists_the_choices() -> None:
-    with pytest.raises(UserError, match="--aggregate median is unknown; choose from mean, vote"):
+    with pytest.raises(UserError, match="--aggregate median is unknown; choose from mean, probability, vote"):
         song_logits(np.zeros((1, 2)), "median")
 
 
@@ -71,6 +88,9 @@ def test_weighted_logits_by_hand() -> None:
     logits = np.array([[3.0, 0, 0], [0, 6, 0], [0, 0, 9], [0, 1, 0]])
     weight = np.array([1.0, 0.5, 0.0, 0.5])
     np.testing.assert_allclose(song_logits(logits, "mean", weight), [1.5, 1.75, 0])
+    parts = np.exp(logits / 2)
+    slow = np.log((parts / parts.sum(axis=1, keepdims=True)).T @ weight / 2)
+    np.testing.assert_allclose(song_logits(logits, "probability", weight), slow)
     # Scaled to a mean of 1 the weights are 2, 1, 0, 1: two votes each for the first two singers.
     slow = [math.log((votes + 1 / 3) / 5) for votes in (2, 2, 0)]
     np.testing.assert_allclose(song_logits(logits, "vote", weight), slow)

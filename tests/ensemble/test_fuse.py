@@ -48,7 +48,7 @@ def indexes_of(make_store: Maker) -> dict[str, NeighbourIndex]:
 
 
 def evidence_of(make_store: Maker, split: str = "validation") -> Evidence:
-    return gather(stores_of(make_store, split), indexes_of(make_store), "mean", Votes().k)
+    return gather(stores_of(make_store, split), indexes_of(make_store), "probability", Votes().k)
 
 
 def fitted_elsewhere(evidence: Evidence, seed: int = 0) -> dict[str, np.ndarray]:
