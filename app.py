@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedder.artifacts import Run, open_run
-from embedder.commands import (
+from embedder.commands.cost import architectures
+from embedder.commands.members import (
     SPLIT_RULES,
     Device,
     RunDir,
@@ -26,17 +27,16 @@ from embedder.commands import (
     prepare,
     train_embedder,
 )
+from embedder.commands.pretrain import pretrain
+from embedder.commands.stems import separate, train_detector, train_separator
 from embedder.config import PRESETS
 from embedder.console import meter, on_terminal, print_table, say, shown
-from embedder.cost_command import architectures
 from embedder.errors import UserError
-from embedder.pretrain_command import pretrain
-from embedder.recipes import RECIPES
+from embedder.recipes.lists import RECIPES
 from embedder.settings import parse_assignments
-from embedder.stem_commands import separate, train_detector, train_separator
 
 if TYPE_CHECKING:
-    from embedder.plan import Step
+    from embedder.recipes.plan import Step
     from ensemble.fusion import Fusion
 
 app = typer.Typer(
@@ -156,9 +156,9 @@ def predict(
     prediction_names(files, test_dir)  # two files with one ID are refused before any work
 
     from embedder.checkpoint import load_member
-    from embedder.detector import load_detector
     from embedder.embed_files import embed_files, usable_files, vocal_stems
     from embedder.model.network import default_device
+    from embedder.voice.detect import load_detector
 
     where = default_device(device)
     loaded = [load_member(run, name, where) for name in indexes]
@@ -167,7 +167,7 @@ def predict(
     names = prediction_names(files, test_dir)
     separator = None
     if stems_dir is None and any(m.config.train.recording == "vocals" for m in loaded):
-        from embedder.separate import said_of, separated_vocals, separator_of
+        from embedder.separation.songs import said_of, separated_vocals, separator_of
 
         catalogue = catalogue_of(run)
         separator = separator_of(run, catalogue, where)
@@ -291,7 +291,7 @@ def recipe(
             f"recipe {name} needs stems: give them with --stems_dir, or make them first with "
             "prepare and separate; recipe nostems does without"
         )
-    from embedder.estimate import estimated
+    from embedder.recipes.estimate import estimated
 
     print_plan(name, chosen.about, estimated(chosen, data_dir, split, seed, stems, device))
     started = time.monotonic()
@@ -357,7 +357,7 @@ def benchmark(
     Example: python app.py benchmark --data_dir songs --members crnn-plain,ecapa --segments 3,5
     """
     from analysis.benchmark import HEAD, lines, write_tables
-    from embedder.benchmark import (
+    from embedder.recipes.benchmark import (
         conditions,
         config_of,
         numbers_in,

@@ -1,7 +1,8 @@
 """The benchmark's rows as one table, in the papers' form: Markdown, CSV and an HTML page.
 
-Enters: rows as `embedder/benchmark.py` wrote them. Leaves: `benchmark.md`, `.csv` and `.html`, with
-mean and best over the seeds, and the papers' own artist20 numbers where the condition is the same.
+Enters: rows as `embedder/recipes/benchmark.py` wrote them. Leaves: `benchmark.md`, `.csv` and
+`.html`, with mean and best over the seeds, and the papers' own artist20 numbers where the condition
+is the same.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from embedder.data.activity import Active, voice_share
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.segments import cut
-from embedder.detector import Detector, Voices, load_detector
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.model.network import default_device, margin_free_logits
 from embedder.store import Store, write_store
+from embedder.voice.detect import Detector, Voices, load_detector
 
 CHUNK = 8  # segments
 AS_TRAINED = Listening()  # each member's own grid, all segments alike

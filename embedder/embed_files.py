@@ -18,11 +18,11 @@ from embedder.config import SAMPLE_RATE
 from embedder.data.audio import AudioError, decode
 from embedder.data.decoding import Progress, available_cores, no_progress
 from embedder.data.stems import find_stems
-from embedder.detector import Detector, heard_voice
 from embedder.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.store import Store
+from embedder.voice.detect import Detector, heard_voice
 
 SHORTEST_S = 0.5  # a file to predict must have this much, s
 Separate = Callable[[NDArray[np.int16]], NDArray[np.int16]]  # mixture → vocals, (samples,), 16 kHz

@@ -143,8 +143,8 @@ def put_detector() -> Callable[[Run, float], None]:
 
         from embedder.catalogue import read_catalogue
         from embedder.data.cache import AudioCache
-        from embedder.detector import save_detector
         from embedder.model.detector import VoiceDetector
+        from embedder.voice.detect import save_detector
 
         torch.manual_seed(0)
         network = VoiceDetector().eval().requires_grad_(False)

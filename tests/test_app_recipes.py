@@ -12,8 +12,8 @@ import pytest
 
 import app
 from embedder.artifacts import Run
-from embedder.plan import Speed
-from embedder.recipes import Recipe
+from embedder.recipes.lists import Recipe
+from embedder.recipes.plan import Speed
 
 Command = Callable[..., Any]
 Refused = Callable[..., str]
@@ -27,7 +27,7 @@ TINY = {
 @pytest.fixture
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes of tiny members under the real names, and a machine of known speed."""
-    monkeypatch.setattr("embedder.estimate.measure_speed", lambda *_: Speed(100.0, 400.0))
+    monkeypatch.setattr("embedder.recipes.estimate.measure_speed", lambda *_: Speed(100.0, 400.0))
     members = {"first": TINY, "second": {**TINY, "loss": "triplet"}}
     recipes = {
         "laptop": Recipe("two tiny members", members),

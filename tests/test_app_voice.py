@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder import detector_train
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.listening import Listening, detector_fingerprint
 from embedder.store import read_store
+from embedder.voice import train as detector_train
 from ensemble.fusion import read_fusion
 from ensemble.predictions import read_table
 

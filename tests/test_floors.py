@@ -124,7 +124,7 @@ PREDICTION = [
     "embedder.checkpoint",
     "embedder.embed",
     "embedder.embed_files",
-    "embedder.separate",
+    "embedder.separation.songs",
     "ensemble.pipeline",
     "ensemble.knn",
     "ensemble.calibrate",

@@ -9,7 +9,7 @@ import pytest
 import app
 from embedder.artifacts import Run, read_json
 from embedder.checkpoint import load_member
-from embedder.pretrain_settings import own_settings
+from embedder.pretraining.settings import own_settings
 from embedder.settings import all_settings
 
 Command = Callable[..., tuple[int, str, str]]

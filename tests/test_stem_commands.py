@@ -14,10 +14,10 @@ from openunmix.model import OpenUnmix
 import app
 from embedder.artifacts import Run, create_run
 from embedder.catalogue import read_catalogue
+from embedder.commands.stems import FOLDER, METHODS
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.model.separators import SEPARATORS
-from embedder.stem_commands import FOLDER, METHODS
 from ensemble.predictions import read_table
 
 Command = Callable[..., tuple[int, str, str]]

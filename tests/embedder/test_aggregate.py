@@ -69,7 +69,9 @@ def test_segments_that_know_nothing_hide_nobody() -> None:
 
 
 def test_a_misspelled_aggregate_lists_the_choices() -> None:
-    with pytest.raises(UserError, match="--aggregate median is unknown; choose from mean, probability, vote"):
+    with pytest.raises(
+        UserError, match="--aggregate median is unknown; choose from mean, probability, vote"
+    ):
         song_logits(np.zeros((1, 2)), "median")
 
 

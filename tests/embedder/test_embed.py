@@ -20,7 +20,6 @@ from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.activity import sung, voice_share
 from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
-from embedder.detector import Detector, Voices, detected, load_detector
 from embedder.embed import CHUNK, embed_split, embed_wave, stem_key
 from embedder.embed_files import check_files, embed_files, vocal_stems
 from embedder.errors import UserError
@@ -28,6 +27,7 @@ from embedder.listening import Listening
 from embedder.model.detector import VoiceDetector
 from embedder.model.network import BACKBONES, Network
 from embedder.store import Store, read_store
+from embedder.voice.detect import Detector, Voices, detected, load_detector
 
 Tiny = Callable[..., MemberConfig]
 
@@ -438,7 +438,7 @@ def test_a_song_in_which_nobody_sings_is_heard_as_a_whole(
 ) -> None:
     plain = stores_of([some_member(tiny())], files[2:4], 2)
     monkeypatch.setattr(
-        "embedder.detector.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
+        "embedder.voice.detect.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
     )
     listening = Listening(detector=judge.fingerprint)
     ((store,),) = embed_files(

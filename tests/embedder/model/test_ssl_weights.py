@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from embedder.artifacts import Run, file_fingerprint
 from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
-from embedder.commands import train_embedder
+from embedder.commands.members import train_embedder
 from embedder.config import MemberConfig
 from embedder.embed import embed_split
 from embedder.errors import UserError

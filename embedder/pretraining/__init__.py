@@ -1,0 +1,1 @@
+"""Networks that learn from songs without labels before they learn singers."""

@@ -1,0 +1,1 @@
+"""Vocals and backing of songs, and the separator that is trained on stems."""

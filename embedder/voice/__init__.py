@@ -1,0 +1,1 @@
+"""Where someone sings: the singing-voice detector, its training and its accuracy."""
