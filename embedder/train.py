@@ -20,6 +20,7 @@ from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
 from embedder.classical import fit_classical
 from embedder.config import MemberConfig
+from embedder.data.ahead import Ahead
 from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
@@ -80,7 +81,7 @@ def train_member(
     )
     cache = AudioCache(run.cache)
     workers = config.train.workers
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Any] = Ahead(
         Crops(train, labels, run.cache, config),
         batch_size=None,
         sampler=batches,

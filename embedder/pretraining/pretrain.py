@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from embedder.artifacts import Run, fingerprint
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member
+from embedder.data.ahead import Ahead
 from embedder.data.crops import Crops
 from embedder.data.song_pairs import SongPairs
 from embedder.errors import UserError
@@ -65,7 +66,7 @@ def pretrain(
 
     together = min(config.own.batch_songs, len(songs))
     per_epoch = max(1, round(train.crops_per_song * len(songs) / (2 * together)))
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Any] = Ahead(
         Crops(songs, range(len(songs)), run.cache, member),
         batch_size=None,
         sampler=SongPairs(len(songs), batch_songs=together, batches=per_epoch, seed=train.seed),

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from embedder.artifacts import Run, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import MemberConfig, SeparatorConfig, SeparatorTrainConfig
+from embedder.data.ahead import Ahead
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, Source, decode_files, no_progress
 from embedder.data.epoch_items import EpochItems
@@ -105,7 +106,7 @@ def train_separator(
         enable_progress_bar=show_bar,
         use_distributed_sampler=False,
     )
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Any] = Ahead(
         Mixtures(train, run.cache, config),
         batch_size=config.batch,
         sampler=EpochItems(steps * config.batch),

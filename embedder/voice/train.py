@@ -23,6 +23,7 @@ from embedder.artifacts import Run, fingerprint, read_json, replacing, write_jso
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
 from embedder.data.activity import FRAME
+from embedder.data.ahead import Ahead
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.epoch_items import EpochItems
@@ -155,7 +156,7 @@ def train_detector(
         use_distributed_sampler=False,
     )
     remixes = VoicedRemixes(train, run.cache, plan.seed)
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Any] = Ahead(
         remixes, batch_size=BATCH, sampler=EpochItems(plan.steps * BATCH)
     )
     checkpoint = state if resumable else None
