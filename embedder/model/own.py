@@ -111,6 +111,6 @@ def load_own(run: Run, weights: Path | None, device: torch.device) -> SongSepara
         separator = read_vocal_separator(path, device)
 
     def split(wave: Tensor) -> tuple[Tensor, None]:
-        return separator(wave.to(device)[None])[0], None
+        return separator.refined(wave.to(device)[None])[0], None
 
     return SongSeparator("own", (path,), SAMPLE_RATE, split, PIECE_S, OVERLAP_S)

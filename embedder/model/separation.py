@@ -27,7 +27,7 @@ Split = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 LEAST_S = 1.0  # shorter songs are filled up with silence: networks cannot hear less, s
 SILENCE = 1e-8  # spread of a song that is nothing but silence
-VERSION = 1  # raised whenever the same weights would give other stems
+VERSION = 2  # raised whenever the same weights would give other stems
 
 
 @dataclass(frozen=True, eq=False)

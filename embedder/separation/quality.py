@@ -92,7 +92,7 @@ def _quality(
     device = next(separator.parameters()).device
     heard, target = torch.from_numpy(mixture), torch.from_numpy(vocals)
     with torch.inference_mode():
-        estimate = separator(heard[None].to(device))[0].cpu()
+        estimate = separator.refined(heard[None].to(device))[0].cpu()
     return SongQuality(song, kind, float(si_sdr(heard, target)), float(si_sdr(estimate, target)))
 
 

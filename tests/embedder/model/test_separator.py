@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embedder.config import SeparatorConfig
 from embedder.model.features import LEVEL
-from embedder.model.separator import LEAST, POWER, ROWS, VocalSeparator
+from embedder.model.separator import LEAST, POWER, ROWS, VocalSeparator, wiener
 
 SMALL = SeparatorConfig(
     separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1
@@ -127,3 +127,25 @@ def test_half_precision_leaves_transforms_and_level_alone() -> None:
         rough = made(wave)
     assert rough.dtype == torch.float32
     assert float((rough - made(wave)).abs().max()) < 0.02 * float(wave.abs().max())
+
+
+def test_wiener_weighs_the_mixture_by_the_estimates_share_of_power() -> None:
+    low, high = (torch.sin(2 * torch.pi * f * torch.arange(16000) / 16000) for f in (440, 3000))
+    wave = (low + high)[None]
+    vocals = wiener(wave, (0.8 * low + 0.4 * high)[None])[0]
+    inside = slice(4096, -4096)  # each tone fills bins of its own
+    expected = 0.8**2 / (0.8**2 + 0.2**2) * low + 0.4**2 / (0.4**2 + 0.6**2) * high
+    np.testing.assert_allclose(vocals[inside].numpy(), expected[inside].numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize("samples", [1, 300, 4096, 5001])
+def test_wiener_keeps_what_is_wholly_one_of_the_two(samples: int) -> None:
+    wave = noise(2, samples)
+    np.testing.assert_allclose(wiener(wave, wave).numpy(), wave.numpy(), atol=1e-6)
+    assert not wiener(wave, torch.zeros_like(wave)).any()
+    assert torch.isfinite(wiener(torch.zeros_like(wave), torch.zeros_like(wave))).all()
+
+
+def test_refined_is_the_networks_answer_filtered() -> None:
+    made, wave = separator(), noise(2, 5000)
+    torch.testing.assert_close(made.refined(wave), wiener(wave, made(wave)))

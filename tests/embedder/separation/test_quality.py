@@ -40,6 +40,10 @@ class Nothing(nn.Module):
         self.modes.append(self.training)
         return wave
 
+    def refined(self, wave: Tensor) -> Tensor:
+        found: Tensor = self(wave)
+        return found
+
 
 class Halved(Nothing):
     def forward(self, wave: Tensor) -> Tensor:
