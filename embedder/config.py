@@ -41,7 +41,7 @@ class FeatureConfig:
 
     n_mels: int = setting(80, "mel bands", low=16, high=256)
     n_fft: int = setting(512, "samples per analysis window", low=128, high=8192)
-    hop: int = setting(256, "samples between frames", low=32, high=4096)
+    hop: int = setting(320, "samples between frames", low=32, high=4096)
     f_min: float = setting(40.0, "lowest mel band's edge, Hz", low=0, high=4000)
     mel_norm: str = setting(
         "mean",
@@ -173,9 +173,9 @@ class TrainConfig:
         "mix", "what the network listens to", choices=("mix", "vocals", "both", "separated")
     )
     segment_s: float = setting(3.0, "length of a crop, s", low=0.5, high=30)
-    epochs: int = setting(14, "epochs", low=1, high=10000)
+    epochs: int = setting(7, "epochs", low=1, high=10000)
     crops_per_song: float = setting(
-        8.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
+        16.0, "crops drawn from each training song in an epoch, on average", low=0.1, high=1000
     )
     batch_singers: int = setting(16, "singers in a batch (P)", low=2, high=1024)
     batch_crops: int = setting(4, "crops of each singer in a batch (K)", low=1, high=256)
@@ -205,7 +205,7 @@ class TrainConfig:
 class EmbedConfig:
     """The fixed grid on which a song is heard."""
 
-    eval_segment_s: float = setting(3.0, "length of a segment, s", low=0.5, high=30)
+    eval_segment_s: float = setting(5.0, "length of a segment, s", low=0.5, high=30)
     eval_hop_s: float = setting(1.5, "from one segment's start to the next, s", low=0.1, high=30)
 
 
@@ -279,7 +279,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "resnet34": {"channels": 16},  # half the paper's widths: a quarter of its multiply-adds
         "campplus": {"channels": 64},
         **_TAGGING,
-        "triplet": {**_TRIPLET, "epochs": 11},
+        "triplet": {**_TRIPLET, "epochs": 6},
     },
     "base": {
         "all": {
@@ -289,6 +289,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "attention_channels": 128,
             "hop": 160,
             "epochs": 40,
+            "crops_per_song": 8,
         },
         "xvector": _XVECTOR,
         "resnet34": {"channels": 32},
@@ -300,6 +301,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "channels": 96,
             "mfa_channels": 192,
             "embedding_dim": 96,
+            "hop": 256,
             "epochs": 10,
             "crops_per_song": 24,
             "batch_crops": 8,

@@ -54,7 +54,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "nostems": Recipe(
         "mixtures alone: other songs' openings and endings are laid over the crops",
-        {"ecapa-aam": {}},
+        {"ecapa-aam": {"hop": 256, "crops_per_song": 8, "epochs": 14}},
         stems="unused",
     ),
 }

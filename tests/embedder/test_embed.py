@@ -429,7 +429,7 @@ def test_a_song_is_the_weighted_mean_of_its_segments(
     np.testing.assert_allclose(store.embeddings[0], total / np.linalg.norm(total), atol=1e-6)
     assert store.segment_logits is not None
     logits = (expected[:, None] * store.segment_logits).sum(axis=0) / expected.sum()
-    np.testing.assert_allclose(store.logits()[0], logits, rtol=1e-5)
+    np.testing.assert_allclose(store.logits("mean")[0], logits, rtol=1e-5)
     assert store.made_from["activity"] == "d1"
 
 
