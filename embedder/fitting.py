@@ -14,12 +14,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import lightning
 import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from embedder.config import MemberConfig
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the parameters' numbers in glibc's malloc.h
 NEVER = 2**31 - 1  # bytes free at the end of the heap from which it would shrink
+
+
+def open_trainer(
+    device: torch.device,
+    arithmetic: Any,
+    epochs: int,
+    clip_norm: float,
+    keeper: Callback,
+    show_bar: bool,
+) -> lightning.Trainer:
+    """Lightning's loop with nothing of its own on disk or on the screen but a bar, if wanted.
+
+    `arithmetic` is what `precision` gives; `keeper` writes what a killed training goes on from.
+    """
+    quiet_lightning()
+    return lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=1,
+        precision=arithmetic,
+        max_epochs=epochs,
+        gradient_clip_val=clip_norm,
+        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=show_bar,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
 
 
 @contextmanager

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
 from embedder.architectures import ARCHITECTURES
@@ -25,7 +23,7 @@ from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
 from embedder.errors import UserError
-from embedder.fitting import fitting, precision, quiet_lightning
+from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Keeper, Say
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
@@ -66,7 +64,6 @@ def train_member(
     if _open_folder(run, catalogue, name, config, start, overwrite):
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(run, name)
-    quiet_lightning()
 
     samples = config.train.batch_singers * config.train.batch_crops
     per_epoch = max(1, round(config.train.crops_per_song * len(train) / samples))
@@ -111,19 +108,13 @@ def train_member(
     keeper = Keeper(run, name, crops * config.train.segment_s, say)
     target = default_device(device)
     say(_opening(name, config, training, train, validation, target))
-    trainer = lightning.Trainer(
-        accelerator="gpu" if target.type == "cuda" else target.type,
-        devices=1,
-        precision=precision(config, target),
-        max_epochs=config.train.epochs,
-        gradient_clip_val=config.train.clip_norm,
-        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=show_bar,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+    trainer = open_trainer(
+        target,
+        precision(config, target),
+        config.train.epochs,
+        config.train.clip_norm,
+        keeper,
+        show_bar,
     )
     resumable = keeper.state.is_file()
     if resumable:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
 from embedder.artifacts import Run, fingerprint
@@ -22,7 +20,7 @@ from embedder.data.ahead import Ahead
 from embedder.data.crops import Crops
 from embedder.data.song_pairs import SongPairs
 from embedder.errors import UserError
-from embedder.fitting import fitting, precision, quiet_lightning
+from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Say
 from embedder.model.network import Network, count_parameters, default_device
 from embedder.opening import open_training
@@ -62,7 +60,6 @@ def pretrain(
     if open_training(shelf, name, wanted, overwrite):
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(shelf, name)
-    quiet_lightning()
 
     together = min(config.own.batch_songs, len(songs))
     per_epoch = max(1, round(train.crops_per_song * len(songs) / (2 * together)))
@@ -87,19 +84,7 @@ def pretrain(
         f"{count_parameters(network) / 1e6:.2f} M parameters, {arithmetic} on {target.type}\n"
         f"hears two crops each of {len(songs)} songs, {together} songs in a batch, and no singers"
     )
-    trainer = lightning.Trainer(
-        accelerator="gpu" if target.type == "cuda" else target.type,
-        devices=1,
-        precision=arithmetic,
-        max_epochs=train.epochs,
-        gradient_clip_val=train.clip_norm,
-        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=show_bar,
-        use_distributed_sampler=False,
-    )
+    trainer = open_trainer(target, arithmetic, train.epochs, train.clip_norm, keeper, show_bar)
     checkpoint = keeper.state if keeper.state.is_file() else None
     with fitting():
         trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)

@@ -14,9 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
 from embedder.artifacts import Run, fingerprint, read_json, write_json
@@ -30,7 +28,7 @@ from embedder.data.mixtures import Mixtures
 from embedder.data.prepare import with_stems
 from embedder.data.stems import find_stems
 from embedder.errors import UserError
-from embedder.fitting import fitting, precision, quiet_lightning
+from embedder.fitting import fitting, open_trainer, precision
 from embedder.model.network import count_parameters, default_device
 from embedder.model.own import load_vocal_separator, save_vocal_separator
 from embedder.model.separator import VocalSeparator
@@ -79,7 +77,6 @@ def train_separator(
     if _open_folder(run, train, shape, config, overwrite):
         say("the separator is already trained with these settings; --overwrite trains it anew")
         return Trained(load_vocal_separator(run), read_quality(run))
-    quiet_lightning()
     torch.manual_seed(config.seed)
     steps = max(1, config.crops // config.batch)
     training = SeparatorTraining(shape, config, steps * config.epochs)
@@ -93,19 +90,7 @@ def train_separator(
         f"{target.type}; {config.epochs} epochs of {steps * config.batch * config.crop_s:.0f} s of "
         f"mixtures made of {len(train)} songs' stems"
     )
-    trainer = lightning.Trainer(
-        accelerator="gpu" if target.type == "cuda" else target.type,
-        devices=1,
-        precision=arithmetic,
-        max_epochs=config.epochs,
-        gradient_clip_val=config.clip_norm,
-        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=show_bar,
-        use_distributed_sampler=False,
-    )
+    trainer = open_trainer(target, arithmetic, config.epochs, config.clip_norm, keeper, show_bar)
     loader: DataLoader[Any] = Ahead(
         Mixtures(train, run.cache, config),
         batch_size=config.batch,

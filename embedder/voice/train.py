@@ -14,7 +14,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -29,7 +29,7 @@ from embedder.data.decoding import Progress, no_progress
 from embedder.data.epoch_items import EpochItems
 from embedder.data.voicing import FRAMES, VoicedRemixes
 from embedder.errors import UserError
-from embedder.fitting import fitting, precision, quiet_lightning
+from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Say
 from embedder.model.detector import VoiceDetector
 from embedder.model.network import count_parameters, default_device
@@ -131,7 +131,6 @@ def train_detector(
     if _open_folder(run, train, validation, plan, overwrite):
         say("the voice detector is already trained with these settings; --overwrite trains it anew")
         return []
-    quiet_lightning()
     torch.manual_seed(plan.seed)
     training = DetectorTraining(plan)
     state = _state(run)
@@ -142,18 +141,13 @@ def train_detector(
         f"voice detector: {count_parameters(training) / 1e3:.0f} k parameters, on {target.type}; "
         f"hears {epoch_s:.0f} s of remixes of {len(train)} songs in each of {plan.epochs} epochs"
     )
-    trainer = lightning.Trainer(
-        accelerator="gpu" if target.type == "cuda" else target.type,
-        devices=1,
-        precision=precision(MemberConfig(), target),
-        max_epochs=plan.epochs,
-        gradient_clip_val=SCHEDULE.clip_norm,
-        callbacks=[_Epochs(run, say), *([RichProgressBar(leave=False)] if show_bar else [])],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=show_bar,
-        use_distributed_sampler=False,
+    trainer = open_trainer(
+        target,
+        precision(MemberConfig(), target),
+        plan.epochs,
+        SCHEDULE.clip_norm,
+        _Epochs(run, say),
+        show_bar,
     )
     remixes = VoicedRemixes(train, run.cache, plan.seed)
     loader: DataLoader[Any] = Ahead(
