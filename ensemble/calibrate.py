@@ -29,22 +29,28 @@ def apply_temperature(logits: NDArray[np.floating[Any]], temperature: float) -> 
     return log_softmax(logits.astype(np.float64) / temperature)
 
 
-def fit_temperature(logits: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> float:
+def fit_temperature(
+    logits: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    shares: NDArray[np.floating[Any]] | None = None,
+) -> float:
     """The temperature that minimises Σ NLL + (log T)² / (2 · PRIOR_SD²) (Guo et al. 2017, eq. 9).
 
     The second term is a weak prior towards T = 1. Without it, validation songs that are all
     identified correctly would drive T to 0 and every later probability to 1; with it, ten songs
     already outweigh it wherever there is an error to learn from. `labels` (songs,) must be known.
+    `shares` (songs,) is what each row counts in the first sum; None: 1.
     """
     from scipy.optimize import minimize_scalar  # only fitting needs scipy
 
     if len(labels) == 0 or labels.min() < 0:
         raise ValueError("a temperature is fitted on labelled songs, and at least on one")
     rows = np.arange(len(labels))
+    counts = np.ones(len(labels)) if shares is None else shares
 
     def objective(log_t: float) -> float:
         right = apply_temperature(logits, float(np.exp(log_t)))[rows, labels]
-        return float(-right.sum() + log_t**2 / (2 * PRIOR_SD**2))
+        return float(-(counts @ right) + log_t**2 / (2 * PRIOR_SD**2))
 
     low, high = np.log(LIMITS)
     # The NLL is convex in 1/T but not in log T: the bounded search stays near a grid's best.

@@ -5,11 +5,14 @@ songs; and a table of results in which everything fitted on validation songs is 
 cross-fitted by album.
 
 The pool is log-linear: p(singer) ∝ exp(Σ_e w_e · log p_e(singer)), w_e ≥ 0 (Genest & Zidek 1986).
+The weights' proportions are learnt on pieces of the songs, where there are mistakes to learn from,
+and their sum on whole songs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +27,33 @@ from ensemble.experts import FUSED as FUSED
 from ensemble.experts import check_agreement, gather
 from ensemble.fusion import AS_TRAINED, Fusion, ResultRow, check_fusion
 from ensemble.knn import NeighbourIndex, Votes, build_index
+from ensemble.pieces import in_pieces
 
 FOLDS = 5
 DEFAULT_VOTES = Votes()
 WEIGHT_SD = 0.5  # of the prior of each weight around 1/experts; see `fit_weights`
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """What the experts say of the songs' pieces, uncalibrated."""
+
+    scores: Mapping[str, NDArray[np.floating[Any]]]  # expert → (pieces, singers)
+    songs: NDArray[np.int64]  # (pieces,), ascending: the song that each is from
+
+    def of(self, songs: NDArray[np.integer[Any]]) -> Pieces:
+        """The pieces of some of the songs (ascending), which are then numbered from 0."""
+        kept = np.isin(self.songs, songs)
+        scores = {name: logits[kept] for name, logits in self.scores.items()}
+        return Pieces(scores, np.searchsorted(songs, self.songs[kept]))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What each piece counts (pieces,), so that a song's pieces count as one song."""
+        shares: NDArray[np.float64] = 1.0 / np.bincount(self.songs)[self.songs]
+        return shares
 
 
 def fit_fusion(
@@ -53,8 +77,10 @@ def fit_fusion(
     evidence = gather(validation_stores, indexes, aggregate, votes.k)
     made_from = {s.member: s.made_from.get("checkpoint", "") for s in validation_stores}
     raw = evidence.scores(votes)
-    temperatures, weights = fit_experts(raw, evidence.labels)
-    scores = cross_fitted(raw, evidence.labels, evidence.albums, seed)
+    parts, songs = in_pieces(validation_stores)
+    pieces = Pieces(gather(parts, indexes, aggregate, votes.k).scores(votes), songs)
+    temperatures, weights = fit_experts(raw, evidence.labels, pieces)
+    scores = cross_fitted(raw, evidence.labels, evidence.albums, pieces, seed)
     rows = result_rows(evidence.labels, scores, "validation", cross_fitted=True, seed=seed)
     fusion = Fusion(
         evidence.singers, aggregate, temperatures, weights, votes, made_from, listening, rows
@@ -66,13 +92,15 @@ def cross_fitted(
     scores: Mapping[str, NDArray[np.floating[Any]]],
     labels: NDArray[np.integer[Any]],
     albums: Sequence[str],
+    pieces: Pieces,
     seed: int = 0,
 ) -> Scores:
     """Log-probabilities (songs, singers) of each expert and of "fused", fitted on other albums.
 
-    Enters: uncalibrated logits (songs, singers) of each expert, labels (songs,), and each song's
-    album. The albums are cut into 5 folds (as many as there are albums, if fewer); temperatures and
-    weights for a fold are fitted on the other folds. Raises `UserError` with fewer than two albums.
+    Enters: uncalibrated logits (songs, singers) of each expert, labels (songs,), each song's
+    album, and the songs' pieces. The albums are cut into 5 folds (as many as there are albums, if
+    fewer); temperatures and weights for a fold are fitted on the other folds. Raises `UserError`
+    with fewer than two albums.
     """
     from sklearn.model_selection import GroupKFold  # only fitting needs scikit-learn
 
@@ -86,7 +114,7 @@ def cross_fitted(
     result = {name: np.zeros(next(iter(scores.values())).shape) for name in (*scores, FUSED)}
     for fitted, held_out in folds.split(labels, groups=albums):
         part = {name: logits[fitted] for name, logits in scores.items()}
-        temperatures, weights = fit_experts(part, labels[fitted])
+        temperatures, weights = fit_experts(part, labels[fitted], pieces.of(fitted))
         there = {name: logits[held_out] for name, logits in scores.items()}
         for name, logs in _calibrate_and_pool(temperatures, weights, there).items():
             result[name][held_out] = logs
@@ -137,37 +165,54 @@ def pool(
 
 
 def fit_experts(
-    scores: Mapping[str, NDArray[np.floating[Any]]], labels: NDArray[np.integer[Any]]
+    scores: Mapping[str, NDArray[np.floating[Any]]],
+    labels: NDArray[np.integer[Any]],
+    pieces: Pieces,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Temperature and weight of each expert, fitted to logits (songs, singers) and known labels."""
+    """Temperature and weight of each expert, fitted to logits (songs, singers) and known labels.
+
+    Temperatures are fitted on songs. On pieces the experts are calibrated once more and weighed by
+    `fit_weights`; what a logit counts there it counts in the pool of songs, and one factor for all
+    calibrates that pool: w_e = v_e · T_e / (T'_e · T), with v_e and T'_e fitted on pieces, T on the
+    pool of songs.
+    """
     temperatures = {name: fit_temperature(logits, labels) for name, logits in scores.items()}
-    calibrated = [apply_temperature(scores[name], t) for name, t in temperatures.items()]
-    weights = fit_weights(np.stack(calibrated), labels)
+    there, shares = labels[pieces.songs], pieces.shares
+    softer = {n: fit_temperature(pieces.scores[n], there, shares) for n in scores}
+    calibrated = [apply_temperature(pieces.scores[name], t) for name, t in softer.items()]
+    found = fit_weights(np.stack(calibrated), there, shares)
+    raised = [w * temperatures[n] / softer[n] for n, w in zip(scores, found, strict=True)]
+    weights = np.array(raised)
+    songs = [apply_temperature(scores[name], t) for name, t in temperatures.items()]
+    weights /= fit_temperature(pool(np.stack(songs), weights), labels)
     return temperatures, dict(zip(temperatures, map(float, weights), strict=True))
 
 
 def fit_weights(
-    log_probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
+    log_probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    shares: NDArray[np.floating[Any]],
 ) -> NDArray[np.float64]:
     """Weights (experts,) ≥ 0 that minimise Σ NLL of the pool + Σ_e (w_e − 1/E)² / (2 · WEIGHT_SD²).
 
-    Calibrated log-probabilities (experts, songs, singers), known labels (songs,). The second term
+    Calibrated log-probabilities (experts, pieces, singers), known labels (pieces,), and what each
+    piece counts in the first sum (pieces,). The second term
     draws the weights to the plain average, so that few songs move them little and many alike
     experts share. The sum is not held at 1: experts whose errors are independent deserve a sharper
     pool than any of them. The objective is convex, so the minimum is the only one.
     """
     from scipy.optimize import minimize  # only fitting needs scipy
 
-    experts, songs = len(log_probabilities), len(labels)
-    equal, rows = 1.0 / experts, np.arange(songs)
-    right = log_probabilities[:, rows, labels]
+    experts = len(log_probabilities)
+    equal, rows = 1.0 / experts, np.arange(len(labels))
+    right = log_probabilities[:, rows, labels] @ shares
 
     def objective(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         logs = pool(log_probabilities, weights)
         pull = (weights - equal) / WEIGHT_SD**2
-        expected = np.einsum("sc,esc->e", np.exp(logs), log_probabilities)
-        value = -logs[rows, labels].sum() + 0.5 * float(pull @ (weights - equal))
-        return float(value), expected - right.sum(axis=1) + pull
+        expected = np.einsum("s,sc,esc->e", shares, np.exp(logs), log_probabilities, optimize=True)
+        value = -(shares @ logs[rows, labels]) + 0.5 * float(pull @ (weights - equal))
+        return float(value), expected - right + pull
 
     start = np.full(experts, equal)
     bounds = [(0.0, None)] * experts

@@ -79,3 +79,11 @@ def test_unknown_labels_and_temperatures_out_of_range_are_refused() -> None:
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="must be above 0"):
             apply_temperature(np.zeros((1, 2)), temperature)
+
+
+def test_a_row_that_counts_twice_is_two_rows() -> None:
+    logits, labels = drawn(40, 2.0, seed=3)
+    shares = np.where(np.arange(40) < 25, 2.0, 1.0)
+    twice = np.repeat(np.arange(40), shares.astype(int))
+    expected = fit_temperature(logits[twice], labels[twice])
+    assert fit_temperature(logits, labels, shares) == pytest.approx(expected, rel=1e-4)

@@ -16,14 +16,16 @@ from embedder.errors import UserError
 from embedder.metrics import nll, summarise
 from embedder.store import Store
 from ensemble import fuse
-from ensemble.calibrate import apply_temperature, log_softmax
+from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
 from ensemble.experts import Evidence, gather
 from ensemble.fuse import (
     FUSED,
     WEIGHT_SD,
+    Pieces,
     all_log_probabilities,
     apply_fusion,
     cross_fitted,
+    fit_experts,
     fit_fusion,
     fit_weights,
     pool,
@@ -31,6 +33,7 @@ from ensemble.fuse import (
 )
 from ensemble.fusion import Fusion
 from ensemble.knn import NeighbourIndex, Votes, build_index, neighbour_votes
+from ensemble.pieces import in_pieces
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
@@ -51,8 +54,14 @@ def evidence_of(make_store: Maker, split: str = "validation") -> Evidence:
     return gather(stores_of(make_store, split), indexes_of(make_store), "probability", Votes().k)
 
 
-def fitted_elsewhere(evidence: Evidence, seed: int = 0) -> dict[str, np.ndarray]:
-    return cross_fitted(evidence.scores(Votes()), evidence.labels, evidence.albums, seed)
+def pieces_of(make_store: Maker, split: str = "validation") -> Pieces:
+    parts, songs = in_pieces(stores_of(make_store, split))
+    evidence = gather(parts, indexes_of(make_store), "probability", Votes().k)
+    return Pieces(evidence.scores(Votes()), songs)
+
+
+def fitted_elsewhere(evidence: Evidence, pieces: Pieces, seed: int = 0) -> dict[str, np.ndarray]:
+    return cross_fitted(evidence.scores(Votes()), evidence.labels, evidence.albums, pieces, seed)
 
 
 def made_up_fusion(**changes: object) -> Fusion:
@@ -109,10 +118,14 @@ def test_unknown_experts_are_refused() -> None:
         apply_fusion(made_up_fusion(), {})
 
 
-def weight_objective(logs: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], float]:
+def weight_objective(
+    logs: np.ndarray, labels: np.ndarray, shares: np.ndarray
+) -> Callable[[np.ndarray], float]:
     def objective(weights: np.ndarray) -> float:
         pull = ((weights - 1 / len(logs)) ** 2).sum() / (2 * WEIGHT_SD**2)
-        return nll(labels, pool(logs, weights)) * len(labels) + float(pull)
+        fused = pool(logs, weights)
+        loss = -sum(s * row[label] for s, row, label in zip(shares, fused, labels, strict=True))
+        return float(loss + pull)
 
     return objective
 
@@ -124,8 +137,9 @@ def test_weights_are_the_minimum_that_another_method_finds(seed: int) -> None:
     quality = np.array([3.0, 1.0, 0.0, -1.0])[:, None, None]  # the last is worse than noise
     logits = rng.normal(size=(4, 40, 5)) + quality * np.eye(5)[labels]
     logs = np.stack([log_softmax(part) for part in logits])
-    found = fit_weights(logs, labels)
-    objective = weight_objective(logs, labels)
+    shares = rng.uniform(0.2, 1, size=40)
+    found = fit_weights(logs, labels, shares)
+    objective = weight_objective(logs, labels, shares)
     slow = minimize(objective, np.full(4, 0.25), method="COBYLA", bounds=[(0, 10)] * 4, tol=1e-9)
     assert objective(found) <= slow.fun + 1e-5
     np.testing.assert_allclose(found, slow.x, atol=5e-3)
@@ -138,6 +152,8 @@ def test_the_gradient_of_the_weights_is_that_of_finite_differences(
     rng = np.random.default_rng(5)
     labels = rng.integers(4, size=20)
     logs = np.stack([log_softmax(rng.normal(size=(20, 4)) * 2) for _ in range(3)])
+    shares = rng.uniform(0.2, 1, size=20)
+    expected = weight_objective(logs, labels, shares)
     errors = []
 
     def checked(
@@ -145,28 +161,60 @@ def test_the_gradient_of_the_weights_is_that_of_finite_differences(
     ) -> object:
         for point in (start, np.array([0.1, 0.9, 2.0])):
             errors.append(check_grad(lambda w: function(w)[0], lambda w: function(w)[1], point))
-            assert function(point)[0] == pytest.approx(weight_objective(logs, labels)(point))
+            assert function(point)[0] == pytest.approx(expected(point))
         return minimize(function, start, jac=True)
 
     monkeypatch.setattr("scipy.optimize.minimize", checked)
-    fit_weights(logs, labels)
+    fit_weights(logs, labels, shares)
     assert len(errors) == 2
     assert max(errors) < 1e-4
 
 
 def test_few_songs_leave_the_weights_near_equal() -> None:
     logs = np.stack([np.log([[0.6, 0.4]]), np.log([[0.4, 0.6]])])
-    few = fit_weights(logs, np.array([0]))
-    many = fit_weights(np.repeat(logs, 200, axis=1), np.zeros(200, int))
+    few = fit_weights(logs, np.array([0]), np.ones(1))
+    many = fit_weights(np.repeat(logs, 200, axis=1), np.zeros(200, int), np.ones(200))
+    same = fit_weights(np.repeat(logs, 200, axis=1), np.zeros(200, int), np.full(200, 1 / 200))
+    np.testing.assert_allclose(same, few, atol=1e-4)  # many pieces of one song are one song
     np.testing.assert_allclose(few, [0.5, 0.5], atol=0.1)
     assert few[0] > few[1]
     assert many[0] > 1.5
     assert many[1] < 0.05
 
 
+def made_up_experts(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, Pieces]:
+    """Whole songs are all right; of their four pieces "deaf" knows nothing and "sharp" much."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(6, size=60)
+    songs = np.repeat(np.arange(60), 4)
+    truth, parts = np.eye(6)[labels], np.eye(6)[labels[songs]]
+    sure = {name: 9 * truth + rng.normal(size=(60, 6)) for name in ("deaf", "sharp")}
+    noise = {name: rng.normal(size=(240, 6)) for name in sure}
+    return sure, labels, Pieces({"deaf": noise["deaf"], "sharp": noise["sharp"] + 3 * parts}, songs)
+
+
+def test_pieces_tell_apart_experts_that_know_all_whole_songs() -> None:
+    scores, labels, pieces = made_up_experts(0)
+    temperatures, weights = fit_experts(scores, labels, pieces)
+    counted = {name: weights[name] / temperatures[name] for name in weights}
+    assert counted["sharp"] > 5 * counted["deaf"]
+    # Up to one factor for all, a logit counts among songs what it counts among pieces.
+    there, shares = labels[pieces.songs], np.full(240, 0.25)
+    softer = {n: fit_temperature(part, there, shares) for n, part in pieces.scores.items()}
+    logs = np.stack([apply_temperature(pieces.scores[name], t) for name, t in softer.items()])
+    slow = fit_weights(logs, there, shares) / np.array(list(softer.values()))
+    ratio = np.array([counted["deaf"], counted["sharp"]]) / slow
+    assert ratio[0] == pytest.approx(ratio[1], rel=1e-6)
+    fused = pool(
+        np.stack([apply_temperature(scores[n], t) for n, t in temperatures.items()]),
+        np.array(list(weights.values())),
+    )
+    assert fit_temperature(fused, labels) == pytest.approx(1, abs=0.1)  # the songs are calibrated
+
+
 def test_experts_of_which_half_are_noise_fuse_no_worse_than_the_best(make_store: Maker) -> None:
     evidence = evidence_of(make_store)
-    scores = fitted_elsewhere(evidence)
+    scores = fitted_elsewhere(evidence, pieces_of(make_store))
     losses = {name: nll(evidence.labels, logs) for name, logs in scores.items()}
     assert list(losses) == ["good/head", "good/knn", "fair/knn", "noise/head", "noise/knn", FUSED]
     best = min(loss for name, loss in losses.items() if name != FUSED)
@@ -206,14 +254,21 @@ def test_each_fold_is_fitted_on_other_albums_only(
     album_of = {
         row.tobytes(): album for row, album in zip(raw["good/head"], evidence.albums, strict=True)
     }
-    real, fitted = fuse.fit_experts, []
+    pieces, real, fitted = pieces_of(make_store), fuse.fit_experts, []
+    song_of = {
+        row.tobytes(): song
+        for row, song in zip(pieces.scores["good/head"], pieces.songs, strict=True)
+    }
 
-    def spy(scores: dict[str, np.ndarray], labels: np.ndarray) -> object:
-        fitted.append({album_of[row.tobytes()] for row in scores["good/head"]})
-        return real(scores, labels)
+    def spy(scores: dict[str, np.ndarray], labels: np.ndarray, parts: Pieces) -> object:
+        albums = [album_of[row.tobytes()] for row in scores["good/head"]]
+        fitted.append(set(albums))
+        of_parts = [song_of[row.tobytes()] for row in parts.scores["good/head"]]
+        assert [evidence.albums[song] for song in of_parts] == [albums[s] for s in parts.songs]
+        return real(scores, labels, parts)
 
     monkeypatch.setattr(fuse, "fit_experts", spy)
-    scores = fitted_elsewhere(evidence)
+    scores = fitted_elsewhere(evidence, pieces)
     everything = set(evidence.albums)
     left_out = [everything - albums for albums in fitted]
     assert len(left_out) == 5
@@ -222,7 +277,7 @@ def test_each_fold_is_fitted_on_other_albums_only(
     songs = [song for song, album in enumerate(evidence.albums) if album in left_out[0]]
     labels = evidence.labels.copy()
     labels[songs] = (labels[songs] + 1) % 8
-    changed = cross_fitted(raw, labels, evidence.albums)
+    changed = cross_fitted(raw, labels, evidence.albums, pieces)
     for name, logs in changed.items():
         np.testing.assert_array_equal(logs[songs], scores[name][songs])
     assert not np.array_equal(changed[FUSED], scores[FUSED])
@@ -233,7 +288,7 @@ def test_results_are_cross_fitted_and_the_fused_row_is_last(make_store: Maker) -
     fusion, indexes, reported = fit_fusion(stores["train"], stores["validation"], seed=3)
     assert [row.expert for row in fusion.results] == [*fusion.experts, FUSED]
     evidence = evidence_of(make_store)
-    scores = fitted_elsewhere(evidence, seed=3)
+    scores = fitted_elsewhere(evidence, pieces_of(make_store), seed=3)
     for name, logs in scores.items():
         np.testing.assert_array_equal(reported[name], logs)
     assert {member: index.song_ids for member, index in indexes.items()} == {
@@ -246,11 +301,14 @@ def test_results_are_cross_fitted_and_the_fused_row_is_last(make_store: Maker) -
 
 
 def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(make_store: Maker) -> None:
-    evidence = evidence_of(make_store)
+    evidence, pieces = evidence_of(make_store), pieces_of(make_store)
     order = np.random.default_rng(0).permutation(len(evidence.labels))
-    one, again = fitted_elsewhere(evidence, seed=1), fitted_elsewhere(evidence, seed=1)
-    turned = fitted_elsewhere(evidence.take(order), seed=1)
-    other = fitted_elsewhere(evidence, seed=2)
+    one, again = (fitted_elsewhere(evidence, pieces, seed=1) for _ in range(2))
+    moved = np.argsort(order)[pieces.songs]
+    rows = np.argsort(moved, kind="stable")
+    there = Pieces({name: part[rows] for name, part in pieces.scores.items()}, moved[rows])
+    turned = fitted_elsewhere(evidence.take(order), there, seed=1)
+    other = fitted_elsewhere(evidence, pieces, seed=2)
     assert not np.array_equal(one[FUSED], other[FUSED])  # the seed draws other folds
     for name, logs in one.items():
         np.testing.assert_array_equal(logs, again[name])
@@ -259,10 +317,11 @@ def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(make_store: 
 
 def test_two_albums_make_two_folds_and_one_is_too_few(make_store: Maker) -> None:
     evidence = evidence_of(make_store)
-    two = evidence.take(np.flatnonzero(np.isin(evidence.albums, evidence.albums[:6:3])))
-    assert np.isfinite(fitted_elsewhere(two)[FUSED]).all()
+    songs = np.flatnonzero(np.isin(evidence.albums, evidence.albums[:6:3]))
+    two, pieces = evidence.take(songs), pieces_of(make_store).of(songs)
+    assert np.isfinite(fitted_elsewhere(two, pieces)[FUSED]).all()
     with pytest.raises(UserError, match="come from 1 album; fusion needs two or more"):
-        fitted_elsewhere(two.take(np.arange(3)))
+        fitted_elsewhere(two.take(np.arange(3)), pieces.of(np.arange(3)))
 
 
 def test_a_song_is_predicted_alike_in_any_company(make_store: Maker) -> None:

@@ -1,0 +1,65 @@
+"""Songs cut into pieces, where experts still make the mistakes that weights are learnt from.
+
+Enters: the members' stores of the same songs. Leaves: stores in which each piece of a few seconds
+stands as a song of its own. Whole songs of known singers may all be right, and then say nothing
+about which expert to trust when the singer is hard to hear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.aggregate import song_embedding
+from embedder.store import Store
+
+PIECE_S = 3.0  # segments that begin within so many seconds are one piece
+
+
+def in_pieces(
+    stores: Sequence[Store], seconds: float = PIECE_S
+) -> tuple[list[Store], NDArray[np.int64]]:
+    """The same stores with pieces for songs, and the song (pieces,) from which each piece is.
+
+    A piece is what begins between two multiples of `seconds`. Members may hear songs on different
+    grids; a piece counts only where all of them have a segment.
+    """
+    numbers = [_numbers(store, seconds) for store in stores]
+    common = sorted(set.intersection(*[set(map(tuple, each.tolist())) for each in numbers]))
+    songs = np.array([song for song, _ in common], dtype=np.int64)
+    cut = [_cut(store, each, common) for store, each in zip(stores, numbers, strict=True)]
+    return cut, songs
+
+
+def _numbers(store: Store, seconds: float) -> NDArray[np.int64]:
+    """Each segment's song, and which of the song's pieces it begins in: (segments, 2)."""
+    piece = (store.segment_start_s.astype(np.float64) // seconds).astype(np.int64)
+    return np.stack([store.segment_song, piece], axis=1)
+
+
+def _cut(store: Store, numbers: NDArray[np.int64], common: list[tuple[int, int]]) -> Store:
+    place = {piece: number for number, piece in enumerate(common)}
+    owner = np.array([place.get((song, piece), -1) for song, piece in numbers.tolist()])
+    kept = np.flatnonzero(owner >= 0)
+    owner = owner[kept]
+    embeddings = store.segment_embeddings[kept]
+    weights = store.segment_weight[kept]
+    bounds = np.searchsorted(owner, np.arange(len(common) + 1))
+    parts = [slice(first, end) for first, end in pairwise(bounds)]
+    songs = [song for song, _ in common]
+    return replace(
+        store,
+        song_ids=tuple(f"{store.song_ids[song]} {piece}" for song, piece in common),
+        albums=tuple(store.albums[song] for song in songs),
+        labels=store.labels[songs],
+        embeddings=np.stack([song_embedding(embeddings[part], weights[part]) for part in parts]),
+        segment_song=owner,
+        segment_start_s=store.segment_start_s[kept],
+        segment_embeddings=embeddings,
+        segment_logits=None if store.segment_logits is None else store.segment_logits[kept],
+        segment_weight=weights,
+    )
