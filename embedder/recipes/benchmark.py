@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder import metrics
+from embedder.aggregate import song_logits
 from embedder.artifacts import Run, create_run, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.checkpoint import Member
@@ -201,7 +202,7 @@ def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[
             levels["segment"] = _level(of_segment, np.concatenate(whole), interval=False)
         names = (kind or "song", "_".join(filter(None, (kind, "excerpt"))))
         for name, answers in zip(names, (whole, parts), strict=True):
-            levels[name] = _level(truth, np.stack([answer.mean(axis=0) for answer in answers]))
+            levels[name] = _level(truth, np.stack([song_logits(answer) for answer in answers]))
     return {name: asdict(level) for name, level in levels.items()}
 
 
