@@ -310,7 +310,7 @@ def recipe(
     if chosen.separator:
         begin("train-separator")
         train_separator(seed=seed, device=device, run_dir=run_dir)
-    if chosen.detector:
+    if chosen.detector and stems:
         begin("train-detector")
         train_detector(seed=seed, device=device, run_dir=run_dir)
     for member, settings in chosen.members.items():

@@ -53,6 +53,6 @@ def estimated(
         audio_s = training.epochs * training.crops * training.crop_s
         fastest = max(speed.training for _, speed in members.values())
         before["train-separator"] = audio_s / (SEPARATOR_SPEED * fastest)
-    if recipe.detector:
+    if recipe.detector and stems:
         before["train-detector"] = DETECTOR_S
     return steps(size, members, cores=available_cores(), stems=stems, before=before)

@@ -25,7 +25,7 @@ class Recipe:
     preset: str = "laptop"
     stems: str = "wanted"  # "needed", "wanted" (used where given) or "unused"
     separator: bool = False  # a separator is trained on the stems before the members
-    detector: bool = False  # a singing-voice detector is trained on the stems before the members
+    detector: bool = False  # a singing-voice detector is trained first, where there are stems
     extra: Mapping[str, Any] = field(default_factory=dict)  # settings of all its members
 
     def configs(self, seed: int = 0) -> dict[str, MemberConfig]:
@@ -41,16 +41,17 @@ RECIPES: dict[str, Recipe] = {
     "laptop": Recipe(
         "one member on remixed mixtures: minutes on two cores",
         {"ecapa-aam": {}},
+        detector=True,
     ),
     "best": Recipe(
         "members that hear mixtures and members that hear them through a separator of their own",
         {
-            "ecapa-aam-separated": {"stem": "separated", "crops_per_song": 12, "epochs": 6},
-            "ecapa-aam": {"crops_per_song": 16, "epochs": 7},
+            "ecapa-aam-separated": {"stem": "separated", "crops_per_song": 12, "epochs": 24},
+            "ecapa-aam": {"batch_crops": 2, "epochs": 18},
         },
         stems="needed",
         separator=True,
-        extra={"hop": 320},
+        detector=True,
     ),
     "nostems": Recipe(
         "mixtures alone: other songs' openings and endings are laid over the crops",
