@@ -30,9 +30,9 @@ from embedder.commands.members import (
 )
 from embedder.commands.pretrain import pretrain
 from embedder.commands.stems import separate, train_detector, train_separator
-from embedder.config import PRESETS
 from embedder.console import meter, on_terminal, print_table, say, shown
 from embedder.errors import UserError
+from embedder.presets import PRESETS
 from embedder.recipes.lists import RECIPES
 from embedder.settings import parse_assignments
 

@@ -15,9 +15,10 @@ from typing import Any, get_type_hints
 
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import read_json
-from embedder.config import PRESETS, SAMPLE_RATE, MemberConfig
+from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
 from embedder.objectives import OBJECTIVES
+from embedder.presets import PRESETS
 
 
 def _group_types() -> dict[str, type[Any]]:

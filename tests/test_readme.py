@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 import app
-from embedder.config import PRESETS
+from embedder.presets import PRESETS
 from embedder.settings import all_settings, build_config, legal_values
 
 README = Path(__file__).parents[1] / "README.md"

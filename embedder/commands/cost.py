@@ -11,8 +11,8 @@ import typer
 
 from embedder.architectures import ARCHITECTURES
 from embedder.commands.members import Device
-from embedder.config import PRESETS
 from embedder.console import print_table, shown
+from embedder.presets import PRESETS
 from embedder.settings import build_config, parse_assignments
 
 HEAD = (

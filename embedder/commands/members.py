@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedder.artifacts import SPLITS, Run, abandon_run, create_run, open_run
-from embedder.config import PRESETS, MemberConfig
+from embedder.config import MemberConfig
 from embedder.console import on_terminal, print_table, say, shown
 from embedder.errors import UserError
+from embedder.presets import PRESETS
 from embedder.settings import (
     all_settings,
     build_config,

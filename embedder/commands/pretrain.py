@@ -12,8 +12,8 @@ import typer
 
 from embedder.artifacts import open_run
 from embedder.commands.members import Device, RunDir, catalogue_of, in_run
-from embedder.config import PRESETS
 from embedder.console import on_terminal, print_table, say
+from embedder.presets import PRESETS
 from embedder.pretraining.settings import (
     PretrainConfig,
     build_pretraining,

@@ -17,10 +17,11 @@ from embedder.artifacts import Run
 from embedder.begin import Beginning, finetuning, initialised
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.checkpoint import Member, load_member, save_member
-from embedder.config import FINETUNING, MemberConfig
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.losses import build_loss
 from embedder.model.network import Network
+from embedder.presets import FINETUNING
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]

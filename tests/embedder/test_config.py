@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from embedder.architectures import ARCHITECTURES
-from embedder.config import PRESETS, MemberConfig
+from embedder.config import MemberConfig
+from embedder.presets import PRESETS
 from embedder.settings import (
     all_settings,
     build_config,

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from embedder.config import PRESETS, MemberConfig
+from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.presets import PRESETS
 from embedder.settings import (
     all_settings,
     build_config,

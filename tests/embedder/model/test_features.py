@@ -11,8 +11,9 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedder.config import PRESETS, SAMPLE_RATE, AugmentConfig, FeatureConfig
+from embedder.config import SAMPLE_RATE, AugmentConfig, FeatureConfig
 from embedder.model.features import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
+from embedder.presets import PRESETS
 from embedder.settings import build_config
 
 PLAIN = FeatureConfig(mel_norm="none")

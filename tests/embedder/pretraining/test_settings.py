@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from embedder.config import PRESETS
 from embedder.errors import UserError
+from embedder.presets import PRESETS
 from embedder.pretraining.settings import (
     PRETRAINING,
     build_pretraining,

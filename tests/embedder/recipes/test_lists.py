@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from embedder.architectures import ARCHITECTURES
-from embedder.config import PRESETS
 from embedder.objectives import OBJECTIVES
+from embedder.presets import PRESETS
 from embedder.recipes.lists import BENCHMARK, PLAIN, RECIPES
 from embedder.settings import build_config
 
