@@ -97,8 +97,8 @@ def _probability(logits: NDArray[np.float64], weights: NDArray[np.float64]) -> N
 Aggregate = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 AGGREGATES: dict[str, Aggregate] = {
-    "mean": _mean,
     "probability": _probability,
+    "mean": _mean,
     "vote": _vote,
 }
 

@@ -485,7 +485,7 @@ def test_bad_test_folders_and_outputs_are_one_line(
     line = refused("predict", "--test_dir", unseen, *there)
     assert "would both have the ID 1; rename one of them" in line
     line = refused("fuse", "--aggregate", "median", *there)
-    assert "--aggregate median is unknown; choose from mean, vote" in line
+    assert "--aggregate median is unknown; choose from probability, mean, vote" in line
     line = refused("fuse", "--members", "aam,bob", *there)
     assert "there is no member 'bob'; members are: aam, triplet" in line
 

@@ -80,7 +80,7 @@ def test_counting_leaves_torch_as_it_was() -> None:
 def test_a_network_s_products_are_its_layers_and_its_mel_filters() -> None:
     changes = {"backbone": "xvector", "channels": 20, "mfa_channels": 30, "segment_s": 2}
     config = build_config(changes={**changes, "embedding_dim": 12})
-    frames = 1 + 32000 // 256
+    frames = 1 + 32000 // 320
     mel = frames * (512 // 2 + 1) * 80
     padded = frames + 14  # seven frames more on each side
     layers = (padded - 4) * 5 * 80 * 20 + (padded - 8) * 3 * 20 * 20 + frames * 3 * 20 * 20
