@@ -26,6 +26,7 @@ from embedder.data.decoding import Progress, no_progress
 from embedder.data.segments import cut
 from embedder.errors import UserError
 from embedder.listening import Listening
+from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device, margin_free_logits
 from embedder.store import Store, write_store
 from embedder.voice.detect import Detector, Voices, load_detector
@@ -147,6 +148,7 @@ def embed_stale(
     progress: Progress = no_progress,
 ) -> None:
     """Embed the splits of the members that are named, `(member, split)`, and write their stores."""
+    reuse_freed_memory()
     where = default_device(device)
     voices = Voices(load_detector(run, where), AudioCache(run.cache))
     members = {name: load_member(run, name, where) for name, _ in stale}

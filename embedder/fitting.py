@@ -6,9 +6,7 @@ Enters: a config, a device. Leaves: Lightning's name of the precision, and the c
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +17,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from embedder.config import MemberConfig
-
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # the parameters' numbers in glibc's malloc.h
-NEVER = 2**31 - 1  # bytes free at the end of the heap from which it would shrink
+from embedder.memory import reuse_freed_memory
 
 
 def open_trainer(
@@ -64,21 +60,6 @@ def fitting() -> Iterator[None]:
             yield
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
-
-
-def reuse_freed_memory() -> bool:
-    """Tell malloc to keep what is freed; whether it took the setting (False where not glibc).
-
-    A step on the CPU makes and frees tensors of tens of megabytes. glibc would hand such blocks
-    back to the system and ask for them anew, and the system clears every page of them each time.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
-    return bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
 
 
 def precision(config: MemberConfig, device: torch.device) -> Any:
