@@ -26,7 +26,6 @@ from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
-from embedder.fitting import precision
 from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.model.network import BACKBONES, Network
@@ -440,18 +439,6 @@ def test_training_needs_validation_songs(prepared: Run, tiny: Tiny) -> None:
     write_catalogue(prepared.catalogue, Catalogue(songs))
     with pytest.raises(UserError, match="has 4 training and 0 validation songs"):
         train(prepared, tiny())
-
-
-def test_precision_follows_the_device_unless_it_is_told(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cpu = torch.device("cpu")
-    for able, expected in ((True, "bf16-mixed"), (False, "32-true")):
-        found = {"avx512_bf16": able}
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
-        assert precision(tiny(), cpu) == expected
-    assert precision(tiny(precision="bf16"), cpu) == "bf16-mixed"
-    assert precision(tiny(), torch.device("mps")) == "32-true"
 
 
 @pytest.mark.slow
