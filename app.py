@@ -7,7 +7,6 @@ library and prints; torch is imported only inside the commands that need it.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -35,10 +34,6 @@ from embedder.errors import UserError
 from embedder.presets import PRESETS
 from embedder.recipes.lists import RECIPES
 from embedder.settings import parse_assignments
-
-# Threads that wait for each other sleep instead of spinning: one core that is busy with something
-# else would slow a training down several times over. It counts only before torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from embedder.recipes.plan import Step
