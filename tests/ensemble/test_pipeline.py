@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedder.aggregate import SOFTENING
 from embedder.artifacts import SPLITS, Run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
@@ -126,7 +127,9 @@ def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
     for number in range(4):
         part = store.segments_of(number)
         shares = weight[part] if weight[part].any() else np.ones(part.stop - part.start)
-        mean = (shares[:, None] * store.segment_logits[part]).sum(axis=0) / shares.sum()
+        raised = np.exp(store.segment_logits[part].astype(float) / SOFTENING)
+        chances = raised / raised.sum(axis=1, keepdims=True)
+        mean = np.log((shares[:, None] * chances).sum(axis=0) / shares.sum())
         logs = mean / fusion.temperatures["aam/head"]
         logs -= np.log(np.exp(logs).sum())
         assert np.allclose(scores["aam/head"][number], logs, atol=1e-5)
