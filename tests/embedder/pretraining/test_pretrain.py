@@ -36,7 +36,7 @@ from embedder.pretraining.settings import PretrainConfig, SelfSupervisedConfig, 
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OWN: dict[str, Any] = {"batch_songs": 3, "projector_dim": 16}
 FINISHED = {"config.json", "labels.json", "log.csv", "model.safetensors", "resume/settings.json"}
 
@@ -268,7 +268,7 @@ def test_a_short_pre_training_brings_singers_together(tmp_path: Path, tiny: Tiny
     prepare(run, songs / "mix", "album", songs)
     config = config_of(
         tiny, "simclr", stem="vocals", channels=64, mfa_channels=96, embedding_dim=64, epochs=15,
-        crops_per_song=16, batch_songs=18, projector_dim=128, segment_s=2.0, lr=0.002,
+        crops_per_song=16, batch_songs=18, projector_dim=128, segment_s=2.0, lr=0.002, hop=256,
     )  # fmt: skip
     torch.manual_seed(config.member.train.seed)
     untrained = Member("u", config.member, (), "", Network(config.member).eval(), None)
