@@ -113,6 +113,13 @@ def test_a_benchmark_is_a_table_of_all_conditions(
     assert again.code == 0, again.err
 
 
+def test_a_benchmark_without_songs_leaves_nothing_behind(refused: Refused, tmp_path: Path) -> None:
+    there = tmp_path / "bench"
+    line = refused("benchmark", "--data_dir", tmp_path / "nowhere", "--run_dir", there)
+    assert "nowhere does not exist" in line
+    assert not there.exists()
+
+
 def test_a_benchmark_s_wrong_words_are_refused(refused: Refused, tmp_path: Path) -> None:
     words = ("benchmark", "--data_dir", tmp_path, "--run_dir", tmp_path / "bench")
     assert refused(*words, "--members", "nobody").startswith(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedder import metrics
 from embedder.aggregate import song_logits
-from embedder.artifacts import Run, create_run, fingerprint, read_json, write_json
+from embedder.artifacts import Run, abandon_run, create_run, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.checkpoint import Member
 from embedder.config import MemberConfig
@@ -119,7 +119,13 @@ def prepared(
     create_run(folder)
     run = Run(folder, shared_cache=root / "cache")
     if not run.catalogue.is_file():
-        prepare(run, data_dir, split, stems_dir, seed=seed)
+        try:
+            prepare(run, data_dir, split, stems_dir, seed=seed)
+        except UserError:
+            abandon_run(run)  # a refusal leaves nothing behind
+            if not any(root.iterdir()):
+                root.rmdir()
+            raise
     return run, read_catalogue(run.catalogue)
 
 
