@@ -33,6 +33,10 @@ from embedder.presets import PRESETS
 from embedder.recipes.lists import RECIPES
 from embedder.settings import parse_assignments
 from ensemble.commands.answers import Members, evaluate, fuse, names_in, predict
+from ensemble.commands.compare import similar, verify
+from ensemble.commands.enrolment import enroll, unenroll
+from ensemble.commands.handing_in import bundle, export
+from ensemble.commands.index import benchmark_index
 
 if TYPE_CHECKING:
     from embedder.recipes.plan import Step
@@ -59,6 +63,13 @@ app.command("train-embedder")(train_embedder)
 app.command()(fuse)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(enroll)
+app.command()(unenroll)
+app.command()(verify)
+app.command()(similar)
+app.command()(bundle)
+app.command()(export)
+app.command("benchmark-index")(benchmark_index)
 
 
 @app.command()

@@ -107,8 +107,19 @@ class Run:
     def fusion(self) -> Path:
         return self.root / "fusion" / "fusion.json"
 
+    @property
+    def verification(self) -> Path:
+        return self.root / "fusion" / "verification.json"
+
     def index(self, member: str) -> Path:
         return self.root / "fusion" / f"{member}.faiss"
+
+    @property
+    def index_table(self) -> Path:
+        return self.root / "fusion" / "index.sqlite"
+
+    def vectors(self, member: str, level: str) -> Path:
+        return vectors_of(self.index_table, member, level)
 
     @property
     def predictions(self) -> Path:
@@ -118,12 +129,21 @@ class Run:
     def pages(self) -> Path:
         return self.root / "pages"
 
+    @property
+    def exports(self) -> Path:
+        return self.root / "export"
+
     def member_names(self) -> list[str]:
         """Names of the finished members, sorted."""
         if not self.members.is_dir():
             return []
         found = (p for p in self.members.iterdir() if self.weights(p.name).is_file())
         return sorted(p.name for p in found)
+
+
+def vectors_of(table: Path, member: str, level: str) -> Path:
+    """The FAISS file beside a song table, of one member's "songs" or "segments"."""
+    return table.with_name(f"{member}.{level}.faiss")
 
 
 def create_run(root: Path) -> Run:

@@ -1,8 +1,8 @@
 """How good predictions are, with intervals: every number this project prints is computed here.
 
 Enters: true labels (songs,), int, and log-probabilities or scores (songs, singers) or predicted
-labels (songs,). Leaves: top-k, the course's score, macro F1, NLL, ECE, confusion counts, recall per
-singer, and bootstrap 95 % intervals over songs.
+labels (songs,). Leaves: top-k, the course's score, macro F1, NLL, Brier score, ECE, confusion
+counts, recall per singer, and bootstrap 95 % intervals over songs.
 
 A `Statistic` maps draws (resamples, songs), indices of the songs drawn, to one value per resample.
 Each metric is one, so that its value (every song drawn once) and its interval share a definition.
@@ -48,6 +48,7 @@ class Summary:
     score: Estimate
     macro_f1: Estimate
     nll: Estimate
+    brier: Estimate
     ece: Estimate
 
 
@@ -86,6 +87,11 @@ def nll(truth: Integers, log_probabilities: Floats) -> float:
     return _whole(mean_of(song_nll(truth, log_probabilities)), len(truth))
 
 
+def brier(truth: Integers, log_probabilities: Floats) -> float:
+    """Mean squared error of all probabilities, 0 to 2 (Brier 1950, in its form for many classes)."""
+    return _whole(mean_of(song_brier(truth, log_probabilities)), len(truth))
+
+
 def ece(truth: Integers, log_probabilities: Floats) -> float:
     """Expected calibration error of the first choice, 0 to 1.
 
@@ -101,6 +107,20 @@ def song_nll(truth: Integers, log_probabilities: Floats) -> NDArray[np.float64]:
     """Negative log-probability of each song's true singer (songs,), in nats."""
     _check(truth, log_probabilities)
     return -log_probabilities[np.arange(len(truth)), truth].astype(np.float64)
+
+
+def song_brier(truth: Integers, log_probabilities: Floats) -> NDArray[np.float64]:
+    """Σ_c (p_c − 1[c is the true singer])² of each song (songs,), 0 to 2."""
+    _check(truth, log_probabilities)
+    errors = np.exp(log_probabilities.astype(np.float64))
+    errors[np.arange(len(truth)), truth] -= 1.0
+    return np.asarray((errors**2).sum(axis=1))
+
+
+def song_score(truth: Integers, scores: Floats) -> NDArray[np.float64]:
+    """What each song adds to the course's score (songs,): 1.5, 0.5 or 0."""
+    first, third = top_k_hits(truth, scores, 1), top_k_hits(truth, scores, 3)
+    return first.astype(np.float64) + 0.5 * third
 
 
 def confusion_matrix(truth: Integers, predicted: Integers, singers: int) -> NDArray[np.int64]:
@@ -180,7 +200,8 @@ def bootstrap_interval(
     wider uncertainty than this says; a metric that is perfect on all songs has an interval of width
     zero (by the rule of three, 3/n errors are still likely). `centred` moves the interval by the
     bootstrap's estimate of bias and cuts it at 0: resampling inflates a sum of absolute values such
-    as the ECE. Raises `ValueError` without songs.
+    as the ECE. A resample on which the statistic is not defined, NaN, is left out. Raises
+    `ValueError` without songs.
     """
     if songs < 1:
         raise ValueError("no songs to evaluate")
@@ -192,6 +213,8 @@ def bootstrap_interval(
     ]
     values = np.concatenate(parts)
     value = _whole(statistic, songs)
+    if not np.isnan(value):
+        values = values[~np.isnan(values)]
     low, high = np.quantile(values, [0.025, 0.975])
     if centred:
         bias = values.mean() - value
@@ -207,8 +230,8 @@ def paired_difference(first: Statistic, second: Statistic, songs: int, seed: int
 def summarise(truth: Integers, log_probabilities: Floats, seed: int = 0) -> Summary:
     """Every metric with its interval, for truth (songs,) and log-probabilities (songs, singers)."""
     songs = len(truth)
-    first = top_k_hits(truth, log_probabilities, 1).astype(np.float64)
-    third = top_k_hits(truth, log_probabilities, 3).astype(np.float64)
+    first = top_k_hits(truth, log_probabilities, 1)
+    third = top_k_hits(truth, log_probabilities, 3)
 
     def interval(statistic: Statistic, centred: bool = False) -> Estimate:
         return bootstrap_interval(statistic, songs, seed, centred)
@@ -217,9 +240,10 @@ def summarise(truth: Integers, log_probabilities: Floats, seed: int = 0) -> Summ
         songs=songs,
         top_1=interval(mean_of(first)),
         top_3=interval(mean_of(third)),
-        score=interval(mean_of(first + 0.5 * third)),
+        score=interval(mean_of(song_score(truth, log_probabilities))),
         macro_f1=interval(macro_f1_of(truth, ranking(log_probabilities)[:, 0])),
         nll=interval(mean_of(song_nll(truth, log_probabilities))),
+        brier=interval(mean_of(song_brier(truth, log_probabilities))),
         ece=interval(ece_of(truth, log_probabilities), centred=True),
     )
 

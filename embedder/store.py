@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,24 @@ class Store:
         """The slice of the segment arrays that belongs to the song at index `song`."""
         first, end = np.searchsorted(self.segment_song, [song, song + 1])
         return slice(int(first), int(end))
+
+    def take(self, songs: NDArray[np.integer[Any]]) -> Store:
+        """The store of some of its songs, in the order given."""
+        parts = [self.segments_of(int(song)) for song in songs]
+        rows = np.concatenate([np.zeros(0, np.int64), *[np.arange(p.start, p.stop) for p in parts]])
+        counts = [part.stop - part.start for part in parts]
+        return replace(
+            self,
+            song_ids=tuple(self.song_ids[song] for song in songs),
+            albums=tuple(self.albums[song] for song in songs),
+            labels=self.labels[songs],
+            embeddings=self.embeddings[songs],
+            segment_song=np.repeat(np.arange(len(parts), dtype=np.int64), counts),
+            segment_start_s=self.segment_start_s[rows],
+            segment_embeddings=self.segment_embeddings[rows],
+            segment_logits=None if self.segment_logits is None else self.segment_logits[rows],
+            segment_weight=self.segment_weight[rows],
+        )
 
     def logits(self, aggregate: str = "probability") -> NDArray[np.float64]:
         """Song logits (songs, singers) from the segment logits; `aggregate` names an `AGGREGATES`.

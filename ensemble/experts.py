@@ -1,88 +1,215 @@
 """What each expert of each member says about a set of songs, before anything is fitted.
 
 Enters: the members' stores of the same songs, and their indexes of training songs. Leaves:
-`Evidence`: song logits of `<member>/head` where the member has a head, and the neighbours from
-which `<member>/knn` votes. Stores that do not describe the same songs are refused.
+`Evidence`: for each expert its logits, or the neighbours that will vote. Stores that do not
+describe the same songs are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.store import AGAIN, Store
-from ensemble.knn import NeighbourIndex, Neighbours, Votes, neighbour_votes
+from ensemble.index.members import MemberIndex
+from ensemble.knn import (
+    DEPTH,
+    Neighbours,
+    SegmentNeighbours,
+    Votes,
+    segment_votes,
+    song_votes,
+)
+from ensemble.probe import Probe
+from ensemble.score_norm import Cohort, cohort_of, normalised
 
-HEAD, KNN = "head", "knn"
 FUSED = "fused"  # name under which the pool of all experts stands beside them
+NO_VOTES = Votes()  # for experts of which nothing is chosen
+
+Raw = NDArray[np.float64] | Neighbours | SegmentNeighbours
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What an expert is given: one member's view of the query songs, and of its index."""
+
+    store: Store
+    index: MemberIndex
+    aggregate: str  # how segment logits become song logits: a key of `AGGREGATES`
+    probe: Probe | None
+    cohort: Cohort | None  # strangers, where similarities are normalised
+    without: int | None = None  # no neighbour may be a song of this singer
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One way to turn a member into logits."""
+
+    about: str
+    hear: Callable[[Hearing], Raw | None]  # None: this member has no such expert
+    votes: tuple[Votes, ...] = (NO_VOTES,)  # among which cross-validation chooses
+    normalised_votes: tuple[Votes, ...] = (NO_VOTES,)  # the same, in standard deviations
 
 
 def expert_name(member: str, kind: str) -> str:
-    """`<member>/head` or `<member>/knn`."""
+    """`<member>/<kind>`, a kind being a key of `EXPERTS`."""
     return f"{member}/{kind}"
+
+
+def kind_of(expert: str) -> str:
+    """The key of `EXPERTS` in an expert's name."""
+    return expert.rsplit("/", 1)[1]
+
+
+def member_of(expert: str) -> str:
+    """The member in an expert's name."""
+    return expert.rsplit("/", 1)[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Raw material of all experts for the same songs in the same order."""
 
-    singers: tuple[str, ...]  # label order
+    singers: tuple[str, ...]  # label order; those that the experts choose among
     labels: NDArray[np.int64]  # (songs,), -1 where unknown
     albums: tuple[str, ...]  # per song: what cross-fitting keeps together
-    heads: dict[str, NDArray[np.float64]]  # member → song logits (songs, singers)
-    neighbours: dict[str, Neighbours]  # member → nearest training songs
+    raw: dict[str, Raw]  # expert → logits (songs, singers), or neighbours
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Expert names, by member in the order given, head before knn."""
-        return tuple(
-            expert_name(member, kind)
-            for member in self.neighbours
-            for kind in (HEAD, KNN)
-            if kind == KNN or member in self.heads
-        )
+        """Expert names, by member in the order given, then in the order of `EXPERTS`."""
+        return tuple(self.raw)
 
-    def take(self, songs: NDArray[np.integer[Any]]) -> Evidence:
-        """The evidence of some of the songs."""
-        return Evidence(
-            self.singers,
-            self.labels[songs],
-            tuple(self.albums[song] for song in songs),
-            {member: logits[songs] for member, logits in self.heads.items()},
-            {member: near.take(songs) for member, near in self.neighbours.items()},
-        )
+    def logits(self, expert: str, votes: Votes) -> NDArray[np.float64]:
+        """Uncalibrated logits (songs, singers) of an expert whose neighbours vote by `votes`."""
+        return raw_logits(self.raw[expert], len(self.singers), votes)
 
-    def scores(self, votes: Votes) -> dict[str, NDArray[np.float64]]:
-        """Uncalibrated logits (songs, singers) of every expert; neighbours vote by `votes`."""
-        result = {}
-        for name in self.experts:
-            member, kind = name.rsplit("/", 1)
-            if kind == HEAD:
-                result[name] = self.heads[member]
-            else:
-                near = self.neighbours[member]
-                result[name] = neighbour_votes(
-                    near.similarities, near.labels, len(self.singers), votes.k, votes.tau
-                )
-        return result
+    def scores(self, votes: Mapping[str, Votes]) -> dict[str, NDArray[np.float64]]:
+        """Uncalibrated logits (songs, singers) of every expert."""
+        return {name: self.logits(name, votes.get(name, NO_VOTES)) for name in self.raw}
+
+
+def raw_logits(raw: Raw, singers: int, votes: Votes) -> NDArray[np.float64]:
+    """What an expert's raw material comes to: logits (songs, singers)."""
+    if isinstance(raw, Neighbours):
+        return song_votes(raw, singers, votes)
+    if isinstance(raw, SegmentNeighbours):
+        return segment_votes(raw, singers, votes)
+    return raw
+
+
+def _head(heard: Hearing) -> Raw | None:
+    store = heard.store
+    return None if store.segment_logits is None else store.logits(heard.aggregate)
+
+
+def _probe(heard: Hearing) -> Raw | None:
+    return None if heard.probe is None else heard.probe.logits(heard.store.embeddings)
+
+
+def _knn_song(heard: Hearing) -> Raw:
+    index = heard.index
+    rows = _rows(heard, index.labels)
+    # One song at a time: a song's answer must not depend on its company.
+    found = [index.songs.search(query[None], DEPTH, rows) for query in heard.store.embeddings]
+    return _neighbours(heard, heard.store.embeddings, found, index.labels, index.embeddings)
+
+
+def _knn_segment(heard: Hearing) -> Raw:
+    index, store = heard.index, heard.store
+    labels = index.segment_labels
+    rows = _rows(heard, labels)
+    parts = [store.segments_of(song) for song in range(len(store.song_ids))]
+    found = [index.segments.search(store.segment_embeddings[part], DEPTH, rows) for part in parts]
+    owners = index.embeddings[index.segment_song]  # strangers of a segment: those of its song
+    near = _neighbours(heard, store.segment_embeddings, found, labels, owners)
+    return SegmentNeighbours(near, store.segment_song, store.segment_weight.astype(np.float64))
+
+
+def _rows(heard: Hearing, labels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The rows (of labels) that may be neighbours; None for all of them."""
+    allowed = labels < heard.index.known
+    if heard.without is not None:
+        allowed &= labels != heard.without
+    return None if allowed.all() else np.flatnonzero(allowed)
+
+
+def _neighbours(
+    heard: Hearing,
+    queries: NDArray[np.float32],
+    found: Iterable[tuple[NDArray[np.float64], NDArray[np.int64]]],
+    labels: NDArray[np.int64],
+    indexed: NDArray[np.float32],
+) -> Neighbours:
+    """Neighbours of all queries from what was found for a few at a time, normalised if asked."""
+    parts = list(found)
+    width = parts[0][1].shape[1] if parts else 0
+    similarities = np.concatenate([np.zeros((0, width)), *[part[0] for part in parts]])
+    rows = np.concatenate([np.zeros((0, width), np.int64), *[part[1] for part in parts]])
+    if heard.cohort is None:
+        return Neighbours(similarities, labels[rows])
+    near = labels[rows]
+    own = np.zeros((*rows.shape, 2))
+    used, place = np.unique(rows, return_inverse=True)
+    own = heard.cohort.levels(indexed[used], labels[used][:, None])[:, 0][place.reshape(rows.shape)]
+    values = normalised(similarities, heard.cohort.levels(queries, near), own)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return Neighbours(np.take_along_axis(values, order, 1), np.take_along_axis(near, order, 1))
+
+
+def _grid(taus: Sequence[float]) -> tuple[Votes, ...]:
+    return tuple(Votes(k, tau) for k in (10, 1, 3, 5, 20, 50) for tau in taus)
+
+
+# The first of each grid is what stands unless another is clearly better.
+EXPERTS: dict[str, Expert] = {
+    "head": Expert("the classification head, margin-free", _head),
+    "knn_song": Expert(
+        "the song's nearest training songs vote",
+        _knn_song,
+        _grid((0.03, 0.01, 0.1, 0.3)),
+        _grid((0.5, 0.2, 1.0, 3.0)),
+    ),
+    "knn_segment": Expert(
+        "every segment's nearest training segments vote",
+        _knn_segment,
+        _grid((0.03, 0.01, 0.1, 0.3)),
+        _grid((0.5, 0.2, 1.0, 3.0)),
+    ),
+    "probe": Expert("logistic regression on song embeddings", _probe),
+}
+
+
+def candidates(expert: str, score_norm: str) -> tuple[Votes, ...]:
+    """The votes among which an expert's are chosen, the default first."""
+    kind = EXPERTS[kind_of(expert)]
+    return kind.votes if score_norm == "none" else kind.normalised_votes
 
 
 def gather(
-    stores: Sequence[Store], indexes: Mapping[str, NeighbourIndex], aggregate: str, k: int
+    stores: Sequence[Store],
+    indexes: Mapping[str, MemberIndex],
+    aggregate: str,
+    probes: Mapping[str, Probe] | None = None,
+    score_norm: str = "none",
+    wanted: Iterable[str] | None = None,
+    without: int | None = None,
 ) -> Evidence:
-    """Evidence on the songs of the stores, one store a member, with up to `k` neighbours.
+    """Evidence on the songs of the stores, one store a member, of all experts or those `wanted`.
+
+    Neighbours are songs of trained singers. `without`: none of the singer of this label.
 
     Raises `UserError` if the stores disagree about the songs or an index is of another checkpoint
     than its store, `ValueError` if an index is missing or holds one of the (validation or test)
     songs. Files to predict, whose store names no split, may be training files: there the user asks.
     """
     check_agreement(stores)
-    neighbours, heads = {}, {}
+    raw: dict[str, Raw] = {}
     for store in stores:
         if store.member not in indexes:
             raise ValueError(f"no index for member {store.member!r}")
@@ -90,12 +217,22 @@ def gather(
         _check_pair(store, index)
         if store.split:
             index.check_apart(store.song_ids)
-        neighbours[store.member] = index.search(store.embeddings, k)
-        if store.segment_logits is not None:
-            heads[store.member] = store.logits(aggregate)
+        cohort = None if score_norm == "none" else _cohort(index)
+        heard = Hearing(store, index, aggregate, (probes or {}).get(store.member), cohort, without)
+        for kind, expert in EXPERTS.items():
+            name = expert_name(store.member, kind)
+            if wanted is None or name in wanted:
+                found = expert.hear(heard)
+                if found is not None:
+                    raw[name] = found
     first = stores[0]
     albums = tuple(album or song for album, song in zip(first.albums, first.song_ids, strict=True))
-    return Evidence(first.singers, first.labels, albums, heads, neighbours)
+    return Evidence(first.singers, first.labels, albums, raw)
+
+
+@lru_cache(maxsize=8)
+def _cohort(index: MemberIndex) -> Cohort | None:
+    return cohort_of(index)
 
 
 def check_agreement(stores: Sequence[Store]) -> None:
@@ -124,9 +261,9 @@ def check_agreement(stores: Sequence[Store]) -> None:
             raise UserError(f"{pair} have stores that label the same songs otherwise; {AGAIN}")
 
 
-def _check_pair(store: Store, index: NeighbourIndex) -> None:
+def _check_pair(store: Store, index: MemberIndex) -> None:
     checkpoint = store.made_from.get("checkpoint", "")
-    if index.checkpoint != checkpoint or index.singers != store.singers:
+    if index.checkpoint != checkpoint or index.singers[: index.known] != store.singers:
         raise UserError(
             f"the {store.split or 'prediction'} store of member {store.member} and its index of "
             f"training songs come from other checkpoints ({checkpoint or 'none'} and "

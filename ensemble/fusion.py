@@ -1,24 +1,32 @@
 """What fusing experts comes down to, as a value and as `fusion.json`.
 
-Enters: what `ensemble/fuse.py` fitted. Leaves: `Fusion` with the table of its results
-(`ResultRow`), written, read, and checked against the members' checkpoints.
+Enters: what `ensemble/fuse.py` fitted. Leaves: `Fusion` with the tables of its results, written,
+read, and checked against the members' checkpoints.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
 from embedder.store import AGAIN
+from ensemble.enrolment import Gate
 from ensemble.knn import Votes
+from ensemble.methods import Pooling
+from ensemble.probe import Probe
+from ensemble.unknown import Unknown
 
-FUSION_FORMAT = 2
+FUSION_FORMAT = 3
 AS_TRAINED = Listening()
 
 
@@ -26,7 +34,7 @@ AS_TRAINED = Listening()
 class ResultRow:
     """One row of the results table: an expert's metrics and what they were measured on."""
 
-    expert: str  # "<member>/head", "<member>/knn" or "fused"
+    expert: str  # "<member>/<kind>" or "fused"
     split: str
     level: str  # "song" or "segment"
     cross_fitted: bool  # fitted on other albums of the same split
@@ -34,24 +42,58 @@ class ResultRow:
 
 
 @dataclass(frozen=True)
+class MethodRow:
+    """What one way to fuse came to, cross-fitted, beside the best single expert."""
+
+    method: str
+    metrics: Summary
+    score_gain: Estimate  # its score − the best expert's, on the same resamples
+    nll_gain: Estimate  # the best expert's NLL − its own: above 0 is better
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """An expert's probabilities before its temperature, and cross-fitted after it."""
+
+    expert: str
+    nll: tuple[float, float]  # before, after; nats
+    brier: tuple[float, float]  # 0 to 2
+    ece: tuple[float, float]  # 0 to 1, 15 bins of equal mass
+
+
+@dataclass(frozen=True, eq=False)
 class Fusion:
     """All that is fitted to turn experts' logits into one set of probabilities."""
 
-    singers: tuple[str, ...]  # label order
-    aggregate: str  # how segment logits become song logits: a key of `store.AGGREGATES`
+    singers: tuple[str, ...]  # label order, the trained ones
+    aggregate: str  # how segment logits become song logits: a key of `AGGREGATES`
     temperatures: dict[str, float]  # expert → temperature; its keys are the experts, in order
-    weights: dict[str, float]  # expert → weight, 0 or more
-    votes: Votes  # how neighbours vote
+    pooling: Pooling
+    votes: dict[str, Votes]  # expert → how its neighbours vote
     made_from: dict[str, str]  # member → hash of its checkpoint
+    probes: dict[str, Probe]  # member → its linear probe
+    score_norm: str = "none"  # of neighbours' similarities: a name in `SCORE_NORMS`
     listening: Listening = AS_TRAINED  # how its songs were heard, and new ones must be
     results: tuple[ResultRow, ...] = ()
+    methods: tuple[MethodRow, ...] = ()
+    calibration: tuple[CalibrationRow, ...] = ()
+    best_expert: str = ""  # the one with the highest cross-fitted score, which methods are beside
+    unknown: Unknown | None = None  # None: too few singers to leave some out
+    gate: Gate | None = None  # for singers who are enrolled; None likewise
 
     @property
     def experts(self) -> tuple[str, ...]:
+        """The experts' names, in order."""
         return tuple(self.temperatures)
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Expert → weight, 0 or more."""
+        return self.pooling.weights
+
+    @property
     def members(self) -> tuple[str, ...]:
+        """The members' names, in order."""
         return tuple(self.made_from)
 
 
@@ -85,8 +127,15 @@ def check_detector(fusion: Fusion, fingerprint: str) -> None:
 
 
 def write_fusion(path: Path, fusion: Fusion) -> None:
-    """Write `fusion.json`, atomically."""
-    write_json(path, {"format": FUSION_FORMAT, **asdict(fusion)})
+    """Write `fusion.json`, atomically. Arrays stand in it as base64 of little-endian float64."""
+    head = replace(fusion, probes={}, pooling=replace(fusion.pooling, coefficients=np.zeros(0)))
+    found = {"format": FUSION_FORMAT, **asdict(head)}
+    found["pooling"]["coefficients"] = _packed(fusion.pooling.coefficients)
+    found["probes"] = {
+        member: {"weights": _packed(probe.weights), "bias": _packed(probe.bias)}
+        for member, probe in fusion.probes.items()
+    }
+    write_json(path, found)
 
 
 def read_fusion(path: Path) -> Fusion:
@@ -100,16 +149,7 @@ def read_fusion(path: Path) -> Fusion:
                 f"{path} is of format {found['format']}, this program reads format "
                 f"{FUSION_FORMAT}; {AGAIN}"
             )
-        fusion = Fusion(
-            singers=tuple(found["singers"]),
-            aggregate=found["aggregate"],
-            temperatures=dict(found["temperatures"]),
-            weights=dict(found["weights"]),
-            votes=Votes(**found["votes"]),
-            made_from=dict(found["made_from"]),
-            listening=Listening(**found["listening"]),
-            results=tuple(_row(row) for row in found["results"]),
-        )
+        fusion = _fusion(found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a readable fusion ({error!r}); {AGAIN}") from None
     if fusion.weights.keys() != fusion.temperatures.keys():
@@ -117,8 +157,53 @@ def read_fusion(path: Path) -> Fusion:
     return fusion
 
 
-def _row(found: dict[str, Any]) -> ResultRow:
-    metrics = dict(found["metrics"])
+def _fusion(found: dict[str, Any]) -> Fusion:
+    pooling = {**found["pooling"], "coefficients": _unpacked(found["pooling"]["coefficients"])}
+    unknown = found["unknown"]
+    return Fusion(
+        singers=tuple(found["singers"]),
+        aggregate=found["aggregate"],
+        temperatures=dict(found["temperatures"]),
+        pooling=Pooling(**pooling),
+        votes={name: Votes(**votes) for name, votes in found["votes"].items()},
+        made_from=dict(found["made_from"]),
+        probes={
+            member: Probe(_unpacked(probe["weights"]), _unpacked(probe["bias"]))
+            for member, probe in found["probes"].items()
+        },
+        score_norm=found["score_norm"],
+        listening=Listening(**found["listening"]),
+        results=tuple(ResultRow(**{**row, **_summary(row)}) for row in found["results"]),
+        methods=tuple(_method(row) for row in found["methods"]),
+        calibration=tuple(_calibration(row) for row in found["calibration"]),
+        best_expert=found["best_expert"],
+        unknown=Unknown.from_dict(unknown) if unknown else None,
+        gate=Gate(**found["gate"]) if found["gate"] else None,
+    )
+
+
+def _method(row: dict[str, Any]) -> MethodRow:
+    gains = {name: Estimate(**row[name]) for name in ("score_gain", "nll_gain")}
+    return MethodRow(**{**row, **gains, **_summary(row)})
+
+
+def _calibration(row: dict[str, Any]) -> CalibrationRow:
+    pairs = {name: tuple(row[name]) for name in ("nll", "brier", "ece")}
+    return CalibrationRow(**{**row, **pairs})
+
+
+def _summary(row: dict[str, Any]) -> dict[str, Summary]:
+    metrics = dict(row["metrics"])
     songs = metrics.pop("songs")
     estimates = {name: Estimate(**value) for name, value in metrics.items()}
-    return ResultRow(**(found | {"metrics": Summary(songs=songs, **estimates)}))
+    return {"metrics": Summary(songs=songs, **estimates)}
+
+
+def _packed(array: NDArray[np.float64]) -> dict[str, Any]:
+    data = np.ascontiguousarray(array, dtype="<f8").tobytes()
+    return {"shape": list(array.shape), "float64": base64.b64encode(data).decode("ascii")}
+
+
+def _unpacked(found: dict[str, Any]) -> NDArray[np.float64]:
+    data = np.frombuffer(base64.b64decode(found["float64"], validate=True), dtype="<f8")
+    return data.reshape(found["shape"]).astype(np.float64)

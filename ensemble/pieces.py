@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from embedder.aggregate import song_embedding
 from embedder.store import Store
 
 PIECE_S = 3.0  # segments that begin within so many seconds are one piece
+MOST = 24  # pieces of a song, evenly taken: more teach no more, and take longer
 
 
 def in_pieces(
@@ -26,13 +28,23 @@ def in_pieces(
     """The same stores with pieces for songs, and the song (pieces,) from which each piece is.
 
     A piece is what begins between two multiples of `seconds`. Members may hear songs on different
-    grids; a piece counts only where all of them have a segment.
+    grids; a piece counts only where all of them have a segment. Of a long song `MOST` are taken.
     """
     numbers = [_numbers(store, seconds) for store in stores]
     common = sorted(set.intersection(*[set(map(tuple, each.tolist())) for each in numbers]))
+    common = _thinned(common)
     songs = np.array([song for song, _ in common], dtype=np.int64)
     cut = [_cut(store, each, common) for store, each in zip(stores, numbers, strict=True)]
     return cut, songs
+
+
+def _thinned(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    found = []
+    for _, group in groupby(pieces, key=itemgetter(0)):
+        mine = list(group)
+        rows = np.linspace(0, len(mine) - 1, min(MOST, len(mine))).round().astype(np.int64)
+        found += [mine[row] for row in rows]
+    return found
 
 
 def _numbers(store: Store, seconds: float) -> NDArray[np.int64]:

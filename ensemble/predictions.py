@@ -42,6 +42,7 @@ class Table:
     albums: tuple[str, ...]  # "singer/album", "" where unknown
     experts: dict[str, NDArray[np.floating[Any]]] = field(default_factory=dict)  # as the fused
     voice: NDArray[np.floating[Any]] | None = None  # (songs,), share of voice, where it is known
+    confidence: NDArray[np.floating[Any]] | None = None  # (songs,), 0 to 1; low for strangers
 
 
 def normal_id(name: str) -> str:
@@ -114,6 +115,26 @@ def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path | None:
     return path
 
 
+def write_notes(output: Path, notes: Mapping[str, Sequence[str]]) -> Path | None:
+    """Write `<output>.notes.csv`, lines `ID,note`; take an old one away if there is none.
+
+    `notes`: name of a file → what is to be known of its answer.
+    """
+    path = output.with_name(f"{output.name}.notes.csv")
+    rows = [(normal_id(name), note) for name, said in _ordered_notes(notes) for note in said]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return None
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("ID", "note"), *rows])
+    write_text(path, text.getvalue())
+    return path
+
+
+def _ordered_notes(notes: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    return sorted(notes.items(), key=lambda item: id_order(item[0]))
+
+
 FORMATS: dict[str, Callable[[Path, Sequence[str], Choices], None]] = {
     "csv": write_csv,
     "json": write_json_predictions,
@@ -140,15 +161,17 @@ def write_table(path: Path, table: Table) -> None:
 
     Keys: `format`, `ids`, `singers`, `log_probabilities` (songs, singers), `truth`, `albums`,
     `experts` (names) and `expert_log_probabilities` (experts, songs, singers); `voice` (songs,)
-    where it is known, 0 for a song in which no voice was found.
+    where it is known, 0 for a song in which no voice was found; `confidence` (songs,) of files to
+    predict. An expert's NaN: it had no part in that song; −inf: it cannot name that singer.
     """
     order = sorted(range(len(table.ids)), key=lambda song: id_order(table.ids[song]))
     shape = (len(order), len(table.singers))
     for name, logs in {"fused": table.log_probabilities, **table.experts}.items():
         if logs.shape != shape:
             raise ValueError(f"log-probabilities of {name} are {logs.shape}, not {shape}")
-    if table.voice is not None and table.voice.shape != shape[:1]:
-        raise ValueError(f"voice is {table.voice.shape}, not {shape[:1]}")
+    for key, values in (("voice", table.voice), ("confidence", table.confidence)):
+        if values is not None and values.shape != shape[:1]:
+            raise ValueError(f"{key} is {values.shape}, not {shape[:1]}")
     experts = [logs[order] for logs in table.experts.values()]
     arrays: dict[str, NDArray[Any]] = {
         "format": np.array(TABLE_FORMAT),
@@ -160,8 +183,9 @@ def write_table(path: Path, table: Table) -> None:
         "experts": _texts(tuple(table.experts)),
         "expert_log_probabilities": np.array(experts, np.float32).reshape(len(experts), *shape),
     }
-    if table.voice is not None:
-        arrays["voice"] = table.voice[order].astype(np.float32)
+    for key, values in (("voice", table.voice), ("confidence", table.confidence)):
+        if values is not None:
+            arrays[key] = values[order].astype(np.float32)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -184,6 +208,7 @@ def read_table(path: Path) -> Table:
                 albums=tuple(str(album) for album in file["albums"]),
                 experts=dict(zip(names, file["expert_log_probabilities"], strict=True)),
                 voice=file.get("voice"),
+                confidence=file.get("confidence"),
             )
     except FileNotFoundError:
         raise UserError(f"{path} is missing; write it: python app.py fuse, or predict") from None

@@ -184,7 +184,7 @@ def _trained(
         train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
         for split in ("train", "validation", "test"):
             embed_split(run, catalogue, load_member(run, loss), split)
-    fuse_run(run, catalogue, ["aam", "triplet"], "probability", 0)
+    fuse_run(run, catalogue, ["aam", "triplet"])
     return root
 
 

@@ -62,7 +62,7 @@ class Attention(nn.Module):
     def forward(self, mel: Tensor) -> Tensor:
         """`mel (batch, mels, frames)` → `(batch, 2·channels)`; any number of mels and frames."""
         columns = self.front(self.norm(mel.unsqueeze(1))).amax(dim=2).transpose(1, 2)
-        token = self.token.to(columns.dtype).expand(len(columns), 1, -1)
+        token = self.token.to(columns.dtype).expand(columns.shape[0], 1, -1)
         answers = self.back(torch.cat([token, columns], dim=1))
         described: Tensor = self.pooler(answers[:, 0])
         return described

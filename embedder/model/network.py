@@ -122,7 +122,7 @@ def margin_free_logits(embedding: Tensor, head: Tensor, scale: float, centres: i
     together → `logits (batch, singers)`. Of a singer's several centres the nearest counts.
     """
     cosines = scale * embedding @ functional.normalize(head, dim=1).T
-    return cosines if centres == 1 else cosines.view(len(embedding), -1, centres).amax(dim=2)
+    return cosines if centres == 1 else cosines.view(embedding.shape[0], -1, centres).amax(dim=2)
 
 
 def count_parameters(network: nn.Module) -> int:

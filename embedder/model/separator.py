@@ -13,7 +13,6 @@ do not decide everything (as Ephrat et al., Looking to listen at the cocktail pa
 from __future__ import annotations
 
 import torch
-from openunmix.model import OpenUnmix
 from torch import Tensor, nn
 
 from embedder.config import SeparatorConfig
@@ -32,6 +31,8 @@ class VocalSeparator(nn.Module):
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
+        from openunmix.model import OpenUnmix  # members that hear the mixture do without it
+
         self.config = config
         self.n_fft, self.hop = config.separator_n_fft, config.separator_hop
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)

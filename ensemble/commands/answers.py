@@ -6,19 +6,18 @@ the embedder's torch side, and only inside the commands.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from embedder.artifacts import open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
 from embedder.console import print_table, say, shown
 from embedder.errors import UserError
-
-if TYPE_CHECKING:
-    from ensemble.fusion import Fusion
 
 Members = Annotated[
     list[str] | None,
@@ -26,6 +25,7 @@ Members = Annotated[
 ]
 
 AGGREGATES = "probability | mean | vote"
+METHODS = "auto | best_single | vote | mean | log_linear | stack"
 
 
 def names_in(values: list[str] | None) -> list[str] | None:
@@ -36,9 +36,19 @@ def names_in(values: list[str] | None) -> list[str] | None:
 
 def fuse(
     members: Members = None,
+    method: Annotated[str, typer.Option("--method", help=f"{METHODS}.")] = "auto",
     aggregate: Annotated[
         str, typer.Option("--aggregate", help=f"Segments to song: {AGGREGATES}.")
     ] = "probability",
+    score_norm: Annotated[
+        str, typer.Option("--score_norm", help="Of neighbours' similarities: none | as_norm.")
+    ] = "none",
+    target_fpr: Annotated[
+        float, typer.Option("--target_fpr", help="Strangers' songs that may get a name, 0 to 1.")
+    ] = 0.1,
+    index: Annotated[
+        str, typer.Option("--index", help="Of the segments: flat | ivfpq | hnsw.")
+    ] = "flat",
     segment_s: Annotated[
         float | None, typer.Option("--segment_s", help="Segments' length, s. Default: as trained.")
     ] = None,
@@ -48,26 +58,37 @@ def fuse(
     tta: Annotated[
         int, typer.Option("--tta", help="Segments more of each song, from random places.")
     ] = 0,
+    drop_enrolled: Annotated[
+        bool, typer.Option("--drop_enrolled", help="Lose enrolled singers that cannot stay.")
+    ] = False,
     seed: Seed = 0,
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),
 ) -> None:
-    """Embed all songs, index them, calibrate and weigh the experts.
+    """Embed all songs, index them, calibrate, compare ways to fuse the experts, and take the best.
 
     Example: python app.py fuse --members ecapa-aam,ecapa-triplet
     """
+    from embedder.aggregate import AGGREGATES as KNOWN
     from embedder.listening import Listening, detector_fingerprint
-    from ensemble.pipeline import choose_members, fuse_run, stale_stores
+    from ensemble.commands.tables import print_fusion
+    from ensemble.fuse import check_choices
+    from ensemble.pipeline import Choices, choose_members, fuse_run, stale_stores
 
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
     chosen = choose_members(run, names_in(members))
+    check_choices(method, score_norm)
+    if aggregate not in KNOWN:
+        raise UserError(f"--aggregate {aggregate} is unknown; choose from {', '.join(KNOWN)}")
+    choices = Choices(aggregate, method, score_norm, target_fpr, index, drop_enrolled, seed)
+    choices.check()
     listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
     if stale := stale_stores(run, catalogue, chosen, listening):
         from embedder.embed import embed_stale
 
         embed_stale(run, catalogue, stale, listening, device, shown)
-    fusion = fuse_run(run, catalogue, chosen, aggregate, seed, listening)
+    fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
     print_fusion(fusion)
     say(f"wrote {run.fusion.parent} and {run.predictions}")
     say(f"next: python app.py analyze{in_run(run_dir)}, or predict --test_dir X")
@@ -84,6 +105,9 @@ def predict(
         Path | None,
         typer.Option("--stems_dir", help="Folder with vocals/, paths as in test_dir."),
     ] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Say unknown first where it is none of the singers.")
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip_bad", help="Leave out files that cannot be used.")
     ] = False,
@@ -91,7 +115,12 @@ def predict(
         int, typer.Option("--batch_size", min=1, help="Files held at a time; changes no number.")
     ] = 8,
     device: Device = "auto",
-    run_dir: RunDir = Path("runs"),
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run_dir", help="Folder of this run's artifacts: runs.")
+    ] = None,
 ) -> None:
     """Name the three likeliest singers of each file of a folder.
 
@@ -104,73 +133,78 @@ def predict(
     target = output or Path(f"prediction.{form}")
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
-    from embedder.listening import detector_fingerprint
-    from ensemble.fusion import check_detector
-    from ensemble.pipeline import answer, list_files, open_fusion, write_prediction
-    from ensemble.predictions import prediction_names, write_skipped
+    from embedder.embed_files import usable_files
+    from ensemble.bundle import bundle_or_run
+    from ensemble.commands.hearing import hear_all, load_listeners
+    from ensemble.pipeline import answer, list_files, open_fusion, strangers, write_prediction
+    from ensemble.predictions import prediction_names, write_notes, write_skipped
 
-    run = open_run(run_dir)
-    fusion, indexes = open_fusion(run, names_in(members))
-    check_detector(fusion, detector_fingerprint(run))
-    files = list_files(test_dir)
-    prediction_names(files, test_dir)  # two files with one ID are refused before any work
-
-    from embedder.checkpoint import load_member
-    from embedder.embed_files import embed_files, usable_files, vocal_stems
-    from embedder.model.network import default_device
-    from embedder.voice.detect import load_detector
-
-    where = default_device(device)
-    loaded = [load_member(run, name, where) for name in indexes]
-    detector = load_detector(run, where)
-    files, bad = usable_files(files, skip_bad, shown)
-    names = prediction_names(files, test_dir)
-    separator = None
-    if stems_dir is None and any(m.config.train.recording == "vocals" for m in loaded):
-        from embedder.separation.songs import said_of, separated_vocals, separator_of
-
-        catalogue = catalogue_of(run)
-        separator = separator_of(run, catalogue, where)
-        if separator:
-            say(said_of(run, catalogue, separator))
-    loaded, vocals, dropped = vocal_stems(loaded, files, test_dir, stems_dir, bool(separator))
-    if dropped:
-        say(f"without vocal stems (--stems_dir) these stay silent: {', '.join(dropped)}")
-    batches = embed_files(
-        loaded,
-        files,
-        names,
-        vocals=vocals,
-        separate=partial(separated_vocals, separator) if separator else None,
-        listening=fusion.listening,
-        detector=detector,
-        batch_size=batch_size,
-        progress=shown,
-    )
-    scores, voice = answer(fusion, indexes, batches)
-    table = write_prediction(
-        target, form, names, fusion.singers, scores, voice if detector else None
-    )
-    say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
-    if silent := [name for name, share in zip(names, voice, strict=True) if share == 0]:
-        say(unsung(silent))
-    reasons = {path.relative_to(test_dir).as_posix(): why for path, why in bad.items()}
-    if skipped := write_skipped(target, reasons):
-        say(f"wrote {skipped}: {len(bad)} files left out")
+    with bundle_or_run(run_dir, bundle, names_in(members)) as (run, chosen):
+        fusion, indexes = open_fusion(run, chosen)
+        files = list_files(test_dir)
+        prediction_names(files, test_dir)  # two files with one ID are refused before any work
+        listeners = load_listeners(run, fusion, list(indexes), device)
+        files, bad = usable_files(files, skip_bad, shown)
+        names = prediction_names(files, test_dir)
+        heard = hear_all(
+            listeners,
+            files,
+            names,
+            root=test_dir,
+            stems_dir=stems_dir,
+            batch_size=batch_size,
+            progress=shown,
+        )
+        answered = answer(fusion, indexes, heard.batches)
+        strange = strangers(fusion, answered.answers) if unknown else None
+        voice = listeners.detector is not None
+        table = write_prediction(target, form, heard.names, answered, voice, strange)
+        say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
+        if strange is not None:
+            say(f"{int(strange.sum())} of {len(files)} songs are of none of the known singers")
+        unsung = answered.voice == 0 if voice else np.zeros(len(files), bool)
+        notes = notes_on(heard.names, answered.silent, unsung, len(indexes))
+        if written := write_notes(target, notes):
+            say(f"wrote {written}: what is to be known of {len(notes)} answers")
+        reasons = {path.relative_to(test_dir).as_posix(): why for path, why in bad.items()}
+        if skipped := write_skipped(target, reasons):
+            say(f"wrote {skipped}: {len(bad)} files left out")
     say(f"next: python app.py evaluate --prediction {target} --truth T, if the truth is known")
 
 
 def evaluate(
-    prediction: Annotated[Path, typer.Option("--prediction", help="A prediction, csv or json.")],
+    prediction: Annotated[
+        Path | None, typer.Option("--prediction", help="A prediction, csv or json.")
+    ] = None,
     truth: Annotated[
-        Path, typer.Option("--truth", help="csv of ID,singer, or <singer>/<album>/<song> folders.")
-    ],
+        Path | None,
+        typer.Option("--truth", help="csv of ID,singer, or <singer>/<album>/<song> folders."),
+    ] = None,
     seed: Seed = 0,
+    verification: Annotated[
+        bool, typer.Option("--verification", help="How well the run tells singers apart.")
+    ] = False,
+    run_dir: RunDir = Path("runs"),
 ) -> None:
-    """Measure a prediction file against the truth.
+    """Measure a prediction file against the truth, or a run's verification of singers.
 
     Example: python app.py evaluate --prediction prediction.csv --truth truth.csv
     """
+    if not (verification or prediction or truth):
+        raise UserError("nothing to evaluate; give --prediction P --truth T, or --verification")
+    if bool(prediction) != bool(truth):
+        given, other = ("prediction", "truth") if prediction else ("truth", "prediction")
+        raise UserError(f"--{given} says nothing without --{other}; give both")
+    if verification:
+        from ensemble.commands.verification import evaluate_verification
+
+        evaluate_verification(open_run(run_dir), seed)
+    if prediction and truth:
+        print_evaluation(prediction, truth, seed)
+
+
+def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
+    """What a prediction file is worth against the truth, and each singer's recall."""
     from ensemble.evaluate import evaluate as measure
     from ensemble.evaluate import read_predictions, read_truth
 
@@ -194,28 +228,23 @@ def evaluate(
         say(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
 
 
-def unsung(names: list[str]) -> str:
-    """What is said of the files in which no voice was found."""
-    first = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"no voice was found in {len(names)} files, which were heard as a whole: {first}"
-
-
-def print_fusion(fusion: Fusion) -> None:
-    """The experts and the fused answer, a row each."""
-    for split in dict.fromkeys(row.split for row in fusion.results):
-        rows = [row for row in fusion.results if row.split == split]
-        how = "cross-fitted by album" if rows[0].cross_fitted else "nothing fitted on them"
-        print_table(
-            f"{split} songs: {rows[0].metrics.songs}, {rows[0].level} level, {how}, "
-            "bootstrap 95 % intervals",
-            ("expert", "weight", "top-1", "top-3", "score", "macro F1", "NLL", "ECE"),
-            [
-                (
-                    row.expert,
-                    f"{fusion.weights[row.expert]:.2f}" if row.expert in fusion.weights else "",
-                    *map(str, (m.top_1, m.top_3, m.score, m.macro_f1, m.nll, m.ece)),
-                )
-                for row in rows
-                for m in [row.metrics]
-            ],
-        )
+def notes_on(
+    names: Sequence[str],
+    silent: Sequence[Sequence[str]],
+    unsung: NDArray[np.bool_],
+    members: int,
+) -> dict[str, list[str]]:
+    """What is to be known of each answer, by name; nothing of most."""
+    notes: dict[str, list[str]] = {}
+    for name, gone, without in zip(names, silent, unsung, strict=True):
+        said = []
+        if gone:
+            said.append(
+                f"answered by {members - len(gone)} of {members} members: no vocals for "
+                f"{' and '.join(gone)}"
+            )
+        if without:
+            said.append("no voice was found: heard as a whole")
+        if said:
+            notes[name] = said
+    return notes

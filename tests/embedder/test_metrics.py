@@ -167,6 +167,23 @@ def test_intervals_repeat_with_the_seed_whatever_the_size(songs: int) -> None:
     assert 0 <= one.low <= one.value <= one.high <= 1
 
 
+def test_a_resample_without_a_value_is_left_out() -> None:
+    values = np.append(np.random.default_rng(0).normal(size=12), np.nan)
+
+    def statistic(draws: np.ndarray) -> np.ndarray:
+        counted = np.where((draws < 2).any(axis=1), 1.0, np.nan)  # without the first two: none
+        return counted * np.nanmean(values[draws], axis=1)
+
+    found = metrics.bootstrap_interval(statistic, 13, seed=3)
+    resampled = statistic(np.random.default_rng(3).integers(13, size=(2000, 13)))
+    assert 0.02 < np.isnan(resampled).mean() < 0.5
+    assert (found.low, found.high) == pytest.approx(
+        tuple(np.nanquantile(resampled, [0.025, 0.975]))
+    )
+    nothing = metrics.bootstrap_interval(lambda draws: np.full(len(draws), np.nan), 13)
+    assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
+
+
 def test_a_pair_that_always_differs_by_a_tenth_is_certain_to() -> None:
     values = np.random.default_rng(0).random(50)
     found = metrics.paired_difference(metrics.mean_of(values + 0.1), metrics.mean_of(values), 50)

@@ -1,0 +1,130 @@
+"""The tables that `fuse` prints: experts, calibration, ways to fuse, and strangers.
+
+Enters: a fusion. Leaves: tables in the terminal, each with split, level, songs and intervals.
+"""
+
+from __future__ import annotations
+
+from embedder.console import print_table, say
+from ensemble.fusion import Fusion
+from ensemble.unknown import Unknown
+
+
+def print_fusion(fusion: Fusion) -> None:
+    """All that a fusion has to show."""
+    print_results(fusion)
+    print_calibration(fusion)
+    print_methods(fusion)
+    if fusion.unknown:
+        print_unknown(fusion.unknown)
+
+
+def print_results(fusion: Fusion) -> None:
+    """The experts and the fused answer, a row each."""
+    for split in dict.fromkeys(row.split for row in fusion.results):
+        rows = [row for row in fusion.results if row.split == split]
+        how = "cross-fitted by album" if rows[0].cross_fitted else "nothing fitted on them"
+        print_table(
+            f"{split} songs: {rows[0].metrics.songs}, {rows[0].level} level, {how}, "
+            "bootstrap 95 % intervals",
+            ("expert", "weight", "top-1", "top-3", "score", "macro F1", "NLL", "ECE"),
+            [
+                (
+                    row.expert,
+                    f"{fusion.weights[row.expert]:.2f}" if row.expert in fusion.weights else "",
+                    *map(str, (m.top_1, m.top_3, m.score, m.macro_f1, m.nll, m.ece)),
+                )
+                for row in rows
+                for m in [row.metrics]
+            ],
+        )
+
+
+def print_calibration(fusion: Fusion) -> None:
+    """What each expert's temperature, and how its neighbours vote, are worth."""
+    print_table(
+        f"Calibration: {_songs(fusion)} validation songs, before and after, cross-fitted by album",
+        ("expert", "temperature", "k", "tau", "NLL", "Brier", "ECE"),
+        [
+            (
+                row.expert,
+                f"{fusion.temperatures[row.expert]:.2f}",
+                *(
+                    (f"{fusion.votes[row.expert].k}", f"{fusion.votes[row.expert].tau:g}")
+                    if "/knn_" in row.expert
+                    else ("", "")
+                ),
+                *(f"{a:.3f} → {b:.3f}" for a, b in (row.nll, row.brier, row.ece)),
+            )
+            for row in fusion.calibration
+        ],
+    )
+
+
+def print_methods(fusion: Fusion) -> None:
+    """The ways to fuse beside the best single expert, and which one was taken."""
+    print_table(
+        f"Ways to fuse: {_songs(fusion)} validation songs, cross-fitted by album; gains over the "
+        f"best single expert, {fusion.best_expert}, with bootstrap 95 % intervals of the paired "
+        "difference",
+        ("method", "top-1", "score", "NLL", "Brier", "ECE", "gain in score", "gain in NLL"),
+        [
+            (
+                f"{row.method} *" if row.method == fusion.pooling.method else row.method,
+                *(f"{e.value:.3f}" for e in (m.top_1, m.score, m.nll, m.brier, m.ece)),
+                f"{row.score_gain.value:+.3f} [{row.score_gain.low:+.3f}, "
+                f"{row.score_gain.high:+.3f}]",
+                f"{row.nll_gain.value:+.3f} [{row.nll_gain.low:+.3f}, {row.nll_gain.high:+.3f}]",
+            )
+            for row in fusion.methods
+            for m in [row.metrics]
+        ],
+    )
+    say(verdict(fusion))
+
+
+def verdict(fusion: Fusion) -> str:
+    """Which method was taken and whether it is better than the best single expert."""
+    taken = next(row for row in fusion.methods if row.method == fusion.pooling.method)
+    lowest = min(fusion.methods, key=lambda row: row.metrics.nll.value)
+    if len(fusion.methods) == 1:
+        why = "it was asked for"
+    elif lowest is taken:
+        why = "it has the lowest cross-fitted NLL"
+    else:
+        why = (
+            f"the lowest cross-fitted NLL, that of {lowest.method}, is lower by less than "
+            "two standard errors"
+        )
+    gain = taken.score_gain
+    if gain.low > 0:
+        said = "its score is above that of every single expert"
+    elif gain.high < 0:
+        said = f"its score is below that of {fusion.best_expert} alone"
+    else:
+        said = f"its score cannot be told apart from that of {fusion.best_expert} alone"
+    return f"taken: {taken.method}, for {why}; {said} (difference in score {gain})"
+
+
+def print_unknown(unknown: Unknown) -> None:
+    """How well strangers are told from known singers."""
+    print_table(
+        f"Strangers: {unknown.songs} validation songs, and the same with their singers left out; "
+        "bootstrap 95 % intervals",
+        ("measure", "value"),
+        [
+            *((f"AUROC of {name}", str(area)) for name, area in unknown.auroc.items()),
+            ("false positives at 95 % recall", str(unknown.fpr_95)),
+            (
+                f"false positives at confidence {unknown.threshold:.3f} "
+                f"(target {unknown.target_fpr:g}), cross-fitted",
+                str(unknown.fpr),
+            ),
+            ("top-1 of known singers at that threshold, cross-fitted", str(unknown.accuracy)),
+            ("top-1 of known singers without one, cross-fitted", str(unknown.accuracy_before)),
+        ],
+    )
+
+
+def _songs(fusion: Fusion) -> int:
+    return fusion.methods[0].metrics.songs

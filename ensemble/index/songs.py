@@ -1,0 +1,92 @@
+"""What the index keeps of a song: its embedding, and a few of its segments in half precision.
+
+Enters: stores, or what a member heard in a new song. Leaves: `NewSong` for each song, and what is
+left of a member's hearing once it is `thinned` and rounded to `halves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.store import Store
+
+# Neighbouring segments overlap and say much the same; sixteen of a song make the index of a
+# thousand songs some 10 MB.
+SEGMENTS_KEPT = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What one member heard in one song."""
+
+    embedding: NDArray[np.float32]  # (dim,), unit length
+    segment_start_s: NDArray[np.float32]  # (n,), seconds from the start of the song
+    segment_weight: NDArray[np.float32]  # (n,), 0 to 1: share of voice
+    segment_embeddings: NDArray[np.float32]  # (n, dim), unit length
+
+
+@dataclass(frozen=True, eq=False)
+class NewSong:
+    """A song as all members heard it."""
+
+    song_id: str
+    album: str  # "singer/album"; "" where unknown
+    heard: Mapping[str, Heard]  # member → how it heard the song
+
+
+def heard_of(store: Store, song: int) -> Heard:
+    """What the store's member heard in the song at this place of the store."""
+    part = store.segments_of(song)
+    return Heard(
+        store.embeddings[song],
+        store.segment_start_s[part],
+        store.segment_weight[part],
+        store.segment_embeddings[part],
+    )
+
+
+def songs_of(stores: Sequence[Store]) -> list[NewSong]:
+    """The songs of the members' stores, one store a member, all of the same songs in one order."""
+    if not stores:
+        raise ValueError("need the store of a member")
+    first = stores[0]
+    if len({store.member for store in stores}) < len(stores):
+        raise ValueError("there are two stores of one member")
+    for store in stores[1:]:
+        if store.song_ids != first.song_ids or store.albums != first.albums:
+            raise ValueError(f"{first.member!r} and {store.member!r} have stores of other songs")
+    return [
+        NewSong(song_id, album, {store.member: heard_of(store, song) for store in stores})
+        for song, (song_id, album) in enumerate(zip(first.song_ids, first.albums, strict=True))
+    ]
+
+
+def thinned(heard: Heard) -> Heard:
+    """At most `SEGMENTS_KEPT` segments: the middle ones of as many equal parts of the song."""
+    count = len(heard.segment_start_s)
+    if count <= SEGMENTS_KEPT:
+        return heard
+    chosen = ((np.arange(SEGMENTS_KEPT) + 0.5) * count / SEGMENTS_KEPT).astype(np.int64)
+    return Heard(
+        heard.embedding,
+        heard.segment_start_s[chosen],
+        heard.segment_weight[chosen],
+        heard.segment_embeddings[chosen],
+    )
+
+
+def halves(segment_embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Segment embeddings (n, dim) as they are kept: each value to three decimal digits."""
+    return segment_embeddings.astype(np.float16)
+
+
+def as_unit(kept: NDArray[np.float16]) -> NDArray[np.float32]:
+    """What was kept of segment embeddings (n, dim), of unit length again."""
+    rows = kept.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a damaged row of zeros: who indexes it refuses NaN
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows

@@ -1,0 +1,224 @@
+"""Verification: known log-odds are found again, and what is written is read or refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from embedder.artifacts import read_json, write_json
+from embedder.errors import UserError
+from embedder.listening import Listening
+from embedder.store import Store
+from ensemble.error_rates import eer_measure, eer_threshold
+from ensemble.trials import member_cosines, trials_of
+from ensemble.verification import (
+    EVERY_SUBSET,
+    SLOPE_SD,
+    Calibration,
+    Verification,
+    check_verification,
+    fit_calibration,
+    fit_verification,
+    mean_cosine,
+    read_verification,
+    subsets,
+    write_verification,
+)
+
+Maker = Callable[..., Store]
+LISTENING = Listening(segment_s=4.0, tta=2, detector="d")
+
+
+def stores_of(make_store: Maker, split: str, members: str = "pq", **changes: Any) -> list[Store]:
+    return [make_store(m, split, quality=0.5, singers=4, songs=2, **changes) for m in members]
+
+
+def fitted(make_store: Maker, members: str = "pq") -> Verification:
+    stores = (stores_of(make_store, split, members) for split in ("train", "validation"))
+    return fit_verification(*stores, LISTENING)
+
+
+# Calibration ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("targets", "others"), [(4000, 4000), (1000, 20000)])
+def test_the_log_odds_of_two_gaussians_are_found_again(targets: int, others: int) -> None:
+    """log N(x; 0.6, 0.15) − log N(x; 0.1, 0.15) = (0.5 x − 0.175) / 0.15²."""
+
+    def normal(n: int, mean: float) -> np.ndarray:
+        from scipy.stats import norm
+
+        return np.asarray(norm.ppf((np.arange(n) + 0.5) / n, mean, 0.15))
+
+    cosines = np.concatenate([normal(targets, 0.6), normal(others, 0.1)])
+    target = np.arange(len(cosines)) < targets
+    found = fit_calibration(cosines, target, songs=2000, members=["p"])
+    assert found.slope == pytest.approx(0.5 / 0.15**2, rel=0.02)
+    assert found.offset == pytest.approx(-0.175 / 0.15**2, rel=0.02)
+    assert found.threshold == pytest.approx(0.35, abs=0.003)
+    # As likely as not beforehand, however many trials there were of each kind.
+    assert found.probability(0.35) == pytest.approx(0.5, abs=0.02)
+    assert found.probability(0.45) == pytest.approx(1 / (1 + math.exp(-0.05 / 0.15**2)), abs=0.01)
+    np.testing.assert_allclose(
+        found.log_odds(np.array([0.35, 0.6])), [0, 0.125 / 0.15**2], atol=0.2
+    )
+
+
+def test_the_calibration_is_the_least_prior_weighted_cost() -> None:
+    rng = np.random.default_rng(5)
+    cosines = np.concatenate([rng.normal(0.5, 0.2, 30), rng.normal(0.2, 0.3, 200)])
+    target = np.arange(230) < 30
+    spread = cosines.std()
+
+    def cost(line: np.ndarray) -> float:
+        odds = line[0] * cosines + line[1]
+        hits = np.logaddexp(0, -odds[target]).mean()
+        others = np.logaddexp(0, odds[~target]).mean()
+        return float(25 * (hits + others) / 2 + 0.5 * (line[0] * spread / SLOPE_SD) ** 2)
+
+    slow = minimize(
+        cost, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}
+    )
+    found = fit_calibration(cosines, target, songs=25)
+    assert (found.slope, found.offset) == pytest.approx(tuple(slow.x), rel=1e-4)
+
+
+def test_cosines_that_never_overlap_give_a_finite_line() -> None:
+    cosines, target = np.array([0.8, 0.9, 0.1, 0.2, 0.3]), np.arange(5) < 2
+    found = fit_calibration(cosines, target, songs=40)
+    assert 1 < found.slope < 1000
+    assert found.threshold == pytest.approx(0.55)
+    assert found.probability(0.9) > 0.99
+    assert found.probability(0.1) < 0.01
+    assert found.probability(1.0) > found.probability(0.9)
+
+
+@pytest.mark.parametrize("cosines", [[0.1, 0.2, 0.8, 0.9], [0.5, 0.5, 0.5, 0.5]])
+def test_cosines_that_say_nothing_give_a_half(cosines: list[float]) -> None:
+    found = fit_calibration(np.array(cosines), np.array([True, True, False, False]), songs=4)
+    assert (found.slope, found.offset) == (0, 0)
+    assert found.probability(-1.0) == found.probability(1.0) == 0.5
+
+
+def test_probabilities_of_steep_lines_neither_overflow_nor_leave_0_to_1() -> None:
+    line = Calibration(("p",), slope=1e5, offset=-5e4, threshold=0.5)
+    assert line.probability(-1.0) == 0
+    assert line.probability(0.5) == 0.5
+    assert line.probability(1.0) == 1
+
+
+# Verification -----------------------------------------------------------------------------------
+
+
+def test_every_set_of_members_has_its_own_calibration(make_store: Maker) -> None:
+    found = fitted(make_store, "pqr")
+    expected = [("p",), ("q",), ("r",), ("p", "q"), ("p", "r"), ("q", "r"), ("p", "q", "r")]
+    assert [c.members for c in found.calibrations] == expected
+    train, songs = (stores_of(make_store, split, "pqr") for split in ("train", "validation"))
+    trials = trials_of(train[0], songs[0])
+    cosines = member_cosines(trials, train, songs)
+    two = (cosines["p"] + cosines["r"]) / 2
+    assert found.of(["r", "p"]) == fit_calibration(two, trials.target, 32, ("p", "r"))
+    assert found.of(["r", "p"]).threshold == eer_threshold(two, trials.target)
+    np.testing.assert_allclose(mean_cosine(cosines, ["r", "p"]), two)
+    assert (found.songs, found.problem) == (32, "")
+    assert (found.targets, found.non_targets) == (trials.target.sum(), (~trials.target).sum())
+    assert found.made_from == {"p": "p-1", "q": "q-1", "r": "r-1"}
+
+
+def test_members_together_are_better_than_the_worst_of_them(make_store: Maker) -> None:
+    train, songs = (stores_of(make_store, split, "pqr") for split in ("train", "validation"))
+    trials = trials_of(train[0], songs[0])
+    cosines = member_cosines(trials, train, songs)
+
+    def rate(*members: str) -> float:
+        scores = mean_cosine(cosines, members)
+        return eer_measure(scores, trials.target)(np.ones(len(scores)))
+
+    assert rate("p", "q", "r") < max(rate(member) for member in "pqr")
+
+
+def test_many_members_are_calibrated_together_and_alone() -> None:
+    assert len(subsets("abcdef"[:EVERY_SUBSET])) == 63
+    many = "abcdefgh"
+    assert subsets(many) == [*((name,) for name in many), tuple(many)]
+    made_from = dict.fromkeys(many, "1")
+    lines = tuple(Calibration(chosen, 1.0, 0.0, 0.0) for chosen in subsets(many))
+    found = Verification(made_from, Listening(), 9, 9, 9, lines)
+    assert found.of(["b"]).members == ("b",)
+    with pytest.raises(UserError, match="nothing was fitted for the members a, b together; choose"):
+        found.of(["a", "b"])
+
+
+def test_one_album_a_singer_cannot_be_verified_and_says_why(make_store: Maker) -> None:
+    train = make_store("p", "train", singers=2, albums=1)
+    songs = make_store("p", "validation", singers=2, albums=1)
+    other = replace(songs, labels=1 - songs.labels, albums=tuple(reversed(songs.albums)))
+    same = replace(other, albums=train.albums[::-1], labels=train.labels[::-1])
+    found = fit_verification([train], [same])
+    assert found.calibrations == ()
+    assert "no singer has songs of two albums" in found.problem
+    with pytest.raises(UserError, match="this run cannot verify singers: no singer has songs of"):
+        found.of(["p"])
+
+
+# On disk ----------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(make_store: Maker, tmp_path: Path) -> None:
+    path = tmp_path / "fusion" / "verification.json"
+    for found in (fitted(make_store), replace(fitted(make_store), calibrations=(), problem="why")):
+        write_verification(path, found)
+        assert read_verification(path) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 0}, "is of format 0, this program reads format 1; run again: python app.py fu"),
+        ({"calibrations": [{"slope": 1}]}, "is not a readable verification"),
+        ({"made_from": None}, "is not a readable verification"),
+        ({"listening": {"segment": 3}}, "is not a readable verification"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    make_store: Maker, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "verification.json"
+    write_verification(path, fitted(make_store))
+    write_json(path, read_json(path) | change)
+    with pytest.raises(UserError, match=message):
+        read_verification(path)
+
+
+def test_numbers_that_are_none_and_missing_files_are_refused(
+    make_store: Maker, tmp_path: Path
+) -> None:
+    path = tmp_path / "verification.json"
+    with pytest.raises(UserError, match=r"verification.json is missing; run again: python app.py"):
+        read_verification(path)
+    found = fitted(make_store)
+    broken = asdict(found) | {"format": 1}
+    broken["calibrations"][0]["threshold"] = float("nan")
+    write_json(path, broken)
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        read_verification(path)
+
+
+def test_it_must_be_of_the_fusion_s_members_and_listening(make_store: Maker) -> None:
+    found = fitted(make_store)
+    check_verification(found, {"q": "q-1", "p": "p-1"}, LISTENING)
+    for checkpoints, listening in (
+        ({"p": "p-1", "q": "q-2"}, LISTENING),
+        ({"p": "p-1"}, LISTENING),
+        ({"p": "p-1", "q": "q-1"}, Listening()),
+    ):
+        with pytest.raises(UserError, match="fitted on other members, or on songs heard otherwise"):
+            check_verification(found, checkpoints, listening)
