@@ -75,6 +75,9 @@ app.command("benchmark-index")(benchmark_index)
 @app.command()
 def analyze(
     members: Members = None,
+    pages: Annotated[
+        list[str] | None, typer.Option("--pages", help="Pages by name, with commas. Default: all.")
+    ] = None,
     seed: Seed = 0,
     run_dir: RunDir = Path("runs"),
 ) -> None:
@@ -85,11 +88,11 @@ def analyze(
     from analysis.analyze import analyze as draw
 
     run = open_run(run_dir)
-    with meter("drawing maps") as tick:
-        pages = draw(run, names_in(members), seed, tick)
-    for page in pages:
+    with meter("drawing pages") as tick:
+        written = draw(run, names_in(members), seed, tick, names_in(pages))
+    for page in written:
         say(f"wrote {page}")
-    say(f"next: open {pages[0]} in a browser")
+    say(f"next: open {written[0]} in a browser")
 
 
 app.command()(excerpts)

@@ -6,12 +6,12 @@ between counts and row percentages, and the most frequent mistakes as a table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from analysis.inputs import Predicted, album_title, song_title
+from analysis.material import Material
 from analysis.page import choice, page, table
 
 MISTAKES = 15  # rows of the table of mistakes
@@ -45,8 +45,9 @@ def confusion_title(predicted: Predicted) -> str:
     return f"Confusion of singers: {predicted.split} split, song level, {count:,} songs"
 
 
-def confusion_page(tables: Sequence[Predicted], notes: dict[str, str]) -> str:
-    """The text of `confusion.html`. `notes`: split → a plain sentence on how it was predicted."""
+def confusion_page(material: Material) -> str:
+    """The text of `confusion.html`."""
+    tables = material.predicted
     controls = choice("split", "Split", [(str(i), one.split) for i, one in enumerate(tables)])
     controls += choice(
         "unit", "Cells show", [("counts", "songs"), ("shares", "% of the singer's songs")]
@@ -61,7 +62,7 @@ right, orange is a mistake. Point at a cell for its songs; click it to list them
 <div class="plot"><div class="scroll"><div id="plot"></div></div></div>
 <div id="cell" aria-live="polite"></div>
 {parts}"""
-    note = " ".join(notes[one.split] for one in tables if one.split in notes)
+    note = " ".join(one.how for one in tables)
     data = {"sets": [_set_data(one) for one in tables]}
     title = confusion_title(tables[0])
     return page("confusion.html", title, body, data, ["confusion.js"], note)

@@ -20,6 +20,10 @@ from embedder.store import Store, read_store
 from ensemble.predictions import read_table
 
 FUSE = "run: python app.py fuse"
+HOW = {
+    "validation": "cross-fitted by album: no song's album took part in fitting what predicted it",
+    "test": "nothing was fitted on these songs",
+}
 NEEDED = ("train", "validation")  # splits that `fuse` always embeds; test only where there is one
 
 
@@ -33,6 +37,12 @@ class Predicted:
     probabilities: NDArray[np.float64]  # (songs, singers), each row sums to 1
     truth: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
     albums: tuple[str, ...]  # "singer/album", "" where unknown
+    experts: dict[str, NDArray[np.float64]]  # expert → probabilities (songs, singers); NaN: no part
+
+    @property
+    def how(self) -> str:
+        """How far the predictions can be trusted, in a sentence."""
+        return f"{self.split.capitalize()} predictions: {HOW[self.split]}."
 
     def known(self) -> Predicted:
         """Only the songs whose singer is known."""
@@ -44,6 +54,7 @@ class Predicted:
             self.probabilities[rows],
             self.truth[rows],
             tuple(self.albums[row] for row in rows),
+            {name: probabilities[rows] for name, probabilities in self.experts.items()},
         )
 
 
@@ -188,4 +199,5 @@ def _predicted(path: Path, split: str) -> Predicted:
         or bool(np.any((truth < -1) | (truth >= singers)))
     ):
         raise UserError(f"{path} holds no log-probabilities (songs, singers) with truth; {FUSE}")
-    return Predicted(split, table.ids, table.singers, np.exp(logs), truth, table.albums)
+    experts = {name: np.exp(one.astype(np.float64)) for name, one in table.experts.items()}
+    return Predicted(split, table.ids, table.singers, np.exp(logs), truth, table.albums, experts)

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.confusion import mistakes
-from analysis.inputs import Predicted, Songs
+from analysis.inputs import FUSE, Predicted
+from analysis.material import Material
 from analysis.page import escape, page, table
+from analysis.tsne import neighbour_agreement
 from embedder.artifacts import SPLITS
+from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise
 from ensemble.fusion import Fusion, ResultRow
 
-HOW = {
-    "validation": "cross-fitted by album: no song's album took part in fitting what predicted it",
-    "test": "nothing was fitted on these songs",
-}
 METRICS = (
     ("top_1", "top-1"), ("top_3", "top-3"), ("score", "score"),
     ("macro_f1", "macro F1"), ("nll", "NLL"), ("ece", "ECE"),
@@ -73,6 +72,22 @@ def agreement_sentence(member: str, split: str, hits: int, songs: int) -> str:
     )
 
 
+def agreements(material: Material) -> list[str]:
+    """How often a song's nearest training song is by its singer, for each member and split."""
+    found = []
+    for name in material.members:
+        stores = material.stores(name)
+        train = next((store for store in stores if store.split == "train"), None)
+        if train is None:
+            raise UserError(f"the train store of member {name} holds no song; {FUSE}")
+        for store in stores:
+            if store.split != "train":
+                hits, count = neighbour_agreement(train, store)
+                if count:
+                    found.append(agreement_sentence(name, store.split, hits, count))
+    return found
+
+
 def results_tables(fusion: Fusion) -> list[tuple[str, str]]:
     """(heading, HTML table) for each split, level and way of fitting that the fusion reports.
 
@@ -109,14 +124,11 @@ def _metrics(metrics: Summary) -> list[str]:
     return [f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}" for one in estimates]
 
 
-def overview_page(
-    songs: Songs,
-    tables: Sequence[Predicted],
-    agreements: Sequence[str],
-    fusion: Fusion | None,
-    seed: int = 0,
-) -> str:
-    """The text of `index.html`. `tables` hold songs of known singers only."""
+def overview_page(material: Material) -> str:
+    """The text of `index.html`."""
+    songs, tables, fusion, seed = (
+        material.songs, material.predicted, material.fusion, material.seed
+    )  # fmt: skip
     counts = [(split, int((songs.splits == number).sum())) for number, split in enumerate(SPLITS)]
     parts = ", ".join(f"{count:,} {split}" for split, count in counts if count)
     body = [
@@ -130,8 +142,8 @@ def overview_page(
     for one in tables:
         body.append(f"<h2>Findings, {one.split} split, song level</h2>")
         body.append(_list(findings(one, seed)))
-        body.append(f'<p class="soft">{escape(_upper(HOW[one.split]))}.</p>')
-    body.append("<h2>Embeddings</h2>" + _list(agreements))
+        body.append(f'<p class="soft">{escape(one.how)}</p>')
+    body.append("<h2>Embeddings</h2>" + _list(agreements(material)))
     for heading, rows in results_tables(fusion) if fusion else []:
         body.append(f"<h2>{escape(heading)}</h2>{rows}")
     note = "Intervals: bootstrap over songs, 2,000 resamples, 95%."
@@ -156,7 +168,3 @@ def _mistakes_sentence(predicted: Predicted) -> str:
 
 def _list(sentences: Sequence[str]) -> str:
     return f'<ul class="findings">{"".join(f"<li>{escape(one)}</li>" for one in sentences)}</ul>'
-
-
-def _upper(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.inputs import Songs, album_title, song_title
+from analysis.material import Material
 from analysis.page import UNKNOWN_COLOUR, choice, colours, escape, page
 from embedder.artifacts import SPLITS
 from embedder.store import Store
@@ -131,8 +132,14 @@ def neighbour_agreement(train: Store, queries: Store) -> tuple[int, int]:
     return hits, len(known)
 
 
-def tsne_page(songs: Songs, views: Sequence[View], notes: Sequence[str]) -> str:
-    """The text of `tsne.html`. `notes`: plain sentences to set under the map."""
+def tsne_page(material: Material) -> str:
+    """The text of `tsne.html`."""
+    songs = material.songs
+    views = [
+        view_of(stores, material.seed)
+        for stores in map(material.stores, material.members)
+        for view_of in (song_view, segment_view)
+    ]
     members = list(dict.fromkeys(view.member for view in views))
     unknown = bool((songs.labels < 0).any())
     names = [*songs.singers, "unknown singer"] if unknown else list(songs.singers)
@@ -154,7 +161,6 @@ def tsne_page(songs: Songs, views: Sequence[View], notes: Sequence[str]) -> str:
 back.</p>
 <div class="legend" id="legend">{buttons}</div>
 <ul class="shapes">{shapes}<li><b>◎</b>ringed: identified wrongly</li></ul></aside></div>
-{"".join(f"<p>{escape(note)}</p>" for note in notes)}
 <p class="soft">A map bends distances: points that lie close together are alike, but the size of a
 cluster and the distance between two far ones mean nothing.</p>"""
     data = {

@@ -88,7 +88,7 @@ def nll(truth: Integers, log_probabilities: Floats) -> float:
 
 
 def brier(truth: Integers, log_probabilities: Floats) -> float:
-    """Mean squared error of all probabilities, 0 to 2 (Brier 1950, in its form for many classes)."""
+    """Mean squared error of all probabilities, 0 to 2 (Brier 1950)."""
     return _whole(mean_of(song_brier(truth, log_probabilities)), len(truth))
 
 

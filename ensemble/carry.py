@@ -1,12 +1,12 @@
 """Enrolled singers, carried from an old song table into the one that takes its place.
 
-Enters: the old table and what was heard how. Leaves: `Enrolled`, and the same singers in the new
-table, if its members are those that heard them.
+Enters: the old table and what was heard how. Leaves: `Enrolled`: the songs that the new table takes
+over if its members are those that heard them, or else the singers that would be lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,9 @@ import numpy as np
 
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.store import Store
 from ensemble.fusion import read_fusion
-from ensemble.index.database import transaction
+from ensemble.index.database import TableInUse, transaction
 from ensemble.index.songs import Heard, NewSong
-from ensemble.index.table import enroll
 
 ACTIVE = "added_by IS NOT NULL AND removed_by IS NULL"
 
@@ -32,35 +30,31 @@ class Enrolled:
 
 
 def enrolled_songs(
-    table: Path, fusion: Path, train_stores: Sequence[Store], listening: Listening
+    table: Path, fusion: Path, checkpoints: Mapping[str, str], listening: Listening
 ) -> Enrolled:
-    """The singers enrolled in a table, and whether the train stores' members heard their songs.
+    """The singers enrolled in a table, and whether these members heard their songs in this way.
 
-    `fusion` is the one that the table belongs to; it says how songs were heard. A table that is
-    missing or cannot be read has none: a new one is made in any case.
+    `checkpoints`: member → hash of its checkpoint. `fusion` is the one that the table belongs to;
+    it says how songs were heard. A table that is missing or cannot be read has none: a new one is
+    made in any case. Raises `TableInUse` if another command is changing it.
     """
     if not table.is_file():
         return Enrolled()
     try:
-        found, checkpoints = _read(table)
+        found, heard_by = _read(table)
+    except TableInUse:
+        raise
     except UserError:
         return Enrolled()
     if not found:
         return Enrolled()
-    now = {store.member: store.made_from.get("checkpoint", "") for store in train_stores}
     try:
         same = read_fusion(fusion).listening == listening
     except UserError:
         same = False
-    if not same or any(checkpoints.get(member) != value for member, value in now.items()):
+    if not same or any(heard_by.get(name) != value for name, value in checkpoints.items()):
         return Enrolled(lost=tuple(found))
     return Enrolled(found)
-
-
-def carry_over(table: Path, enrolled: Enrolled) -> None:
-    """Enroll the same singers in a new table, a change for each."""
-    for singer, songs in enrolled.songs.items():
-        enroll(table, singer, songs)
 
 
 def _read(table: Path) -> tuple[dict[str, list[NewSong]], dict[str, str]]:

@@ -1,99 +1,85 @@
-"""Recordings of a singer, made ready for the index, and what an enlarged index costs.
+"""Recordings of a singer, made ready for the index.
 
-Enters: stores of the recordings, batch after batch. Leaves: `NewSong` for each; and the known
-singers' metrics without and with those who were enrolled.
+Enters: a name, files, and stores of them, batch after batch. Leaves: ids and albums, `NewSong` for
+each recording, and which of them the run has already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.metrics import (
-    Estimate,
-    bootstrap_interval,
-    mean_of,
-    paired_difference,
-    song_nll,
-    song_score,
-    top_k_hits,
-)
 from embedder.store import Store
-from ensemble.apply import predict_songs
-from ensemble.experts import FUSED
-from ensemble.fusion import Fusion
 from ensemble.index.members import MemberIndex
 from ensemble.index.songs import NewSong, songs_of
+from ensemble.similarity import SAME_RECORDING
 from ensemble.unknown import UNKNOWN
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One metric of the known singers' songs."""
-
-    name: str
-    before: Estimate  # as if nobody had been enrolled
-    after: Estimate
-    change: Estimate  # after − before, on the same resamples
 
 
 def check_name(singer: str) -> None:
     """Raise `UserError` for a name that no prediction file could hold."""
-    if not singer or singer != singer.strip() or any(ord(letter) < 32 for letter in singer):
+    if not singer or singer != singer.strip() or any(map(_is_no_text, singer)):
         raise UserError("--singer needs a name of one line")
     if singer == UNKNOWN:
         raise UserError(f"--singer {UNKNOWN} is what predictions call nobody; choose another name")
 
 
-def album_names(ids: Sequence[str], singer: str) -> list[str]:
-    """Each recording's album, "singer/folder"; recordings in no folder are one album."""
-    parents = [PurePosixPath(one).parent.as_posix() for one in ids]
-    return [parent if parent != singer else f"{singer}/enrolled" for parent in parents]
+def enrolled_ids(singer: str, names: Sequence[str], folder: Path) -> list[str]:
+    """The recordings' song ids, "singer/album/title".
+
+    `names` are posix paths below `folder`, without suffix; its own name is the album of those that
+    lie in no other.
+    """
+    own = "".join("?" if _is_no_text(letter) else letter for letter in folder.resolve().name)
+    return [f"{singer}/{name}" if "/" in name else f"{singer}/{own}/{name}" for name in names]
 
 
-def enrolled_from(batches: Iterable[Sequence[Store]], albums: Sequence[str]) -> list[NewSong]:
-    """What all members heard in the recordings; `albums` in the order of the batches' songs."""
+def album_of(song_id: str) -> str:
+    """The "singer/album" of a song id that `enrolled_ids` made."""
+    return song_id.rpartition("/")[0]
+
+
+def check_new(song_ids: Sequence[str], index: MemberIndex) -> None:
+    """Raise `UserError` if one of the songs is in the index, before any work is done."""
+    label = dict(zip(index.song_ids, index.labels.tolist(), strict=True))
+    there = [one for one in song_ids if one in label]
+    if there:
+        raise UserError(
+            f"{len(there)} of {len(song_ids)} songs are in the index already, such as {there[0]} "
+            f"of {index.singers[label[there[0]]]}"
+        )
+
+
+def enrolled_from(batches: Iterable[Sequence[Store]]) -> list[NewSong]:
+    """What all members heard in the recordings, whose ids are those of `enrolled_ids`."""
     songs: list[NewSong] = []
     for stores in batches:
-        mine = tuple(albums[len(songs) : len(songs) + len(stores[0].song_ids)])
-        songs += songs_of([replace(store, albums=mine) for store in stores])
+        albums = tuple(album_of(song_id) for song_id in stores[0].song_ids)
+        songs += songs_of([replace(store, albums=albums) for store in stores])
     return songs
 
 
-def costs(
-    fusion: Fusion,
-    stores: Sequence[Store],
-    indexes: Mapping[str, MemberIndex],
-    seed: int = 0,
-) -> list[Cost]:
-    """Top-1, top-3, score and NLL of known singers' songs, without and with the enrolled ones."""
-    labels, known = stores[0].labels, len(fusion.singers)
-    after = predict_songs(fusion, stores, indexes).scores[FUSED]
-    before = predict_songs(fusion, stores, {n: trained_only(i) for n, i in indexes.items()})
-    songs, rows = len(labels), []
-    pair = (before.scores[FUSED][:, :known], after)
-    for name, metric in (
-        ("top-1", lambda logs: top_k_hits(labels, logs, 1)),
-        ("top-3", lambda logs: top_k_hits(labels, logs, 3)),
-        ("score", lambda logs: song_score(labels, logs)),
-        ("NLL", lambda logs: song_nll(labels, logs)),
-    ):
-        first, second = (mean_of(np.asarray(metric(logs))) for logs in pair)
-        rows.append(
-            Cost(
-                name,
-                bootstrap_interval(first, songs, seed),
-                bootstrap_interval(second, songs, seed),
-                paired_difference(second, first, songs, seed),
-            )
-        )
-    return rows
+def copies_of(
+    embeddings: Mapping[str, NDArray[np.float32]], others: Mapping[str, NDArray[np.float32]]
+) -> NDArray[np.int64]:
+    """For each song (songs,) the row of the other that is the same recording; -1 where none is.
+
+    Both are member → unit embeddings (songs, dim), of the same members.
+    """
+    cosines = [embeddings[name].astype(np.float64) @ other.T for name, other in others.items()]
+    means = np.mean(cosines, axis=0)
+    if means.shape[1] == 0:
+        return np.full(len(means), -1)
+    best = means.argmax(axis=1)
+    same = means[np.arange(len(means)), best] > SAME_RECORDING
+    return np.where(same, best, -1)
 
 
-def trained_only(index: MemberIndex) -> MemberIndex:
-    """The index without the singers who were enrolled; songs of known singers stay."""
-    return replace(index, singers=index.singers[: index.known])
+def _is_no_text(letter: str) -> bool:
+    """Control characters, and what stands for bytes of a file name that are no UTF-8."""
+    return letter < " " or "\ud800" <= letter <= "\udfff"

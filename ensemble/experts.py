@@ -154,7 +154,6 @@ def _neighbours(
     if heard.cohort is None:
         return Neighbours(similarities, labels[rows])
     near = labels[rows]
-    own = np.zeros((*rows.shape, 2))
     used, place = np.unique(rows, return_inverse=True)
     own = heard.cohort.levels(indexed[used], labels[used][:, None])[:, 0][place.reshape(rows.shape)]
     values = normalised(similarities, heard.cohort.levels(queries, near), own)
@@ -217,7 +216,7 @@ def gather(
         _check_pair(store, index)
         if store.split:
             index.check_apart(store.song_ids)
-        cohort = None if score_norm == "none" else _cohort(index)
+        cohort = None if score_norm == "none" else _cohort(index, without)
         heard = Hearing(store, index, aggregate, (probes or {}).get(store.member), cohort, without)
         for kind, expert in EXPERTS.items():
             name = expert_name(store.member, kind)
@@ -231,8 +230,8 @@ def gather(
 
 
 @lru_cache(maxsize=8)
-def _cohort(index: MemberIndex) -> Cohort | None:
-    return cohort_of(index)
+def _cohort(index: MemberIndex, without: int | None) -> Cohort | None:
+    return cohort_of(index, without)
 
 
 def check_agreement(stores: Sequence[Store]) -> None:

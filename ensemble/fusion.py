@@ -22,7 +22,7 @@ from embedder.metrics import Estimate, Summary
 from embedder.store import AGAIN
 from ensemble.enrolment import Gate
 from ensemble.knn import Votes
-from ensemble.methods import Pooling
+from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe
 from ensemble.unknown import Unknown
 
@@ -152,6 +152,11 @@ def read_fusion(path: Path) -> Fusion:
         fusion = _fusion(found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a readable fusion ({error!r}); {AGAIN}") from None
+    if fusion.pooling.method not in FUSIONS:
+        raise UserError(
+            f"{path} fuses by {fusion.pooling.method!r}, this program by {' | '.join(FUSIONS)}; "
+            f"{AGAIN}"
+        )
     if fusion.weights.keys() != fusion.temperatures.keys():
         raise UserError(f"{path} has other experts in weights than in temperatures; {AGAIN}")
     return fusion

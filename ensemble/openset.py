@@ -122,10 +122,14 @@ def area_of(known: Floats, strange: Floats) -> Statistic:
 
 
 def fpr_of(known: Floats, strange: Floats, recall: float) -> Statistic:
-    """The statistic 'strangers that get a name where `recall` of the known keep theirs'."""
+    """The statistic 'strangers that get a name where `recall` of the known, or more, keep theirs'.
+
+    The threshold is the highest that keeps so many.
+    """
 
     def statistic(draws: NDArray[np.int64]) -> Floats:
-        limits = np.quantile(known[draws], 1 - recall, axis=1, method="lower")
+        lost = int(np.floor((1 - recall) * draws.shape[1] + 1e-9))
+        limits = np.sort(known[draws], axis=1)[:, lost]
         return np.asarray((strange[draws] >= limits[:, None]).mean(axis=1))
 
     return statistic

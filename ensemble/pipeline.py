@@ -1,35 +1,30 @@
-"""The ensemble over a run folder: stores become a fusion, files to predict become answers.
+"""The ensemble over a run folder: stores become a fusion.
 
-Enters: members' stores on disk, and stores of new files a few at a time. Leaves: `fusion/`,
-`predictions/`, a prediction file with its full table. Embedding itself is handed in: no torch here.
+Enters: members' stores on disk. Leaves: `fusion/` and `predictions/`, and the fusion with its
+indexes opened again. Embedding itself is handed in: no torch here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from embedder.artifacts import SPLITS, Run, file_fingerprint, read_json
-from embedder.catalogue import AUDIO_SUFFIXES, Catalogue, visible_files
+from embedder.catalogue import Catalogue
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.settings import config_from_dict
 from embedder.store import Store, check_store, read_store
-from ensemble.apply import Answers, predict_songs
-from ensemble.carry import carry_over, enrolled_songs
-from ensemble.experts import FUSED
+from ensemble.apply import predict_songs
+from ensemble.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
 from ensemble.fusion import AS_TRAINED, Fusion, read_fusion, write_fusion
 from ensemble.index.members import MemberIndex, index_of
 from ensemble.index.table import read_indexes
 from ensemble.index.table import write_table as write_index
 from ensemble.index.vectors import KINDS
-from ensemble.predictions import FORMATS, Table, table_of, top_singers, write_table
-from ensemble.unknown import TARGET_FPR, UNKNOWN, is_unknown
+from ensemble.predictions import table_of, write_table
+from ensemble.unknown import TARGET_FPR
 from ensemble.verification import fit_verification, write_verification
 
 
@@ -107,15 +102,9 @@ def fuse_run(
             a choice is not legal; or enrolled singers would be lost.
     """
     choices.check()
+    enrolled = kept_enrolled(run, members, choices, listening)
     stores = {split: read_stores(run, catalogue, members, split, listening) for split in SPLITS}
     tell = say or (lambda _: None)
-    enrolled = enrolled_songs(run.index_table, run.fusion, stores["train"], listening)
-    if enrolled.lost and not choices.drop_enrolled:
-        raise UserError(
-            f"{len(enrolled.lost)} enrolled singers ({', '.join(enrolled.lost)}) were heard by "
-            "other members or in another way and would be lost; --drop_enrolled lets them go, to "
-            "be enrolled again: python app.py enroll"
-        )
     indexes = {store.member: _index(store, choices.index) for store in stores["train"]}
     fusion, scores = fit_fusion(
         indexes,
@@ -137,15 +126,33 @@ def fuse_run(
     for split in SPLITS:
         if split not in tables:
             (run.predictions / f"{split}.npz").unlink(missing_ok=True)
-    write_index(run.index_table, stores["train"], choices.index)
-    carry_over(run.index_table, enrolled)
+    write_index(run.index_table, stores["train"], choices.index, enrolled.songs)
     held = {store.member: store.embeddings for store in stores["validation"]}
     read_indexes(run.index_table, held=held, say=tell)
     write_fusion(run.fusion, fusion)
     write_verification(run.verification, verification)
     for split, table in tables.items():
         write_table(run.predictions / f"{split}.npz", table)
+    if enrolled.songs:
+        tell(f"still enrolled: {', '.join(enrolled.songs)}")
+    if enrolled.lost:
+        tell(f"no longer enrolled: {', '.join(enrolled.lost)}")
     return fusion
+
+
+def kept_enrolled(
+    run: Run, members: Sequence[str], choices: Choices, listening: Listening
+) -> Enrolled:
+    """What stays enrolled when these members are fused; `UserError` if something would be lost."""
+    checkpoints = {name: file_fingerprint(run.weights(name)) for name in members}
+    found = enrolled_songs(run.index_table, run.fusion, checkpoints, listening)
+    if found.lost and not choices.drop_enrolled:
+        raise UserError(
+            f"what was enrolled of {', '.join(found.lost)} was heard by other members or in "
+            "another way and would be lost; --drop_enrolled lets it go, to be enrolled again: "
+            "python app.py enroll"
+        )
+    return found
 
 
 def _index(store: Store, kind: str) -> MemberIndex:
@@ -189,127 +196,3 @@ def open_fusion(run: Run, names: Sequence[str] | None) -> tuple[Fusion, dict[str
             "run again: python app.py fuse"
         )
     return fusion, read_indexes(run.index_table, list(dict.fromkeys(names or fusion.members)))
-
-
-def list_files(folder: Path, option: str = "--test_dir") -> list[Path]:
-    """All audio files below a folder, sorted; `UserError` if it is missing or has none."""
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"{folder} {what}; {option} takes a folder of audio files")
-    files = [folder / name for name in sorted(visible_files(folder))]
-    audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
-    if not audio:
-        raise UserError(
-            f"{folder} holds no audio file ({' '.join(AUDIO_SUFFIXES)}) among {len(files)} files"
-        )
-    return audio
-
-
-@dataclass(frozen=True, eq=False)
-class Answered:
-    """What is said of all files."""
-
-    answers: Answers
-    voice: NDArray[np.float64]  # (songs,), share of voice of the member that found least
-    silent: tuple[tuple[str, ...], ...]  # per song: fused members without a part in the answer
-
-
-def answer(
-    fusion: Fusion, indexes: Mapping[str, MemberIndex], batches: Iterable[Sequence[Store]]
-) -> Answered:
-    """What every expert and "fused" say of all batches' songs, and how much voice they heard.
-
-    A member that hears vocals, and finds none in a song, has no part in that song's answer, nor has
-    one without a store in the song's batch; the others' weights grow. Voice is 0 where a member
-    found none and heard all segments alike.
-    """
-    parts, voice, silent = [], [], []
-    for stores in batches:
-        heard = np.array([store.voice() for store in stores])
-        vocal = np.array([store.made_from.get("activity") == "energy" for store in stores])
-        deaf = [
-            frozenset(store.member for store, none in zip(stores, row, strict=True) if none)
-            for row in (vocal[:, None] & (heard == 0)).T
-        ]
-        found = predict_songs(fusion, stores, indexes, deaf)
-        there = {store.member for store in stores}
-        parts.append(found)
-        voice.append(heard.min(axis=0))
-        silent += [
-            tuple(name for name in indexes if name in gone or name not in there)
-            for gone in found.deaf
-        ]
-    return Answered(joined(parts), np.concatenate(voice), tuple(silent))
-
-
-def joined(parts: Sequence[Answers]) -> Answers:
-    """Answers of several batches as one; an expert that one of them lacks has NaN there."""
-    names = [n for n in dict.fromkeys(n for part in parts for n in part.scores) if n != FUSED]
-    scores = {
-        name: np.concatenate(
-            [p.scores.get(name, np.full_like(p.scores[FUSED], np.nan)) for p in parts]
-        )
-        for name in (*names, FUSED)
-    }
-    return Answers(
-        parts[0].singers,
-        scores,
-        np.concatenate([part.confidence for part in parts]),
-        np.concatenate([part.preference for part in parts]),
-        tuple(gone for part in parts for gone in part.deaf),
-    )
-
-
-def strangers(fusion: Fusion, answers: Answers) -> NDArray[np.bool_]:
-    """Which songs (songs,) are of none of the singers.
-
-    Raises `UserError` if the fusion has no threshold, for it was fitted on too few singers.
-    """
-    if fusion.unknown is None:
-        raise UserError(
-            "--unknown needs a threshold, which is fitted by leaving singers out: three or more "
-            "must have validation songs; run again: python app.py fuse"
-        )
-    first = answers.scores[FUSED].argmax(axis=1)
-    enrolled = first >= len(fusion.singers)
-    return is_unknown(fusion.unknown, answers.confidence, enrolled, answers.preference)
-
-
-def write_prediction(
-    output: Path,
-    form: str,
-    names: Sequence[str],
-    answered: Answered,
-    voice: bool = False,
-    strange: NDArray[np.bool_] | None = None,
-) -> Path:
-    """Write the prediction in the course's csv or json; return the full table's npz beside it.
-
-    `voice`: it was listened for. `strange` (songs,): these are "unknown" first.
-    """
-    answers = answered.answers
-    choices = top_singers(answers.scores[FUSED], answers.singers)
-    if strange is not None:
-        choices = [
-            (UNKNOWN, *row)[: len(row)] if out else row
-            for row, out in zip(choices, strange, strict=True)
-        ]
-    FORMATS[form](output, names, choices)
-    table = output.with_suffix(".npz")
-    experts: dict[str, NDArray[np.floating]] = {
-        name: logs for name, logs in answers.scores.items() if name != FUSED
-    }
-    write_table(
-        table,
-        Table(
-            ids=tuple(names),
-            singers=answers.singers,
-            log_probabilities=answers.scores[FUSED],
-            truth=np.full(len(names), -1, dtype=np.int64),
-            albums=("",) * len(names),
-            experts=experts,
-            voice=answered.voice if voice else None,
-            confidence=answers.confidence,
-        ),
-    )
-    return table

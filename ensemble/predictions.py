@@ -115,26 +115,6 @@ def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path | None:
     return path
 
 
-def write_notes(output: Path, notes: Mapping[str, Sequence[str]]) -> Path | None:
-    """Write `<output>.notes.csv`, lines `ID,note`; take an old one away if there is none.
-
-    `notes`: name of a file → what is to be known of its answer.
-    """
-    path = output.with_name(f"{output.name}.notes.csv")
-    rows = [(normal_id(name), note) for name, said in _ordered_notes(notes) for note in said]
-    if not rows:
-        path.unlink(missing_ok=True)
-        return None
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("ID", "note"), *rows])
-    write_text(path, text.getvalue())
-    return path
-
-
-def _ordered_notes(notes: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
-    return sorted(notes.items(), key=lambda item: id_order(item[0]))
-
-
 FORMATS: dict[str, Callable[[Path, Sequence[str], Choices], None]] = {
     "csv": write_csv,
     "json": write_json_predictions,

@@ -52,11 +52,16 @@ class Cohort:
         return result
 
 
-def cohort_of(index: MemberIndex) -> Cohort | None:
-    """The cohort of an index; None where it has fewer than three singers to be strangers."""
+def cohort_of(index: MemberIndex, without: int | None = None) -> Cohort | None:
+    """The cohort of an index; None where it has fewer than three singers to be strangers.
+
+    `without`: no song of the singer of this label, whom the index is not to know.
+    """
     trained = np.flatnonzero(index.labels < index.known)
     if len(np.unique(index.labels[trained])) < 3:
         return None
+    if without is not None:
+        trained = trained[index.labels[trained] != without]
     kept = trained[np.linspace(0, len(trained) - 1, min(LARGEST, len(trained))).astype(np.int64)]
     return Cohort(index.embeddings[kept], index.labels[kept])
 

@@ -18,7 +18,7 @@ import soundfile
 
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Song, read_catalogue
-from embedder.store import Store, read_store
+from embedder.store import Store, read_store, write_store
 from ensemble.commands import hearing
 from ensemble.index.table import write_table
 from ensemble.verification import read_verification, write_verification
@@ -110,6 +110,25 @@ def test_verification_must_fit_the_fusion(
     assert "verification.json is missing; run again: python app.py fuse" in refused(*words)
     assert command("fuse", "--run_dir", trained.root).code == 0
     assert read_verification(trained.verification) == verification
+
+
+def test_fuse_goes_on_where_no_singer_has_two_albums(
+    command: Command, refused: Callable[..., str], trained: Run
+) -> None:
+    for member in MEMBERS:
+        train, store = (read_store(trained.store(member, s)) for s in ("train", "validation"))
+        albums = dict(zip(train.labels.tolist(), train.albums, strict=True))
+        same = tuple(albums[label] for label in store.labels.tolist())
+        write_store(trained.store(member, "validation"), replace(store, albums=same))
+    there = ("--run_dir", trained.root)
+    assert command("fuse", *there).code == 0
+    song = songs_of(trained, "test")[0].path
+    for words in (("verify", song, song), ("evaluate", "--verification")):
+        assert refused(*words, *there) == (
+            "this run cannot verify singers: no singer has songs of two albums among the evaluated "
+            "and the training songs; prepare it with more albums of each singer"
+        )
+    assert command("similar", song, *there).code == 0
 
 
 # similar ----------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Harmonic(nn.Module):
 
     def forward(self, harmonics: Tensor) -> Tensor:
         """`harmonics (batch, 6·128, frames)` → `(batch, 2·channels)`; any number of frames."""
-        tensor = self.norm(harmonics.unflatten(1, (HARMONICS, BANDS)))
+        tensor = self.norm(harmonics.reshape(harmonics.shape[0], HARMONICS, BANDS, -1))
         maps: Tensor = tensor.contiguous(memory_format=torch.channels_last)  # faster on the CPU
         for layer, pool in zip(self.layers, self.pools, strict=True):
             maps = pool(layer(maps))

@@ -6,13 +6,10 @@ the embedder's torch side, and only inside the commands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from embedder.artifacts import open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
@@ -73,7 +70,7 @@ def fuse(
     from embedder.listening import Listening, detector_fingerprint
     from ensemble.commands.tables import print_fusion
     from ensemble.fuse import check_choices
-    from ensemble.pipeline import Choices, choose_members, fuse_run, stale_stores
+    from ensemble.pipeline import Choices, choose_members, fuse_run, kept_enrolled, stale_stores
 
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
@@ -84,6 +81,7 @@ def fuse(
     choices = Choices(aggregate, method, score_norm, target_fpr, index, drop_enrolled, seed)
     choices.check()
     listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
+    kept_enrolled(run, chosen, choices, listening)  # what would be lost is refused before any work
     if stale := stale_stores(run, catalogue, chosen, listening):
         from embedder.embed import embed_stale
 
@@ -119,7 +117,7 @@ def predict(
         Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
     ] = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run_dir", help="Folder of this run's artifacts: runs.")
+        Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
     ] = None,
 ) -> None:
     """Name the three likeliest singers of each file of a folder.
@@ -134,13 +132,16 @@ def predict(
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
     from embedder.embed_files import usable_files
+    from ensemble.answering import answer, list_files, strangers, threshold_of, write_prediction
     from ensemble.bundle import bundle_or_run
     from ensemble.commands.hearing import hear_all, load_listeners
-    from ensemble.pipeline import answer, list_files, open_fusion, strangers, write_prediction
-    from ensemble.predictions import prediction_names, write_notes, write_skipped
+    from ensemble.notes import notes_on, write_notes
+    from ensemble.pipeline import open_fusion
+    from ensemble.predictions import prediction_names, write_skipped
 
     with bundle_or_run(run_dir, bundle, names_in(members)) as (run, chosen):
         fusion, indexes = open_fusion(run, chosen)
+        threshold = threshold_of(fusion, next(iter(indexes.values())).singers) if unknown else None
         files = list_files(test_dir)
         prediction_names(files, test_dir)  # two files with one ID are refused before any work
         listeners = load_listeners(run, fusion, list(indexes), device)
@@ -156,13 +157,13 @@ def predict(
             progress=shown,
         )
         answered = answer(fusion, indexes, heard.batches)
-        strange = strangers(fusion, answered.answers) if unknown else None
+        strange = strangers(threshold, answered.answers, len(fusion.singers)) if threshold else None
         voice = listeners.detector is not None
         table = write_prediction(target, form, heard.names, answered, voice, strange)
         say(f"wrote {target}, {len(files)} songs, and all probabilities in {table}")
         if strange is not None:
             say(f"{int(strange.sum())} of {len(files)} songs are of none of the known singers")
-        unsung = answered.voice == 0 if voice else np.zeros(len(files), bool)
+        unsung = (answered.voice == 0) & voice
         notes = notes_on(heard.names, answered.silent, unsung, len(indexes))
         if written := write_notes(target, notes):
             say(f"wrote {written}: what is to be known of {len(notes)} answers")
@@ -226,25 +227,3 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     print_table("Recall", ("singer", "recall", "songs"), rows)
     if result.extra:
         say(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
-
-
-def notes_on(
-    names: Sequence[str],
-    silent: Sequence[Sequence[str]],
-    unsung: NDArray[np.bool_],
-    members: int,
-) -> dict[str, list[str]]:
-    """What is to be known of each answer, by name; nothing of most."""
-    notes: dict[str, list[str]] = {}
-    for name, gone, without in zip(names, silent, unsung, strict=True):
-        said = []
-        if gone:
-            said.append(
-                f"answered by {members - len(gone)} of {members} members: no vocals for "
-                f"{' and '.join(gone)}"
-            )
-        if without:
-            said.append("no voice was found: heard as a whole")
-        if said:
-            notes[name] = said
-    return notes

@@ -1,7 +1,7 @@
 """The commands that add singers to the index without training, and take them out again.
 
-Enters: options. Leaves: the index's song table, changed whole or not at all, and tables that show
-what the change costs the known singers and gains the new one.
+Enters: options. Leaves: the index's song table, changed whole or not at all, and a table that shows
+what all that is enrolled costs the known singers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from embedder.console import print_table, say, shown
 from embedder.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from embedder.artifacts import Run
+    from embedder.store import Store
+    from ensemble.fusion import Fusion
+    from ensemble.index.members import MemberIndex
+    from ensemble.index.songs import NewSong
     from ensemble.index.table import Change
 
 Singer = Annotated[str | None, typer.Option("--singer", help="Name of the singer.")]
@@ -52,30 +58,36 @@ def enroll(
     name = singer.strip()
 
     from embedder.embed_files import usable_files
+    from ensemble.answering import list_files
     from ensemble.commands.hearing import hear, load_listeners
-    from ensemble.enrolling import album_names, check_name, enrolled_from
+    from ensemble.enrolling import check_name, check_new, enrolled_from, enrolled_ids
     from ensemble.index.table import enroll as add
-    from ensemble.pipeline import list_files, open_fusion
+    from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names
 
     check_name(name)
-    fusion, _ = open_fusion(run, None)
+    fusion, indexes = open_fusion(run, None)
+    known = known_songs(run, fusion)
     files = list_files(audio_dir, "--audio_dir")
+    first = next(iter(indexes.values()))
+    check_new(enrolled_ids(name, prediction_names(files, audio_dir), audio_dir), first)
     listeners = load_listeners(run, fusion, list(fusion.members), device)
     files, bad = usable_files(files, skip_bad, shown)
-    ids = [f"{name}/{one}" for one in prediction_names(files, audio_dir)]
+    ids = enrolled_ids(name, prediction_names(files, audio_dir), audio_dir)
     heard = hear(listeners, files, ids, root=audio_dir, takes_stems=False, progress=shown)
     if heard.dropped:
         raise UserError(
             f"{' and '.join(heard.dropped)} cannot hear these files without vocals, and the index "
             "needs every member; train a separator: python app.py train-separator"
         )
-    songs = enrolled_from(heard.batches, album_names(ids, name))
+    songs = enrolled_from(heard.batches)
     change = add(run.index_table, name, songs)
     for path, why in sorted(bad.items()):
         say(f"left out {path}: {why}")
     say(told(change))
-    print_costs(run)
+    for line in said_of_copies(songs, indexes):
+        say(line)
+    print_costs(run, known)
     say(f"to take it back: python app.py enroll --undo{in_run(run_dir)}")
 
 
@@ -98,8 +110,9 @@ def unenroll(
         return
     if singer is None:
         raise UserError("unenroll needs --singer NAME, or --undo")
+    known = known_songs(run)
     say(told(take_out(run.index_table, singer.strip())))
-    print_costs(run)
+    print_costs(run, known)
     say(f"to take it back: python app.py unenroll --undo{in_run(run_dir)}")
 
 
@@ -107,37 +120,86 @@ def take_back(run: Run) -> None:
     """Undo the last change and say which it was."""
     from ensemble.index.table import undo
 
-    change = undo(run.index_table)
-    say(f"taken back: {told(change)}")
-    print_costs(run)
+    known = known_songs(run)
+    say(f"taken back: {told(undo(run.index_table))}")
+    print_costs(run, known)
 
 
 def told(change: Change) -> str:
     """A change of the index in a sentence."""
-    what = "are enrolled" if change.action == "enroll" else "were taken out"
-    return f"{change.songs} songs of {change.singer} {what} (change {change.number})"
+    if change.action == "enroll":
+        what = "is enrolled" if change.songs == 1 else "are enrolled"
+    else:
+        what = "was taken out" if change.songs == 1 else "were taken out"
+    return f"{counted(change.songs, 'song')} of {change.singer} {what} (change {change.number})"
 
 
-def print_costs(run: Run) -> None:
-    """What the enrolled singers cost the known ones on validation songs, where the run has them."""
-    from ensemble.enrolling import costs
+def counted(number: int, what: str) -> str:
+    """`1 song`, `2 songs`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def said_of_copies(songs: Sequence[NewSong], before: Mapping[str, MemberIndex]) -> list[str]:
+    """A line for each song that the index already held under another name."""
+    import numpy as np
+
+    from ensemble.enrolling import copies_of
+
+    first = next(iter(before.values()))
+    new = {name: np.stack([song.heard[name].embedding for song in songs]) for name in before}
+    rows = copies_of(new, {name: index.embeddings for name, index in before.items()})
+    return [
+        f"{song.song_id} is the same recording as {first.song_ids[row]} of "
+        f"{first.singers[first.labels[row]]}, which stays in the index too"
+        for song, row in zip(songs, rows.tolist(), strict=True)
+        if row >= 0
+    ]
+
+
+def known_songs(run: Run, fusion: Fusion | None = None) -> tuple[list[Store], list[Store]] | None:
+    """The stores of training and of validation songs; None where the run has no songs.
+
+    They are read before the index changes: a store that does not fit is refused, and nothing done.
+    """
     from ensemble.pipeline import open_fusion, read_stores
+
+    found = fusion or open_fusion(run, None)[0]
+    catalogue = catalogue_of(run) if run.catalogue.is_file() else None
+    if catalogue is None or not catalogue.of("validation"):
+        return None
+    train, validation = (
+        read_stores(run, catalogue, found.members, split, found.listening)
+        for split in ("train", "validation")
+    )
+    return train, validation
+
+
+def print_costs(run: Run, known: tuple[list[Store], list[Store]] | None) -> None:
+    """What is enrolled, and what it costs the trained singers on validation songs."""
+    from ensemble.cost import costs
+    from ensemble.pipeline import open_fusion
 
     fusion, indexes = open_fusion(run, None)
     first = next(iter(indexes.values()))
     new = first.singers[first.known :]
-    if not new:
-        say(f"no singer is enrolled beside the {first.known} trained ones")
-        return
-    say(f"{len(new)} singers are enrolled beside {first.known} trained ones: {', '.join(new)}")
-    if not run.catalogue.is_file():
+    verb = "is" if len(new) == 1 else "are"
+    who = f"{counted(len(new), 'singer')} {verb}" if new else "no singer is"
+    names = f": {', '.join(new)}" if new else ""
+    say(f"{who} enrolled beside the {first.known} trained ones{names}")
+    if known is None:
         say("what that costs the trained ones cannot be measured here: there are no songs")
         return
-    stores = read_stores(run, catalogue_of(run), fusion.members, "validation", fusion.listening)
-    rows = costs(fusion, stores, indexes)
-    print_table(
-        f"Known singers with {len(new)} enrolled: {len(stores[0].song_ids)} validation songs, song "
-        "level, bootstrap 95 % intervals; the fusion was fitted on these songs",
-        ("measure", "without them", "with them", "difference"),
-        [(row.name, *map(str, (row.before, row.after, row.change))) for row in rows],
-    )
+    found = costs(fusion, *known, indexes)
+    if found.left_out:
+        say(
+            f"{counted(found.left_out, 'validation song')} stood among the enrolled ones and "
+            "cannot say what they cost"
+        )
+    if found.rows:
+        print_table(
+            f"Trained singers beside {counted(found.enrolled, 'enrolled song')}: "
+            f"{counted(found.songs, 'validation song')}, song level, bootstrap 95 % intervals; "
+            "the fusion was fitted on these songs",
+            ("measure", "without enrolled songs", "with them", "difference"),
+            [(row.name, *map(str, (row.before, row.after, row.change))) for row in found.rows],
+        )

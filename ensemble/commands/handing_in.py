@@ -126,4 +126,4 @@ def export(
             for one in written
         ],
     )
-    say(f"wrote {len(written)} networks and what is known of each, a .json, into {folder}")
+    say(f"wrote {folder}: a .onnx for each member, and a .json that says what it takes and gives")

@@ -25,7 +25,7 @@ from ensemble.index.madeup import made_up_queries, made_up_segments
 from ensemble.index.vectors import build_vectors, read_vectors, write_vectors
 
 K = 10  # neighbours that are asked for
-BATCH = 100  # queries handed to faiss at a time
+BATCH = 1000  # queries handed to faiss at a time: with enough of them, "flat" multiplies with BLAS
 MB = 1e6
 
 

@@ -70,11 +70,16 @@ CREATE TABLE heard (
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 
 
+class TableInUse(UserError):
+    """Another command is changing the table; it may be whole."""
+
+
 @contextmanager
 def transaction(path: Path, write: bool = False) -> Iterator[sqlite3.Connection]:
     """Yield a connection inside one transaction: committed at the end, rolled back on any error.
 
-    Raises `UserError` naming the file if it is missing, locked, of another version or no table.
+    Raises `UserError` naming the file if it is missing, of another version or no table, and
+    `TableInUse` if it is locked.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; {AGAIN}")
@@ -130,7 +135,8 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise UserError(_problem(path, error)) from None
+        refusal = TableInUse if _is_busy(error) else UserError
+        raise refusal(_problem(path, error)) from None
 
 
 def _problem(path: Path, error: sqlite3.Error) -> str:

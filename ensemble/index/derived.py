@@ -3,14 +3,14 @@
 Enters: a stamp, which says what the file must have been made from, and the vectors if they are
 needed. Leaves: `Vectors`, read from the file where it fits, else built anew and written.
 
-A file is the faiss index followed by a footer: the stamp, the length of the index, and a digest of
-a sample of its bytes, `SAMPLES` blocks spread evenly over it with both ends among them (all of it,
-if it is small). The stamp hashes what the table says of the vectors, song by song, so that it costs
-no look at the vectors themselves. A file of another member, level, kind or table, and one made
-before songs came or went, has another stamp; one that was cut short or not written by us has no
-footer; one whose bytes were exchanged has another digest. Single bytes that flip between the
-samples of a large file stay unnoticed: that is the disk's work to find. The footer travels inside
-the file, so no half of a pair can be renewed or copied alone.
+A file is the faiss index followed by a footer: the stamp, and a digest of a sample of the index's
+bytes, `SAMPLES` blocks spread evenly over it with both ends among them (all of it, if it is small).
+The stamp hashes the digests that the table keeps of its songs, so that it costs no look at the
+vectors themselves. A file of another member, level, kind or table, and one made before songs came
+or went, has another stamp; one that was cut short or not written by us has no footer; one whose
+bytes were exchanged has another digest. Single bytes that flip between the samples of a large file
+stay unnoticed: that is the disk's work to find. The footer travels inside the file, so no half of a
+pair can be renewed or copied alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def forget_others(table: Path, members: Iterable[str]) -> None:
 def _append_footer(path: Path, stamp: str) -> None:
     length = path.stat().st_size
     with path.open("r+b") as file:
-        footer = json.dumps({"stamp": stamp, "bytes": length, "sample": _sample(file, length)})
+        footer = json.dumps({"stamp": stamp, "sample": _sample(file, length)})
         file.seek(length)
         file.write(footer.encode() + TAIL.pack(len(footer), MARK))
 
@@ -90,7 +90,7 @@ def _fits(path: Path, stamp: str) -> bool:
             file.seek(size - TAIL.size - length)
             footer = json.loads(file.read(length))
             body = size - TAIL.size - length
-            if footer["stamp"] != stamp or footer["bytes"] != body:
+            if footer["stamp"] != stamp:
                 return False
             return bool(footer["sample"] == _sample(file, body))
     except (OSError, ValueError, KeyError, TypeError, struct.error):

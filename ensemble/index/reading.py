@@ -62,9 +62,10 @@ def read_indexes(
 ) -> dict[str, MemberIndex]:
     """The index of each member, or of those named, in their order.
 
-    `kind` of the segments' index is remembered in the table; None takes what is remembered. `held`:
-    unit embeddings (q, dim) by member that are not in the index; with them, `say` is told how many
-    of their nearest an approximate index finds when it is built.
+    `kind` of the segments' index is remembered in the table; None takes what is remembered, or flat
+    where songs went and too few segments are left for it. `held`: unit embeddings (q, dim) by
+    member that are not in the index; with them, `say` is told how many of their nearest an
+    approximate index finds when it is built.
 
     Raises `UserError` if the table cannot be used, has no such member, or has too few segments for
     the kind.
@@ -90,13 +91,22 @@ def read_indexes(
         (remembered,) = setting.fetchone()
         songs = _songs(connection)
         indexes = {
-            name: _index(path, connection, songs, known[name], kind or remembered, tell)
+            name: _index(path, connection, songs, known[name], kind, remembered, tell)
             for name in (dict.fromkeys(members) if members is not None else known)
         }
     if kind not in (None, remembered):
         with transaction(path, write=True) as connection:
             connection.execute("UPDATE setting SET value = ? WHERE name = 'kind'", (kind,))
     return indexes
+
+
+def check_enough(kind: str, segments: int) -> None:
+    """Raise `UserError` if an index of this kind cannot be made of so few segments."""
+    if segments < LEAST[kind]:
+        raise UserError(
+            f"--index {kind} needs at least {LEAST[kind]} segments, the index has {segments}; "
+            "choose --index flat"
+        )
 
 
 def _songs(connection: sqlite3.Connection) -> _Songs:
@@ -120,19 +130,16 @@ def _index(
     connection: sqlite3.Connection,
     songs: _Songs,
     member: _Member,
-    kind: str,
+    asked: str | None,
+    remembered: str,
     tell: Tell,
 ) -> MemberIndex:
     heard = _heard(connection, member, "segments, digest").fetchall()
     if len(heard) != len(songs.song_ids):
         raise UserError(f"{path} lacks what member {member.name} heard in some songs; {AGAIN}")
     counts = np.array([count for count, _ in heard], dtype=np.int64)
-    if counts.sum() < LEAST[kind]:
-        raise UserError(
-            f"--index {kind} needs at least {LEAST[kind]} segments, the index has {counts.sum()}; "
-            "choose --index flat"
-        )
-    made_of = (member.name, member.checkpoint, str(member.dim), *(digest for _, digest in heard))
+    kind = asked or (remembered if counts.sum() >= LEAST[remembered] else "flat")
+    check_enough(kind, int(counts.sum()))
 
     def stacked(column: str, dtype: str, each: NDArray[np.int64]) -> NDArray[Any]:
         """A column's blobs (each, dim) below one another."""
@@ -145,7 +152,7 @@ def _index(
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def derive(level: str, kind: str, vectors: Callable[[], Floats]) -> Vectors:
-        stamp = fingerprint(str(BUILT_AS), level, kind, *made_of)
+        stamp = fingerprint(str(BUILT_AS), level, kind, *(digest for _, digest in heard))
         file = vectors_of(path, member.name, level)
         try:
             made, rows = derived_vectors(file, stamp, kind, vectors)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ensemble.index.database import new_table, transaction
 from ensemble.index.derived import forget_others
 from ensemble.index.kinds import KINDS
 from ensemble.index.members import check_training
+from ensemble.index.reading import check_enough
 from ensemble.index.reading import read_indexes as read_indexes
 from ensemble.index.songs import SEGMENTS_KEPT as SEGMENTS_KEPT
 from ensemble.index.songs import Heard as Heard
@@ -40,10 +42,17 @@ class Change:
     when: str  # UTC, ISO 8601
 
 
-def write_table(path: Path, train_stores: Sequence[Store], kind: str = "flat") -> None:
+def write_table(
+    path: Path,
+    train_stores: Sequence[Store],
+    kind: str = "flat",
+    enrolled: Mapping[str, Sequence[NewSong]] = MappingProxyType({}),
+) -> None:
     """A new table of the members' training songs; what was enrolled before is gone.
 
-    Raises `ValueError` if a store holds no labelled training songs or the stores disagree.
+    `enrolled`: singer → songs that are enrolled at once, a change for each singer.
+    Raises `UserError` if they have too few segments for the kind or `enroll` would refuse a song,
+    `ValueError` if a store holds no labelled training songs or the stores disagree.
     """
     if kind not in KINDS:
         raise ValueError(f"an index is one of {', '.join(KINDS)}, not {kind!r}")
@@ -53,6 +62,8 @@ def write_table(path: Path, train_stores: Sequence[Store], kind: str = "flat") -
         check_training(store)
         if store.singers != first.singers or not np.array_equal(store.labels, first.labels):
             raise ValueError(f"{first.member!r} and {store.member!r} label the songs otherwise")
+        counts = np.bincount(store.segment_song)
+        check_enough(kind, int(np.minimum(counts, SEGMENTS_KEPT).sum()))
     members = [store.member for store in train_stores]
     with new_table(path) as connection:
         connection.execute("INSERT INTO setting VALUES ('kind', ?)", (kind,))
@@ -68,6 +79,8 @@ def write_table(path: Path, train_stores: Sequence[Store], kind: str = "flat") -
         )
         for song, label in zip(songs, first.labels, strict=True):
             _insert(connection, members, song, first.singers[label], None)
+        for singer, new in enrolled.items():
+            _enroll(connection, singer, new)
     forget_others(path, members)
 
 
@@ -82,15 +95,7 @@ def enroll(path: Path, singer: str, songs: Sequence[NewSong]) -> Change:
     if not songs:
         raise UserError(f"there is no song to enroll {singer} with")
     with transaction(path, write=True) as connection:
-        dims = dict(connection.execute("SELECT name, dim FROM member ORDER BY place"))
-        change = _record(connection, "enroll", singer, len(songs))
-        for song in songs:
-            there = "SELECT singer FROM song WHERE song_id = ? AND removed_by IS NULL"
-            for (owner,) in connection.execute(there, (song.song_id,)):
-                raise UserError(f"{song.song_id} is in the index already, as a song of {owner}")
-            _check_song(song, dims)
-            _insert(connection, list(dims), song, singer, change.number)
-    return change
+        return _enroll(connection, singer, songs)
 
 
 def unenroll(path: Path, singer: str) -> Change:
@@ -126,6 +131,18 @@ def history(path: Path) -> list[Change]:
     """The changes since the table was made, oldest first."""
     with transaction(path) as connection:
         return _changes(connection)
+
+
+def _enroll(connection: sqlite3.Connection, singer: str, songs: Sequence[NewSong]) -> Change:
+    dims = dict(connection.execute("SELECT name, dim FROM member ORDER BY place"))
+    change = _record(connection, "enroll", singer, len(songs))
+    for song in songs:
+        there = "SELECT singer FROM song WHERE song_id = ? AND removed_by IS NULL"
+        for (owner,) in connection.execute(there, (song.song_id,)):
+            raise UserError(f"{song.song_id} is in the index already, as a song of {owner}")
+        _check_song(song, dims)
+        _insert(connection, list(dims), song, singer, change.number)
+    return change
 
 
 def _changes(connection: sqlite3.Connection) -> list[Change]:

@@ -46,7 +46,7 @@ class Vectors:
 
         Leaves their cosines (q, k') and rows (q, k'), best first, equal ones in row order; "flat"
         takes the first rows also of those that are equal across the k-th place. The queries go to
-        faiss together: BLAS rounds a query otherwise in other company, by some 1e-7.
+        faiss together: with hundreds of them it takes BLAS, which rounds otherwise by some 1e-7.
         Raises `ValueError` for another dimension or a k below 1.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dim:

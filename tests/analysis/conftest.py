@@ -18,6 +18,7 @@ from embedder.metrics import summarise
 from embedder.store import Store, write_store
 from ensemble.fusion import Fusion, ResultRow, write_fusion
 from ensemble.knn import Votes
+from ensemble.methods import Pooling
 from ensemble.predictions import Table, write_table
 
 SINGERS = ("Ada", "Ben & Co", "Cem", "Dörte")
@@ -92,14 +93,15 @@ def make_run(
         write_table(run.predictions / f"{split}.npz", table)
         if split == "validation":
             summary = summarise(table.truth, table.log_probabilities)
-            experts = [f"{member}/knn" for member in members]
+            experts = [f"{member}/knn_song" for member in members]
             fusion = Fusion(
                 singers=tuple(singers),
                 aggregate="mean",
                 temperatures=dict.fromkeys(experts, 1.0),
-                weights=dict.fromkeys(experts, 0.625),
-                votes=Votes(5, 0.1),
+                pooling=Pooling("log_linear", dict.fromkeys(experts, 0.625)),
+                votes=dict.fromkeys(experts, Votes(5, 0.1)),
                 made_from={member: f"hash of {member}" for member in members},
+                probes={},
                 results=tuple(
                     ResultRow(name, "validation", "song", True, summary)
                     for name in (*experts, "fused")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, f1_score, log_loss
 from sklearn.metrics import confusion_matrix as sk_confusion
-from sklearn.metrics import f1_score, log_loss
 
 from embedder import metrics
 
@@ -64,6 +64,15 @@ def test_metrics_agree_with_slow_ones(songs: int, seed: int) -> None:
         log_loss(truth, np.exp(logs), labels=range(SINGERS))
     )
     assert metrics.ece(truth, logs) == pytest.approx(slow_ece(truth, logs))
+    errors = [
+        sum((math.exp(log) - (singer == t)) ** 2 for singer, log in enumerate(row))
+        for t, row in zip(truth, logs, strict=True)
+    ]
+    np.testing.assert_allclose(metrics.song_brier(truth, logs), errors, rtol=1e-12)
+    assert metrics.brier(truth, logs) == pytest.approx(np.mean(errors))
+    assert metrics.brier(truth, logs) == pytest.approx(
+        brier_score_loss(truth, np.exp(logs), labels=range(SINGERS), scale_by_half=False)
+    )
     assert metrics.macro_f1(truth, predicted) == pytest.approx(
         f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0)
     )
@@ -86,6 +95,25 @@ def test_equal_scores_are_ranked_in_label_order() -> None:
     np.testing.assert_array_equal(metrics.ranking(scores), [[1, 2, 0, 3], [0, 1, 2, 3]])
     assert metrics.top_k(np.array([2, 3]), scores, 1) == 0
     assert metrics.top_k(np.array([2, 3]), scores, 2) == 0.5
+
+
+def test_each_song_adds_one_and_a_half_a_half_or_nothing_to_the_score() -> None:
+    scores = np.tile([3.0, 2.0, 1.0, 0.0], (4, 1))
+    points = metrics.song_score(np.arange(4), scores)
+    np.testing.assert_array_equal(points, [1.5, 0.5, 0.5, 0.0])
+    assert metrics.score(np.arange(4), scores) == points.mean()
+    truth, logs = made_up(50, 5)
+    assert metrics.song_score(truth, logs).mean() == pytest.approx(metrics.score(truth, logs))
+
+
+def test_brier_of_known_cases() -> None:
+    sure = np.log(np.array([[1 - 1e-12, 1e-12]]))
+    assert metrics.brier(np.array([0]), sure) == pytest.approx(0, abs=1e-9)
+    assert metrics.brier(np.array([1]), sure) == pytest.approx(2, abs=1e-9)
+    even = np.log(np.full((3, 4), 1 / 4))
+    np.testing.assert_allclose(metrics.song_brier(np.array([0, 1, 3]), even), 3 / 4)
+    nothing = np.array([[0.0, -np.inf]])  # a singer who cannot be
+    np.testing.assert_array_equal(metrics.song_brier(np.array([1]), nothing), [2.0])
 
 
 def test_fewer_than_three_singers_are_all_within_the_top_three() -> None:
@@ -130,6 +158,8 @@ STATISTICS: dict[str, tuple[Maker, Callable[[np.ndarray, np.ndarray], float]]] =
     ),
     "ece": (metrics.ece_of, metrics.ece),
     "nll": (lambda truth, logs: metrics.mean_of(metrics.song_nll(truth, logs)), metrics.nll),
+    "brier": (lambda truth, logs: metrics.mean_of(metrics.song_brier(truth, logs)), metrics.brier),
+    "score": (lambda truth, logs: metrics.mean_of(metrics.song_score(truth, logs)), metrics.score),
     "top_1": (
         lambda truth, logs: metrics.mean_of(metrics.top_k_hits(truth, logs, 1)),
         lambda truth, logs: metrics.top_k(truth, logs, 1),
@@ -215,8 +245,10 @@ def test_summary_holds_each_metric_with_its_interval() -> None:
     assert found.score.value == pytest.approx(metrics.score(truth, logs))
     assert found.macro_f1.value == metrics.macro_f1(truth, logs.argmax(axis=1))
     assert found.nll.value == metrics.nll(truth, logs)
+    assert found.brier.value == metrics.brier(truth, logs)
     assert found.ece.value == metrics.ece(truth, logs)
-    for estimate in (found.top_1, found.top_3, found.score, found.macro_f1, found.nll, found.ece):
+    for name in ("top_1", "top_3", "score", "macro_f1", "nll", "brier", "ece"):
+        estimate = getattr(found, name)
         assert estimate.low < estimate.value < estimate.high
     assert str(found.top_1) == (
         f"{found.top_1.value:.3f} [{found.top_1.low:.3f}, {found.top_1.high:.3f}]"
@@ -227,6 +259,8 @@ def test_labels_and_shapes_are_checked() -> None:
     logs = np.log(np.full((2, 3), 1 / 3))
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
         metrics.nll(np.array([0, -1]), logs)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
+        metrics.brier(np.array([3, 0]), logs)
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.2"):
         metrics.top_k(np.array([0, 3]), logs, 1)
     with pytest.raises(ValueError, match="does not fit"):

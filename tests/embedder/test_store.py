@@ -211,3 +211,29 @@ def test_a_song_s_logits_are_weighted_by_its_own_segments_weights() -> None:
         expected = song_logits(logits[part], "vote", weight[part])
         np.testing.assert_array_equal(store.logits("vote")[song], expected)
     np.testing.assert_allclose(store.voice(), [0.5, 0, 0.5])
+
+
+@pytest.mark.parametrize("head", [True, False])
+@pytest.mark.parametrize("songs", [[2, 0], [1], [0, 1, 2], []])
+def test_some_songs_are_a_store_of_their_own(songs: list[int], head: bool) -> None:
+    store = make_store(segment_weight=np.linspace(0.1, 0.6, 6).astype(np.float32))
+    store = store if head else dataclasses.replace(store, segment_logits=None)
+    part = store.take(np.array(songs, np.int64))
+    assert part.song_ids == tuple(store.song_ids[song] for song in songs)
+    assert part.albums == tuple(store.albums[song] for song in songs)
+    np.testing.assert_array_equal(part.labels, store.labels[songs])
+    np.testing.assert_array_equal(part.embeddings, store.embeddings[songs])
+    assert (part.member, part.split, part.singers) == (store.member, store.split, store.singers)
+    assert part.made_from == store.made_from
+    for place, song in enumerate(songs):
+        mine, whole = part.segments_of(place), store.segments_of(song)
+        for name in ("start_s", "embeddings", "weight", "logits"):
+            taken, rows = getattr(part, f"segment_{name}"), getattr(store, f"segment_{name}")
+            if rows is None:
+                assert taken is None
+            else:
+                np.testing.assert_array_equal(taken[mine], rows[whole])
+    assert len(part.segment_song) == sum((store.segment_song == song).sum() for song in songs)
+    assert_same(store.take(np.arange(3)), store)
+    with pytest.raises(ValueError, match="song_ids holds a name twice"):
+        store.take(np.array([1, 1]))

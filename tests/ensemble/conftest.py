@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 
 from embedder.aggregate import song_embedding
 from embedder.store import Store
+from ensemble.fuse import fit_fusion
+from ensemble.fusion import Fusion
+from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
 
@@ -72,6 +76,53 @@ def made_up_store(
     return Store(**(values | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store() -> Maker:
     return made_up_store
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """A fusion of two members, the second without a head, and songs of singers it never heard."""
+
+    train: list[Store]  # of 6 singers, a store a member
+    validation: list[Store]
+    strangers: list[Store]  # of singers "singer 6" and "singer 7", 2 albums x 3 songs each
+    indexes: dict[str, MemberIndex]
+    fusion: Fusion
+
+
+def known_part(store: Store, known: int) -> Store:
+    """The songs of the first singers, as a member has them that was trained on no others."""
+    return of_singers(store.take(np.flatnonzero(store.labels < known)), known)
+
+
+def of_singers(store: Store, known: int) -> Store:
+    logits = store.segment_logits
+    return replace(
+        store,
+        singers=store.singers[:known],
+        labels=np.where(store.labels < known, store.labels, -1),
+        segment_logits=None if logits is None else np.ascontiguousarray(logits[:, :known]),
+    )
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    known, members = 6, {"one": True, "two": False}
+    size: dict[str, Any] = {"singers": 8, "albums": 2, "quality": 1.0}
+    full = {
+        split: [made_up_store(name, split, head=head, **size) for name, head in members.items()]
+        for split in ("train", "validation")
+    }
+    train, validation = ([known_part(store, known) for store in full[split]] for split in full)
+    strange = [store.take(np.flatnonzero(store.labels >= known)) for store in full["validation"]]
+    indexes = {store.member: index_of(store) for store in train}
+    fusion, _ = fit_fusion(indexes, validation, method="log_linear")
+    return World(
+        train,
+        validation,
+        [replace(of_singers(store, known), split="") for store in strange],
+        indexes,
+        fusion,
+    )

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 
 from embedder.metrics import nll
 from ensemble.calibrate import (
@@ -87,3 +90,34 @@ def test_a_row_that_counts_twice_is_two_rows() -> None:
     twice = np.repeat(np.arange(40), shares.astype(int))
     expected = fit_temperature(logits[twice], labels[twice])
     assert fit_temperature(logits, labels, shares) == pytest.approx(expected, rel=1e-4)
+
+
+class Stored(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Logits that were stored, as a classifier that needs no fitting."""
+
+    def __init__(self, singers: int = 6) -> None:
+        self.singers = singers
+        self.classes_ = np.arange(singers)
+
+    def fit(self, *_: np.ndarray) -> Stored:
+        raise AssertionError("the logits are there already")
+
+    def decision_function(self, logits: np.ndarray) -> np.ndarray:
+        return logits
+
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        return np.asarray(logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
+def test_scikit_learn_scales_by_the_same_temperature(temperature: float) -> None:
+    """Where the songs are so many, and so often wrong, that the prior does not matter."""
+    logits, labels = drawn(3000, temperature, seed=1)
+    scaled = CalibratedClassifierCV(FrozenEstimator(Stored()), method="temperature")
+    scaled.fit(logits, labels)
+    found = fit_temperature(logits, labels)
+    (calibrated,) = scaled.calibrated_classifiers_
+    assert found == pytest.approx(1 / calibrated.calibrators[0].beta_, rel=2e-3)
+    np.testing.assert_allclose(
+        np.exp(apply_temperature(logits, found)), scaled.predict_proba(logits), atol=2e-3
+    )

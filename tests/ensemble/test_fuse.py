@@ -1,365 +1,292 @@
-"""Fusion: weights against other minimisers, honesty of cross-fitting, and made-up experts."""
+"""Fitting a fusion: what is reported of it, recomputed; and made-up members of which one is noise.
+
+Weights and methods are tested in test_methods.py, cross-fitting in test_crossfit.py.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad, minimize
 
 from embedder.errors import UserError
-from embedder.metrics import nll, summarise
+from embedder.listening import Listening
+from embedder.metrics import RESAMPLES, Estimate, brier, ece, nll, score, summarise
 from embedder.store import Store
 from ensemble import fuse
-from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
-from ensemble.experts import Evidence, gather
-from ensemble.fuse import (
-    FUSED,
-    WEIGHT_SD,
-    Pieces,
-    all_log_probabilities,
-    apply_fusion,
-    cross_fitted,
-    fit_experts,
-    fit_fusion,
-    fit_weights,
-    pool,
-    predict_songs,
-)
+from ensemble.apply import Scores, predict_songs
+from ensemble.calibrate import log_softmax
+from ensemble.crossfit import CrossFit, Validation, cross_fit
+from ensemble.experts import FUSED, candidates, gather
+from ensemble.fuse import best_expert, check_choices, fit_fusion, fit_probes
 from ensemble.fusion import Fusion
-from ensemble.knn import NeighbourIndex, Votes, build_index, neighbour_votes
+from ensemble.index.members import MemberIndex, index_of
+from ensemble.methods import FUSIONS
 from ensemble.pieces import in_pieces
+from ensemble.probe import fit_probe
+from ensemble.score_norm import SCORE_NORMS
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
+METHODS = tuple(FUSIONS)
 
 
-def stores_of(make_store: Maker, split: str) -> list[Store]:
+class Made(NamedTuple):
+    """A fusion, and what it was fitted on."""
+
+    indexes: dict[str, MemberIndex]
+    stores: list[Store]  # of validation songs
+    fusion: Fusion
+    scores: Scores
+    labels: np.ndarray
+
+
+def stores_of(make_store: Maker, split: str, **size: int) -> list[Store]:
     return [
-        make_store(member, split, quality=quality, head=member != "fair")
+        make_store(member, split, quality=quality, head=member != "fair", **size)
         for member, quality in MEMBERS.items()
     ]
 
 
-def indexes_of(make_store: Maker) -> dict[str, NeighbourIndex]:
-    return {store.member: build_index(store) for store in stores_of(make_store, "train")}
+def fitted(make_store: Maker, **size: int) -> Made:
+    indexes = {store.member: index_of(store) for store in stores_of(make_store, "train", **size)}
+    stores = stores_of(make_store, "validation", **size)
+    fusion, scores = fit_fusion(indexes, stores, seed=3)
+    return Made(indexes, stores, fusion, scores, stores[0].labels)
 
 
-def evidence_of(make_store: Maker, split: str = "validation") -> Evidence:
-    return gather(stores_of(make_store, split), indexes_of(make_store), "probability", Votes().k)
+@pytest.fixture(scope="module")
+def made(make_store: Maker) -> Made:
+    return fitted(make_store, singers=5, albums=3, songs=2)
 
 
-def pieces_of(make_store: Maker, split: str = "validation") -> Pieces:
-    parts, songs = in_pieces(stores_of(make_store, split))
-    evidence = gather(parts, indexes_of(make_store), "probability", Votes().k)
-    return Pieces(evidence.scores(Votes()), songs)
+@pytest.fixture(scope="module")
+def larger(make_store: Maker) -> Made:
+    """Of 96 songs; singers are not left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fuse, "leave_singers_out", lambda *_: {})
+        return fitted(make_store)
 
 
-def fitted_elsewhere(evidence: Evidence, pieces: Pieces, seed: int = 0) -> dict[str, np.ndarray]:
-    return cross_fitted(evidence.scores(Votes()), evidence.labels, evidence.albums, pieces, seed)
+def cross_fitted(made: Made, score_norm: str = "none", seed: int = 3) -> CrossFit:
+    """What `fit_fusion` reports, from its parts."""
+    return cross_fit(validation_of(made, score_norm), METHODS, seed)
 
 
-def made_up_fusion(**changes: object) -> Fusion:
-    fusion = Fusion(
-        singers=("a", "b", "c"),
-        aggregate="mean",
-        temperatures={"m/head": 2.0, "m/knn": 0.5, "n/knn": 1.0},
-        weights={"m/head": 0.6, "m/knn": 0.2, "n/knn": 0.4},
-        votes=Votes(5, 0.1),
-        made_from={"m": "1", "n": "2"},
+def validation_of(made: Made, score_norm: str = "none") -> Validation:
+    probes = fit_probes(made.indexes)
+    parts, owners = in_pieces(made.stores)
+    return Validation(
+        gather(made.stores, made.indexes, "probability", probes, score_norm),
+        gather(parts, made.indexes, "probability", probes, score_norm),
+        owners,
+        score_norm,
     )
-    return dataclasses.replace(fusion, **changes)  # type: ignore[arg-type]
 
 
-def test_the_pool_is_the_normalised_weighted_product() -> None:
-    rng = np.random.default_rng(0)
-    logs = log_softmax(rng.normal(size=(3 * 7, 4))).reshape(3, 7, 4)
-    weights = np.array([0.3, 0.0, 1.2])
-    product = np.exp(logs[0]) ** 0.3 * np.exp(logs[2]) ** 1.2
-    slow = np.log(product / product.sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(pool(logs, weights), slow, rtol=1e-10)
+@pytest.fixture(scope="module")
+def found(made: Made) -> CrossFit:
+    return cross_fitted(made)
 
 
-def test_applying_a_fusion_is_temperatures_then_the_pool() -> None:
-    rng = np.random.default_rng(1)
-    fusion = made_up_fusion()
-    scores = {name: rng.normal(size=(5, 3)) for name in fusion.experts}
-    parts = [apply_temperature(scores[n], fusion.temperatures[n]) for n in fusion.experts]
-    expected = log_softmax(0.6 * parts[0] + 0.2 * parts[1] + 0.4 * parts[2])
-    np.testing.assert_allclose(apply_fusion(fusion, scores), expected, rtol=1e-12)
-    everything = all_log_probabilities(fusion, scores)
-    assert list(everything) == ["m/head", "m/knn", "n/knn", FUSED]
-    for name, part in zip(fusion.experts, parts, strict=True):
-        np.testing.assert_array_equal(everything[name], part)
+@pytest.fixture
+def _no_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Singers are not left out, which takes longer than all the rest."""
+    monkeypatch.setattr(fuse, "leave_singers_out", lambda *_: {})
 
 
-def test_the_weights_of_a_missing_expert_go_to_the_others_in_proportion() -> None:
-    rng = np.random.default_rng(2)
-    fusion = made_up_fusion()
-    scores = {name: rng.normal(size=(5, 3)) for name in ("n/knn", "m/knn")}
-    parts = {name: apply_temperature(s, fusion.temperatures[name]) for name, s in scores.items()}
-    expected = log_softmax(0.4 * parts["m/knn"] + 0.8 * parts["n/knn"])  # 1.2 in total, 1 to 2
-    np.testing.assert_allclose(apply_fusion(fusion, scores), expected, rtol=1e-12)
-
-    without = made_up_fusion(weights={"m/head": 1.2, "m/knn": 0.0, "n/knn": 0.0})
-    equal = log_softmax(0.6 * parts["m/knn"] + 0.6 * parts["n/knn"])
-    np.testing.assert_allclose(apply_fusion(without, scores), equal, rtol=1e-12)
-
-
-def test_unknown_experts_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown experts \['x/head'\]; this fusion has m/head"):
-        apply_fusion(made_up_fusion(), {"x/head": np.zeros((1, 3))})
-    with pytest.raises(ValueError, match="unknown experts"):
-        apply_fusion(made_up_fusion(), {})
-
-
-def weight_objective(
-    logs: np.ndarray, labels: np.ndarray, shares: np.ndarray
-) -> Callable[[np.ndarray], float]:
-    def objective(weights: np.ndarray) -> float:
-        pull = ((weights - 1 / len(logs)) ** 2).sum() / (2 * WEIGHT_SD**2)
-        fused = pool(logs, weights)
-        loss = -sum(s * row[label] for s, row, label in zip(shares, fused, labels, strict=True))
-        return float(loss + pull)
-
-    return objective
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_weights_are_the_minimum_that_another_method_finds(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(5, size=40)
-    quality = np.array([3.0, 1.0, 0.0, -1.0])[:, None, None]  # the last is worse than noise
-    logits = rng.normal(size=(4, 40, 5)) + quality * np.eye(5)[labels]
-    logs = np.stack([log_softmax(part) for part in logits])
-    shares = rng.uniform(0.2, 1, size=40)
-    found = fit_weights(logs, labels, shares)
-    objective = weight_objective(logs, labels, shares)
-    slow = minimize(objective, np.full(4, 0.25), method="COBYLA", bounds=[(0, 10)] * 4, tol=1e-9)
-    assert objective(found) <= slow.fun + 1e-5
-    np.testing.assert_allclose(found, slow.x, atol=5e-3)
-    assert found[0] > found[1] > found[3] == 0
-
-
-def test_the_gradient_of_the_weights_is_that_of_finite_differences(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rng = np.random.default_rng(5)
-    labels = rng.integers(4, size=20)
-    logs = np.stack([log_softmax(rng.normal(size=(20, 4)) * 2) for _ in range(3)])
-    shares = rng.uniform(0.2, 1, size=20)
-    expected = weight_objective(logs, labels, shares)
-    errors = []
-
-    def checked(
-        function: Callable[..., tuple[float, np.ndarray]], start: np.ndarray, **_: object
-    ) -> object:
-        for point in (start, np.array([0.1, 0.9, 2.0])):
-            errors.append(check_grad(lambda w: function(w)[0], lambda w: function(w)[1], point))
-            assert function(point)[0] == pytest.approx(expected(point))
-        return minimize(function, start, jac=True)
-
-    monkeypatch.setattr("scipy.optimize.minimize", checked)
-    fit_weights(logs, labels, shares)
-    assert len(errors) == 2
-    assert max(errors) < 1e-4
-
-
-def test_few_songs_leave_the_weights_near_equal() -> None:
-    logs = np.stack([np.log([[0.6, 0.4]]), np.log([[0.4, 0.6]])])
-    few = fit_weights(logs, np.array([0]), np.ones(1))
-    many = fit_weights(np.repeat(logs, 200, axis=1), np.zeros(200, int), np.ones(200))
-    same = fit_weights(np.repeat(logs, 200, axis=1), np.zeros(200, int), np.full(200, 1 / 200))
-    np.testing.assert_allclose(same, few, atol=1e-4)  # many pieces of one song are one song
-    np.testing.assert_allclose(few, [0.5, 0.5], atol=0.1)
-    assert few[0] > few[1]
-    assert many[0] > 1.5
-    assert many[1] < 0.05
-
-
-def made_up_experts(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray, Pieces]:
-    """Whole songs are all right; of their four pieces "deaf" knows nothing and "sharp" much."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(6, size=60)
-    songs = np.repeat(np.arange(60), 4)
-    truth, parts = np.eye(6)[labels], np.eye(6)[labels[songs]]
-    sure = {name: 9 * truth + rng.normal(size=(60, 6)) for name in ("deaf", "sharp")}
-    noise = {name: rng.normal(size=(240, 6)) for name in sure}
-    return sure, labels, Pieces({"deaf": noise["deaf"], "sharp": noise["sharp"] + 3 * parts}, songs)
-
-
-def test_pieces_tell_apart_experts_that_know_all_whole_songs() -> None:
-    scores, labels, pieces = made_up_experts(0)
-    temperatures, weights = fit_experts(scores, labels, pieces)
-    counted = {name: weights[name] / temperatures[name] for name in weights}
-    assert counted["sharp"] > 5 * counted["deaf"]
-    # Up to one factor for all, a logit counts among songs what it counts among pieces.
-    there, shares = labels[pieces.songs], np.full(240, 0.25)
-    softer = {n: fit_temperature(part, there, shares) for n, part in pieces.scores.items()}
-    logs = np.stack([apply_temperature(pieces.scores[name], t) for name, t in softer.items()])
-    slow = fit_weights(logs, there, shares) / np.array(list(softer.values()))
-    ratio = np.array([counted["deaf"], counted["sharp"]]) / slow
-    assert ratio[0] == pytest.approx(ratio[1], rel=1e-6)
-    fused = pool(
-        np.stack([apply_temperature(scores[n], t) for n, t in temperatures.items()]),
-        np.array(list(weights.values())),
-    )
-    assert fit_temperature(fused, labels) == pytest.approx(1, abs=0.1)  # the songs are calibrated
-
-
-def test_experts_of_which_half_are_noise_fuse_no_worse_than_the_best(make_store: Maker) -> None:
-    evidence = evidence_of(make_store)
-    scores = fitted_elsewhere(evidence, pieces_of(make_store))
-    losses = {name: nll(evidence.labels, logs) for name, logs in scores.items()}
-    assert list(losses) == ["good/head", "good/knn", "fair/knn", "noise/head", "noise/knn", FUSED]
-    best = min(loss for name, loss in losses.items() if name != FUSED)
-    assert losses["noise/head"] > 0.95 * np.log(8)  # the noise is noise
-    assert best < 0.6 * np.log(8)  # and the best is not
-    assert losses[FUSED] <= best + 0.01
-
-
-def test_the_noise_gets_little_weight_and_the_test_split_agrees(make_store: Maker) -> None:
-    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
-    assert min(fusion.weights.values()) >= 0
-    test = predict_songs(fusion, stores_of(make_store, "test"), indexes_of(make_store))
-    labels = stores_of(make_store, "test")[0].labels
-    best = min(nll(labels, logs) for name, logs in test.items() if name != FUSED)
-    assert nll(labels, test[FUSED]) <= best + 0.02
-    said = {name: fusion.weights[name] * test[name].std() for name in fusion.experts}
-    assert said["good/head"] > 10 * max(said["noise/head"], said["noise/knn"])
-    reported = fusion.results[-1].metrics.nll
-    assert reported.low - 0.1 < nll(labels, test[FUSED]) < reported.high + 0.1
-
-
-def test_a_single_expert_fuses_to_about_itself(make_store: Maker) -> None:
-    train, validation = (make_store("good", split, head=False) for split in ("train", "validation"))
-    fusion, _, _ = fit_fusion([train], [validation])
-    assert fusion.experts == ("good/knn",)
-    assert fusion.weights["good/knn"] == pytest.approx(1, abs=0.15)
-    one, fused = (row.metrics for row in fusion.results)
-    assert fused.top_1 == one.top_1
-    assert fused.nll.value == pytest.approx(one.nll.value, abs=0.02)
-
-
-def test_each_fold_is_fitted_on_other_albums_only(
-    make_store: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evidence = evidence_of(make_store)
-    raw = evidence.scores(Votes())
-    album_of = {
-        row.tobytes(): album for row, album in zip(raw["good/head"], evidence.albums, strict=True)
-    }
-    pieces, real, fitted = pieces_of(make_store), fuse.fit_experts, []
-    song_of = {
-        row.tobytes(): song
-        for row, song in zip(pieces.scores["good/head"], pieces.songs, strict=True)
-    }
-
-    def spy(scores: dict[str, np.ndarray], labels: np.ndarray, parts: Pieces) -> object:
-        albums = [album_of[row.tobytes()] for row in scores["good/head"]]
-        fitted.append(set(albums))
-        of_parts = [song_of[row.tobytes()] for row in parts.scores["good/head"]]
-        assert [evidence.albums[song] for song in of_parts] == [albums[s] for s in parts.songs]
-        return real(scores, labels, parts)
-
-    monkeypatch.setattr(fuse, "fit_experts", spy)
-    scores = fitted_elsewhere(evidence, pieces)
-    everything = set(evidence.albums)
-    left_out = [everything - albums for albums in fitted]
-    assert len(left_out) == 5
-    assert sorted(album for fold in left_out for album in fold) == sorted(everything)
-    # Changing a fold's own labels changes nothing about its own scores.
-    songs = [song for song, album in enumerate(evidence.albums) if album in left_out[0]]
-    labels = evidence.labels.copy()
-    labels[songs] = (labels[songs] + 1) % 8
-    changed = cross_fitted(raw, labels, evidence.albums, pieces)
-    for name, logs in changed.items():
-        np.testing.assert_array_equal(logs[songs], scores[name][songs])
-    assert not np.array_equal(changed[FUSED], scores[FUSED])
-
-
-def test_results_are_cross_fitted_and_the_fused_row_is_last(make_store: Maker) -> None:
-    stores = {split: stores_of(make_store, split) for split in ("train", "validation")}
-    fusion, indexes, reported = fit_fusion(stores["train"], stores["validation"], seed=3)
-    assert [row.expert for row in fusion.results] == [*fusion.experts, FUSED]
-    evidence = evidence_of(make_store)
-    scores = fitted_elsewhere(evidence, pieces_of(make_store), seed=3)
-    for name, logs in scores.items():
-        np.testing.assert_array_equal(reported[name], logs)
-    assert {member: index.song_ids for member, index in indexes.items()} == {
-        store.member: store.song_ids for store in stores["train"]
-    }
-    for row in fusion.results:
+def test_results_are_cross_fitted_and_the_fused_row_is_last(made: Made, found: CrossFit) -> None:
+    assert [row.expert for row in made.fusion.results] == [*made.fusion.experts, FUSED]
+    expected = {**found.experts, FUSED: found.fused}
+    assert list(made.scores) == list(expected)
+    for name, logs in expected.items():
+        np.testing.assert_array_equal(made.scores[name], logs)
+    for row in made.fusion.results:
         assert (row.split, row.level, row.cross_fitted) == ("validation", "song", True)
-        assert row.metrics == summarise(evidence.labels, scores[row.expert], seed=3)
-        assert row.metrics.songs == 96
+        assert row.metrics == summarise(made.labels, expected[row.expert], seed=3)
+        assert row.metrics.songs == 30
 
 
-def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(make_store: Maker) -> None:
-    evidence, pieces = evidence_of(make_store), pieces_of(make_store)
-    order = np.random.default_rng(0).permutation(len(evidence.labels))
-    one, again = (fitted_elsewhere(evidence, pieces, seed=1) for _ in range(2))
-    moved = np.argsort(order)[pieces.songs]
-    rows = np.argsort(moved, kind="stable")
-    there = Pieces({name: part[rows] for name, part in pieces.scores.items()}, moved[rows])
-    turned = fitted_elsewhere(evidence.take(order), there, seed=1)
-    other = fitted_elsewhere(evidence, pieces, seed=2)
-    assert not np.array_equal(one[FUSED], other[FUSED])  # the seed draws other folds
-    for name, logs in one.items():
-        np.testing.assert_array_equal(logs, again[name])
-        np.testing.assert_allclose(turned[name], logs[order], atol=1e-4)
+def test_what_is_applied_was_fitted_on_all_songs(made: Made, found: CrossFit) -> None:
+    fusion = made.fusion
+    assert fusion.temperatures == found.fitted.temperatures
+    assert fusion.votes == found.fitted.votes
+    assert fusion.pooling.method == found.method
+    assert fusion.weights == found.fitted.poolings[found.method].weights
+    assert fusion.made_from == {member: f"{member}-1" for member in MEMBERS}
+    assert fusion.singers == made.stores[0].singers
+    assert list(fusion.probes) == list(MEMBERS)
+    assert fusion.unknown is not None
+    assert fusion.gate is not None
 
 
-def test_two_albums_make_two_folds_and_one_is_too_few(make_store: Maker) -> None:
-    evidence = evidence_of(make_store)
-    songs = np.flatnonzero(np.isin(evidence.albums, evidence.albums[:6:3]))
-    two, pieces = evidence.take(songs), pieces_of(make_store).of(songs)
-    assert np.isfinite(fitted_elsewhere(two, pieces)[FUSED]).all()
+def paired(first: np.ndarray, second: np.ndarray, seed: int) -> Estimate:
+    """Mean difference of two values of each song, and of the same resamples of both."""
+    draws = np.random.default_rng(seed).integers(len(first), size=(RESAMPLES, len(first)))
+    means = [(first - second)[draw].mean() for draw in draws]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(float((first - second).mean()), float(low), float(high))
+
+
+def test_every_method_is_compared_with_the_best_single_expert(made: Made, found: CrossFit) -> None:
+    rows, single = np.arange(30), found.experts[made.fusion.best_expert]
+    right = {name: nll(made.labels, logs) for name, logs in found.methods.items()}
+    points = [
+        [
+            float(np.argmax(logs[row]) == made.labels[row])
+            + 0.5 * float(made.labels[row] in np.argsort(-logs[row])[:3])
+            for row in rows
+        ]
+        for logs in (single, *found.methods.values())
+    ]
+    assert [row.method for row in made.fusion.methods] == list(METHODS)
+    for number, row in enumerate(made.fusion.methods):
+        logs = found.methods[row.method]
+        assert row.metrics == summarise(made.labels, logs, seed=3)
+        assert row.metrics.nll.value == right[row.method]
+        gain = paired(np.array(points[1 + number]), np.array(points[0]), 3)
+        lower = paired(logs[rows, made.labels], single[rows, made.labels], 3)
+        for got, slow in ((row.score_gain, gain), (row.nll_gain, lower)):
+            np.testing.assert_allclose(
+                [got.value, got.low, got.high], [slow.value, slow.low, slow.high], atol=1e-9
+            )
+
+
+def test_calibration_is_shown_before_and_after(made: Made, found: CrossFit) -> None:
+    evidence = validation_of(made).songs
+    assert [row.expert for row in made.fusion.calibration] == list(made.fusion.experts)
+    for row in made.fusion.calibration:
+        plain = log_softmax(evidence.logits(row.expert, made.fusion.votes[row.expert]))
+        after = found.experts[row.expert]
+        for metric, pair in ((nll, row.nll), (brier, row.brier), (ece, row.ece)):
+            assert pair == (metric(made.labels, plain), metric(made.labels, after))
+    heads = {row.expert: row for row in made.fusion.calibration if row.expert.endswith("/head")}
+    assert heads["noise/head"].nll[0] > heads["noise/head"].nll[1] + 0.5  # it is sure of nothing
+
+
+def test_the_best_expert_has_the_highest_score_and_of_equal_ones_the_lowest_loss(
+    made: Made,
+) -> None:
+    ranks = sorted(
+        made.fusion.experts,
+        key=lambda name: (
+            -score(made.labels, made.scores[name]),
+            nll(made.labels, made.scores[name]),
+        ),
+    )
+    assert made.fusion.best_expert == ranks[0]
+    labels = np.array([0, 1])
+    tied = {"loud": np.log([[0.6, 0.4], [0.4, 0.6]]), "sure": np.log([[0.9, 0.1], [0.1, 0.9]])}
+    worse = {"wrong": np.log([[0.01, 0.99], [0.01, 0.99]])}
+    assert best_expert(labels, tied | worse) == "sure"
+
+
+def test_the_fused_answer_is_no_worse_than_the_best_expert(larger: Made) -> None:
+    losses = {name: nll(larger.labels, logs) for name, logs in larger.scores.items()}
+    noise = [loss for name, loss in losses.items() if name.startswith("noise/")]
+    assert min(noise) > 0.95 * np.log(8)  # the noise is noise
+    assert losses.pop(FUSED) <= min(losses.values())
+    points = {name: score(larger.labels, logs) for name, logs in larger.scores.items()}
+    assert points.pop(FUSED) >= max(points.values())
+
+
+def test_the_noise_gets_little_say_and_the_test_split_agrees(
+    larger: Made, make_store: Maker
+) -> None:
+    test = stores_of(make_store, "test")
+    scores, labels = predict_songs(larger.fusion, test, larger.indexes).scores, test[0].labels
+    best = min(nll(labels, logs) for name, logs in scores.items() if name != FUSED)
+    assert nll(labels, scores[FUSED]) <= best
+    reported = larger.fusion.results[-1].metrics.nll
+    assert reported.low - 0.1 < nll(labels, scores[FUSED]) < reported.high + 0.1
+    said = {name: weight * scores[name].std() for name, weight in larger.fusion.weights.items()}
+    loudest = max(value for name, value in said.items() if name.startswith("noise/"))
+    assert max(said.values()) > 8 * loudest
+
+
+@pytest.mark.usefixtures("_no_strangers")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_asked_for_is_taken(method: str, made: Made, found: CrossFit) -> None:
+    fusion, scores = fit_fusion(made.indexes, made.stores, seed=3, method=method)
+    assert fusion.pooling.method == method
+    assert [row.method for row in fusion.methods] == [method]
+    np.testing.assert_array_equal(scores[FUSED], found.methods[method])
+    assert (fusion.unknown, fusion.gate) == (None, None)  # where no singer could be left out
+
+
+@pytest.mark.usefixtures("_no_strangers")
+def test_what_is_asked_for_is_kept_and_reaches_the_experts(made: Made) -> None:
+    heard = Listening(4.0, 0.5, 3, "d1")
+    fusion, scores = fit_fusion(
+        made.indexes, made.stores, "vote", 3, method="mean", score_norm="as_norm", listening=heard
+    )
+    assert (fusion.aggregate, fusion.score_norm, fusion.listening) == ("vote", "as_norm", heard)
+    expected = cross_fitted(made, "as_norm").experts
+    for name in ("good/knn_song", "fair/knn_segment"):
+        assert fusion.votes[name] in candidates(name, "as_norm")
+        np.testing.assert_array_equal(scores[name], expected[name])
+        assert not np.allclose(scores[name], made.scores[name])
+    assert not np.allclose(scores["good/head"], made.scores["good/head"])  # the aggregate
+
+
+def test_the_share_of_strangers_that_may_get_a_name_is_the_one_asked_for(made: Made) -> None:
+    some = np.flatnonzero(made.labels < 3)
+    stores = [store.take(some) for store in made.stores[:1]]
+    indexes = {"good": made.indexes["good"]}
+    for target in (0.02, 0.3):
+        fusion, _ = fit_fusion(indexes, stores, method="mean", target_fpr=target)
+        assert fusion.unknown is not None
+        assert fusion.unknown.target_fpr == target
+
+
+@pytest.mark.usefixtures("_no_strangers")
+def test_a_single_member_fuses_to_about_its_experts(make_store: Maker) -> None:
+    splits = ("train", "validation")
+    train, validation = (make_store("good", split, head=False) for split in splits)
+    fusion, _ = fit_fusion({"good": index_of(train)}, [validation])
+    assert fusion.experts == ("good/knn_song", "good/knn_segment", "good/probe")
+    *single, fused = (row.metrics for row in fusion.results)
+    assert fused.top_1.value >= max(row.top_1.value for row in single) - 0.02
+    assert fused.nll.value <= min(row.nll.value for row in single) + 0.02
+
+
+def test_probes_learn_from_trained_singers_songs_alone(made: Made) -> None:
+    index = made.indexes["good"]
+    later = replace(index, known=4)  # two were enrolled
+    probe = fit_probes({"good": later})["good"]
+    rows = np.flatnonzero(index.labels < 4)
+    albums = [index.albums[row] for row in rows]
+    slow = fit_probe(index.embeddings[rows], index.labels[rows], albums, 4)
+    np.testing.assert_array_equal(probe.weights, slow.weights)
+    np.testing.assert_array_equal(probe.bias, slow.bias)
+    assert fit_probes({"good": replace(index, known=1)}) == {}
+
+
+def test_names_that_do_not_exist_are_refused_with_those_that_do(made: Made) -> None:
+    for method in ("auto", *METHODS):
+        for score_norm in SCORE_NORMS:
+            check_choices(method, score_norm)
+    with pytest.raises(UserError, match=r"^--method median is not legal; it must be auto \| best_"):
+        fit_fusion(made.indexes, made.stores, method="median")
+    with pytest.raises(UserError, match=r"^--score_norm t is not legal; it must be none \| as_nor"):
+        fit_fusion(made.indexes, made.stores, score_norm="t")
+
+
+def test_one_album_is_too_few(made: Made) -> None:
+    one = [store.take(np.arange(2)) for store in made.stores]
     with pytest.raises(UserError, match="come from 1 album; fusion needs two or more"):
-        fitted_elsewhere(two.take(np.arange(3)), pieces.of(np.arange(3)))
-
-
-def test_a_song_is_predicted_alike_in_any_company(make_store: Maker) -> None:
-    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
-    evidence = evidence_of(make_store, "test")
-    together = all_log_probabilities(fusion, evidence.scores(fusion.votes))[FUSED]
-    for song in (0, 17, 95):
-        alone = evidence.take(np.array([song]))
-        scores = all_log_probabilities(fusion, alone.scores(fusion.votes))[FUSED]
-        np.testing.assert_allclose(scores[0], together[song], rtol=1e-12)
-
-
-def test_a_store_of_another_checkpoint_or_other_singers_is_refused(make_store: Maker) -> None:
-    fusion, _, _ = fit_fusion(stores_of(make_store, "train"), stores_of(make_store, "validation"))
-    test = make_store("good", "test", made_from={"checkpoint": "new"})
-    with pytest.raises(UserError, match="fitted on checkpoint good-1 of member good, which is now"):
-        predict_songs(fusion, [test], indexes_of(make_store))
-    with pytest.raises(UserError, match="member late is not in the fusion"):
-        predict_songs(fusion, [make_store("late", "test")], indexes_of(make_store))
-    other = dataclasses.replace(fusion, singers=fusion.singers[::-1])
-    with pytest.raises(UserError, match="the fusion knows other singers than the stores"):
-        predict_songs(other, stores_of(make_store, "test"), indexes_of(make_store))
-
-
-def test_the_votes_of_the_fusion_are_those_that_are_applied(make_store: Maker) -> None:
-    stores = {split: [make_store("good", split, head=False)] for split in ("train", "validation")}
-    fusion, _, _ = fit_fusion(stores["train"], stores["validation"], votes=Votes(3, 0.5))
-    index = build_index(stores["train"][0])
-    test = make_store("good", "test", head=False)
-    near = index.search(test.embeddings, 3)
-    logits = neighbour_votes(near.similarities, near.labels, 8, 3, 0.5)
-    got = predict_songs(fusion, [test], {"good": index})["good/knn"]
-    np.testing.assert_array_equal(got, apply_temperature(logits, fusion.temperatures["good/knn"]))
+        fit_fusion(made.indexes, one)
 
 
 def test_applying_needs_neither_torch_nor_scipy_nor_scikit_learn() -> None:
     code = (
-        "import sys, ensemble.fuse, ensemble.predictions, ensemble.knn, embedder.metrics\n"
+        "import sys, ensemble.fuse, ensemble.apply, ensemble.predictions, embedder.metrics\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'openTSNE', 'lightning'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

@@ -3,85 +3,221 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
 from embedder.listening import Listening
+from embedder.metrics import Estimate, Summary
 from embedder.store import Store
+from ensemble.enrolment import Gate
 from ensemble.fuse import fit_fusion
 from ensemble.fusion import (
     FUSION_FORMAT,
+    CalibrationRow,
     Fusion,
+    MethodRow,
+    ResultRow,
     check_detector,
     check_fusion,
     read_fusion,
     write_fusion,
 )
+from ensemble.index.members import index_of
+from ensemble.knn import Votes
+from ensemble.methods import Pooling, fused
+from ensemble.probe import Probe
+from ensemble.unknown import Unknown
 
 Maker = Callable[..., Store]
 
 
+def estimate(rng: np.random.Generator) -> Estimate:
+    return Estimate(*rng.normal(size=3).tolist())
+
+
+def summary(rng: np.random.Generator) -> Summary:
+    numbers = {f.name: estimate(rng) for f in fields(Summary) if f.name != "songs"}
+    return Summary(songs=7, **numbers)
+
+
 @pytest.fixture
-def fusion(make_store: Maker) -> Fusion:
-    stores = {split: [make_store("m", split)] for split in ("train", "validation")}
-    heard = Listening(4.0, 0.5, 3, "d1")
-    return fit_fusion(stores["train"], stores["validation"], aggregate="vote", listening=heard)[0]
+def fusion() -> Fusion:
+    """Everything that a fusion may hold, of numbers that no rounding would keep."""
+    rng = np.random.default_rng(0)
+    experts = ("m/head", "m/knn_song", "n/probe")
+    method = MethodRow("stack", summary(rng), estimate(rng), estimate(rng))
+    return Fusion(
+        singers=("Ana", "Зоя", "陳"),
+        aggregate="vote",
+        temperatures=dict(zip(experts, rng.random(3).tolist(), strict=True)),
+        pooling=Pooling(
+            "stack",
+            dict(zip(experts, rng.random(3).tolist(), strict=True)),
+            temperature=float(rng.random()),
+            coefficients=rng.normal(size=(3, 10)),
+        ),
+        votes={"m/knn_song": Votes(20, 0.1), "m/head": Votes()},
+        made_from={"m": "m-1", "n": "n-1"},
+        probes={name: Probe(rng.normal(size=(3, 5)), rng.normal(size=3)) for name in ("m", "n")},
+        score_norm="as_norm",
+        listening=Listening(4.0, 0.5, 3, "d1"),
+        results=(ResultRow("m/head", "validation", "song", True, summary(rng)),),
+        methods=(method,),
+        calibration=(CalibrationRow("m/head", (0.1, 0.2), (1 / 3, 0.4), (0.5, 2 / 3)),),
+        best_expert="n/probe",
+        unknown=Unknown(
+            threshold=float(rng.random()),
+            target_fpr=0.07,
+            songs=9,
+            auroc={"confidence": estimate(rng), "distance": estimate(rng)},
+            fpr_95=estimate(rng),
+            fpr=estimate(rng),
+            accuracy=estimate(rng),
+            accuracy_before=estimate(rng),
+        ),
+        gate=Gate(-1.5, float(rng.normal()), {"m": 3.5, "n": float(rng.random())}),
+    )
 
 
-def test_a_fusion_comes_back_equal_with_its_results(fusion: Fusion, tmp_path: Path) -> None:
+def assert_same(left: Fusion, right: Fusion) -> None:
+    for item in fields(Fusion):
+        one, other = getattr(left, item.name), getattr(right, item.name)
+        if item.name == "pooling":
+            np.testing.assert_array_equal(one.coefficients, other.coefficients)
+            assert one.coefficients.dtype == other.coefficients.dtype
+            nothing = np.zeros(0)
+            one, other = (asdict(replace(p, coefficients=nothing)) for p in (one, other))
+            one.pop("coefficients")
+            other.pop("coefficients")
+            assert list(one["weights"]) == list(other["weights"])
+        if item.name == "probes":
+            for member in one:
+                np.testing.assert_array_equal(one[member].weights, other[member].weights)
+                np.testing.assert_array_equal(one[member].bias, other[member].bias)
+            one, other = list(one), list(other)
+        assert one == other, item.name
+
+
+def test_a_fusion_comes_back_to_the_last_bit(fusion: Fusion, tmp_path: Path) -> None:
     path = tmp_path / "fusion" / "fusion.json"
     write_fusion(path, fusion)
-    assert read_fusion(path) == fusion
-    assert fusion.aggregate == "vote"
-    assert read_fusion(path).listening == Listening(4.0, 0.5, 3, "d1")
-    assert fusion.members == ("m",)
-    assert fusion.experts == ("m/head", "m/knn")
+    back = read_fusion(path)
+    assert_same(back, fusion)
     assert read_json(path)["format"] == FUSION_FORMAT
+    assert back.members == ("m", "n")
+    assert back.experts == ("m/head", "m/knn_song", "n/probe")
+    assert back.weights == fusion.pooling.weights
+    again = tmp_path / "again.json"
+    write_fusion(again, back)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_bare_fusion_comes_back_too(fusion: Fusion, tmp_path: Path) -> None:
+    """No probe, no stack, too few singers for strangers, nothing reported."""
+    bare = Fusion(
+        singers=fusion.singers,
+        aggregate="mean",
+        temperatures=fusion.temperatures,
+        pooling=Pooling("mean", fusion.weights),
+        votes={},
+        made_from=fusion.made_from,
+        probes={},
+    )
+    write_fusion(tmp_path / "fusion.json", bare)
+    assert_same(read_fusion(tmp_path / "fusion.json"), bare)
+
+
+@pytest.mark.parametrize("method", ["stack", "log_linear"])
+def test_what_was_fitted_answers_as_before_when_it_is_read(
+    method: str, make_store: Maker, tmp_path: Path
+) -> None:
+    size = {"singers": 3, "albums": 2, "songs": 2}
+    train, validation = (make_store("m", split, **size) for split in ("train", "validation"))
+    fitted, scores = fit_fusion({"m": index_of(train)}, [validation], method=method)
+    write_fusion(tmp_path / "fusion.json", fitted)
+    back = read_fusion(tmp_path / "fusion.json")
+    assert_same(back, fitted)
+    logs = {name: scores[name] for name in fitted.experts}
+    np.testing.assert_array_equal(fused(back.pooling, logs), fused(fitted.pooling, logs))
+    rows = validation.embeddings
+    np.testing.assert_array_equal(back.probes["m"].logits(rows), fitted.probes["m"].logits(rows))
+
+
+def changed(found: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    """The same with one value replaced; `place` as in "pooling.weights"; None takes it away."""
+    *path, last = place.split(".")
+    inner = found
+    for name in path:
+        inner = inner[name]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return found
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("place", "value", "message"),
     [
-        ({"format": FUSION_FORMAT + 1}, f"reads format {FUSION_FORMAT}"),
-        ({"votes": {"k": 0, "tau": 0.1}}, "not a readable fusion"),
-        ({"votes": {"neighbours": 3}}, "not a readable fusion"),
-        ({"listening": {"segment": 3}}, "not a readable fusion"),
-        ({"results": [{"expert": "m/head"}]}, "not a readable fusion"),
-        ({"weights": {"m/head": 1.0}}, "other experts in weights than in temperatures"),
+        ("format", 2, f"is of format 2, this program reads format {FUSION_FORMAT}"),
+        ("format", None, "is not a readable fusion .*'format'"),
+        ("votes", {"m/head": {"k": 0, "tau": 0.1}}, "is not a readable fusion .*k must be 1"),
+        ("votes", {"m/head": {"neighbours": 3}}, "is not a readable fusion"),
+        ("listening", {"segment": 3}, "is not a readable fusion"),
+        ("results", [{"expert": "m/head"}], "is not a readable fusion"),
+        ("methods", [{"method": "mean"}], "is not a readable fusion"),
+        ("calibration", [{"expert": "m/head", "nll": 1}], "is not a readable fusion"),
+        ("unknown", {"threshold": 0.5}, "is not a readable fusion"),
+        ("gate", {"slope": 0.5}, "is not a readable fusion"),
+        ("probes", {"m": {"weights": 3}}, "is not a readable fusion"),
+        ("probes.m.weights.float64", "AAAA", "is not a readable fusion .*buffer size"),
+        ("probes.m.bias.float64", "#", "is not a readable fusion"),
+        ("probes.n.weights.shape", [3, 6], "is not a readable fusion .*reshape"),
+        ("pooling.coefficients.shape", [4, 10], "is not a readable fusion .*reshape"),
+        ("pooling", None, "is not a readable fusion .*'pooling'"),
+        ("pooling.method", "magic", r"fuses by 'magic', this program by best_single \| vote"),
+        ("pooling.weights", {"m/head": 1.0}, "has other experts in weights than in temperatures"),
     ],
 )
 def test_a_fusion_that_does_not_fit_is_refused(
-    fusion: Fusion, tmp_path: Path, changes: dict[str, Any], message: str
+    fusion: Fusion, tmp_path: Path, place: str, value: Any, message: str
 ) -> None:
     path = tmp_path / "fusion.json"
     write_fusion(path, fusion)
-    write_json(path, read_json(path) | changes)
+    write_json(path, changed(read_json(path), place, value))
     with pytest.raises(
-        UserError, match=rf"fusion\.json.*{message}.*run again: python app\.py fuse"
+        UserError, match=rf"fusion\.json {message}.*; run again: python app\.py fuse$"
     ):
         read_fusion(path)
 
 
-def test_a_missing_fusion_says_what_to_run(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_fusion_says_what_to_run(fusion: Fusion, tmp_path: Path) -> None:
+    path = tmp_path / "fusion.json"
     with pytest.raises(UserError, match=r"is missing; run again: python app\.py fuse"):
-        read_fusion(tmp_path / "fusion.json")
-    (tmp_path / "list.json").write_text("[]", encoding="utf-8")
+        read_fusion(path)
+    path.write_text("[]", encoding="utf-8")
     with pytest.raises(UserError, match="not a readable fusion"):
-        read_fusion(tmp_path / "list.json")
+        read_fusion(path)
+    write_fusion(path, fusion)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"fusion\.json is not JSON: "):
+        read_fusion(path)
 
 
 def test_members_must_be_those_that_were_fitted(fusion: Fusion) -> None:
-    check_fusion(fusion, {"m": "m-1"})
+    check_fusion(fusion, {"m": "m-1", "n": "n-1"})
+    check_fusion(fusion, {"n": "n-1"})
     check_fusion(fusion, {})
     with pytest.raises(UserError, match="checkpoint m-1 of member m, which is now x"):
         check_fusion(fusion, {"m": "x"})
-    with pytest.raises(UserError, match="member n is not in the fusion"):
-        check_fusion(fusion, {"n": "m-1"})
+    with pytest.raises(UserError, match="member o is not in the fusion"):
+        check_fusion(fusion, {"o": "m-1"})
 
 
 def test_the_detector_must_be_the_one_that_was_fitted(fusion: Fusion) -> None:

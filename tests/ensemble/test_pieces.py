@@ -8,7 +8,7 @@ import numpy as np
 
 from embedder.aggregate import song_embedding
 from embedder.store import Store
-from ensemble.pieces import in_pieces
+from ensemble.pieces import MOST, in_pieces
 
 Maker = Callable[..., Store]
 
@@ -60,3 +60,20 @@ def test_a_piece_counts_only_where_all_members_hear_it(make_store: Maker) -> Non
     assert cut[0].segment_song.tolist()[:6] == [0, 0, 1, 2, 2, 3]
     assert cut[1].segment_song.tolist()[:4] == [0, 1, 2, 3]
     np.testing.assert_array_equal(cut[1].embeddings[1], seldom.segment_embeddings[1])
+
+
+def test_of_a_long_song_so_many_pieces_are_taken_evenly(make_store: Maker) -> None:
+    """And of a short one all; members stay in step."""
+    starts = [3.0 * number for number in range(100)]
+    two = np.array([0, 50])
+    long, other = (made(make_store, member, starts).take(two) for member in ("good", "fair"))
+    cut, songs = in_pieces([long, other])
+    assert songs.tolist() == [0] * MOST + [1] * MOST
+    assert cut[0].song_ids == cut[1].song_ids
+    taken = [int(name.rsplit(" ", 1)[1]) for name in cut[0].song_ids[:MOST]]
+    assert taken[0] == 0
+    assert taken[-1] == 99
+    assert set(np.diff(taken)) <= {4, 5}
+    np.testing.assert_array_equal(cut[1].embeddings[:MOST], other.segment_embeddings[taken])
+    short = made(make_store, "good", starts[: MOST - 1]).take(two)
+    np.testing.assert_array_equal(in_pieces([short])[1], [0] * (MOST - 1) + [1] * (MOST - 1))

@@ -1,10 +1,10 @@
-"""The ensemble over a run folder: what is stale, what is written, what is answered."""
+"""The ensemble over a run folder: what is stale, what is written, what is refused."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Sequence
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.aggregate import SOFTENING
-from embedder.artifacts import SPLITS, Run, read_json
+from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.store import Store, read_store, write_store
-from ensemble.fuse import FUSED
-from ensemble.fusion import read_fusion
+from embedder.store import read_store, write_store
+from ensemble.answering import answer
+from ensemble.experts import FUSED
+from ensemble.fusion import read_fusion, write_fusion
+from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
+from ensemble.methods import FUSIONS
 from ensemble.pipeline import (
-    answer,
+    Choices,
     choose_members,
     fuse_run,
-    list_files,
     open_fusion,
     stale_stores,
-    write_prediction,
 )
 from ensemble.predictions import read_table
 
 MEMBERS = ["aam", "triplet"]
+KINDS = ("head", "knn_song", "knn_segment", "probe")
+EXPERTS = [f"{m}/{kind}" for m in MEMBERS for kind in KINDS if (m, kind) != ("triplet", "head")]
+QUICK = Choices(method="log_linear")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -39,28 +42,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(found)}
 
 
+def tables(run: Run) -> list[str]:
+    """All that the song table says: its file keeps the pages of what was there before."""
+    with closing(sqlite3.connect(run.index_table)) as connection:
+        return list(connection.iterdump())
+
+
 def rewrite(run: Run, member: str, split: str, **changes: Any) -> None:
     """Write a store again with other fields."""
     path = run.store(member, split)
     write_store(path, replace(read_store(path), **changes))
-
-
-def song(store: Store, first: int, count: int) -> Store:
-    """The part of a store about some songs, as embedding hands it over."""
-    rows = slice(store.segments_of(first).start, store.segments_of(first + count - 1).stop)
-    logits = store.segment_logits
-    return replace(
-        store,
-        song_ids=store.song_ids[first : first + count],
-        albums=store.albums[first : first + count],
-        labels=store.labels[first : first + count],
-        embeddings=store.embeddings[first : first + count],
-        segment_song=store.segment_song[rows] - first,
-        segment_start_s=store.segment_start_s[rows],
-        segment_embeddings=store.segment_embeddings[rows],
-        segment_logits=None if logits is None else logits[rows],
-        segment_weight=store.segment_weight[rows],
-    )
 
 
 # Members and stores -----------------------------------------------------------------------------
@@ -106,35 +97,10 @@ def test_another_grid_or_detector_makes_every_store_stale(trained: Run) -> None:
     with pytest.raises(
         UserError, match=r"made from grid 2 s every 1 s, but .* now 2 s every 1 s a"
     ):
-        fuse_run(trained, catalogue, MEMBERS, "mean", 0, Listening(tta=1))
+        fuse_run(trained, catalogue, MEMBERS, QUICK, Listening(tta=1))
     with pytest.raises(UserError, match=r"made from activity none, but the activity is now d;"):
-        fuse_run(trained, catalogue, MEMBERS, "mean", 0, Listening(detector="d"))
+        fuse_run(trained, catalogue, MEMBERS, QUICK, Listening(detector="d"))
     assert contents(trained.root) == before
-
-
-def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
-    """What the experts say is what the weighted segments say, song by song."""
-    fusion, indexes = open_fusion(trained, ["aam"])
-    store = read_store(trained.store("aam", "test"))
-    rng = np.random.default_rng(0)
-    weight = rng.random(len(store.segment_song)).astype(np.float32)
-    weight[store.segments_of(2)] = 0
-    weighted = replace(store, segment_weight=weight)
-    scores, voice = answer(fusion, indexes, [[weighted]])
-    plain, _ = answer(fusion, indexes, [[store]])
-    assert (voice == 0).tolist() == [False, False, True, False]
-    assert store.segment_logits is not None
-    for number in range(4):
-        part = store.segments_of(number)
-        shares = weight[part] if weight[part].any() else np.ones(part.stop - part.start)
-        raised = np.exp(store.segment_logits[part].astype(float) / SOFTENING)
-        chances = raised / raised.sum(axis=1, keepdims=True)
-        mean = np.log((shares[:, None] * chances).sum(axis=0) / shares.sum())
-        logs = mean / fusion.temperatures["aam/head"]
-        logs -= np.log(np.exp(logs).sum())
-        assert np.allclose(scores["aam/head"][number], logs, atol=1e-5)
-        same = np.allclose(scores["aam/head"][number], plain["aam/head"][number], atol=1e-9)
-        assert same == (number == 2)
 
 
 # Fusing -----------------------------------------------------------------------------------------
@@ -142,27 +108,32 @@ def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
 
 def test_fusing_writes_everything_and_the_same_bytes_again(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
-    first = fuse_run(trained, catalogue, MEMBERS, "mean", 0)
-    written = contents(trained.root)
+    first = fuse_run(trained, catalogue, MEMBERS)
+    written, songs = contents(trained.root), tables(trained)
     made = {name for name in written if name.startswith(("fusion/", "predictions/"))}
-    indexes = {f"fusion/{m}.faiss{end}" for m in MEMBERS for end in ("", ".json")}
-    tables = {f"predictions/{split}.npz" for split in ("validation", "test")}
-    assert made == {"fusion/fusion.json", *indexes, *tables}
+    vectors = {f"fusion/{m}.{level}.faiss" for m in MEMBERS for level in ("songs", "segments")}
+    fitted = {f"fusion/{name}" for name in ("fusion.json", "verification.json", "index.sqlite")}
+    predicted = {f"predictions/{split}.npz" for split in ("validation", "test")}
+    assert made == {*fitted, *vectors, *predicted}
     shutil.rmtree(trained.fusion.parent)
     shutil.rmtree(trained.predictions)
-    again = fuse_run(trained, catalogue, MEMBERS, "mean", 0)
-    assert again == first == read_fusion(trained.fusion)
-    assert contents(trained.root) == written
-    assert list(again.made_from) == MEMBERS
-    other = fuse_run(trained, catalogue, MEMBERS, "mean", 1)  # other folds
-    assert other.weights == first.weights  # which are fitted on all songs
+    again = fuse_run(trained, catalogue, MEMBERS)
+    assert again.results == first.results == read_fusion(trained.fusion).results
+    assert tables(trained) == songs
+    del written["fusion/index.sqlite"]
+    assert {**contents(trained.root), **written} == contents(trained.root)
+    assert again.members == tuple(MEMBERS)
+    assert list(again.experts) == EXPERTS
+    assert [row.method for row in again.methods] == list(FUSIONS)
+    other = fuse_run(trained, catalogue, MEMBERS, Choices(seed=1))  # other folds
     assert other.results != first.results
+    assert other.temperatures == first.temperatures  # which are fitted on all songs
 
 
 def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
-    fusion = fuse_run(trained, catalogue, MEMBERS, "mean", 0)
-    names = ["aam/head", "aam/knn", "triplet/knn", FUSED]
+    fusion = fuse_run(trained, catalogue, MEMBERS, QUICK)
+    names = [*EXPERTS, FUSED]
     rows = [(row.split, row.expert, row.cross_fitted) for row in fusion.results]
     assert rows == [
         *(("validation", name, True) for name in names),
@@ -177,7 +148,7 @@ def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     assert fused.metrics.top_1.value == pytest.approx(top1)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
     loaded, found = open_fusion(trained, None)
-    scores, _ = answer(loaded, found, [stores])
+    scores = answer(loaded, found, [stores]).answers.scores
     assert np.allclose(scores[FUSED], table.log_probabilities, atol=1e-5)
 
 
@@ -190,20 +161,51 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": fewer.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
-    fusion = fuse_run(trained, fewer, MEMBERS, "mean", 0)
+    fusion = fuse_run(trained, fewer, MEMBERS, QUICK)
     assert {row.split for row in fusion.results} == {"validation"}
     assert not (trained.predictions / "test.npz").exists()
 
 
-def test_the_aggregate_is_kept_and_its_name_checked(trained: Run) -> None:
-    catalogue = read_catalogue(trained.catalogue)
-    voted = fuse_run(trained, catalogue, MEMBERS, "vote", 0)
-    assert open_fusion(trained, None)[0].aggregate == "vote"
-    assert voted.weights != fuse_run(trained, catalogue, MEMBERS, "mean", 0).weights
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (Choices(aggregate="median"), "--aggregate median is unknown"),
+        (Choices(method="best"), r"--method best is not legal; it must be auto \| best_single \|"),
+        (Choices(score_norm="z"), r"--score_norm z is not legal; it must be none \| as_norm"),
+        (Choices(index="lsh"), r"--index lsh is not legal; it must be flat \| ivfpq \| hnsw"),
+        (Choices(index="ivfpq"), r"--index ivfpq, member aam: .*needs at least"),
+        (Choices(target_fpr=0), "--target_fpr 0 must lie between 0 and 1"),
+        (Choices(target_fpr=1), "--target_fpr 1 must lie between 0 and 1"),
+        (Choices(target_fpr=float("nan")), "--target_fpr nan must lie between 0 and 1"),
+    ],
+)
+def test_choices_that_are_not_legal_are_refused_and_nothing_is_written(
+    choices: Choices, message: str, trained: Run
+) -> None:
     before = contents(trained.root)
-    with pytest.raises(UserError, match="--aggregate median is unknown"):
-        fuse_run(trained, catalogue, MEMBERS, "median", 0)
+    with pytest.raises(UserError, match=message):
+        fuse_run(trained, read_catalogue(trained.catalogue), MEMBERS, choices)
     assert contents(trained.root) == before
+
+
+def test_choices_are_kept(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    said: list[str] = []
+    chosen = Choices("vote", "mean", "as_norm", 0.3, "hnsw")
+    fuse_run(trained, catalogue, MEMBERS, chosen, say=said.append)
+    fusion, indexes = open_fusion(trained, None)
+    assert (fusion.aggregate, fusion.pooling.method, fusion.score_norm) == chosen_names(chosen)
+    assert fusion.unknown is not None
+    assert fusion.unknown.target_fpr == 0.3
+    assert {index.segments.kind for index in indexes.values()} == {"hnsw"}
+    assert len(said) == 2
+    assert all("recall@10" in line for line in said)
+    plain = fuse_run(trained, catalogue, MEMBERS, replace(chosen, aggregate="mean"))
+    assert plain.temperatures["aam/head"] != fusion.temperatures["aam/head"]
+
+
+def chosen_names(choices: Choices) -> tuple[str, str, str]:
+    return choices.aggregate, choices.method, choices.score_norm
 
 
 @pytest.mark.parametrize(
@@ -219,11 +221,11 @@ def test_a_store_that_does_not_fit_is_refused_and_nothing_is_written(
     rewrite(trained, "triplet", split, **changes)
     before = contents(trained.root)
     with pytest.raises(UserError, match=message):
-        fuse_run(trained, read_catalogue(trained.catalogue), MEMBERS, "mean", 0)
+        fuse_run(trained, read_catalogue(trained.catalogue), MEMBERS, QUICK)
     assert contents(trained.root) == before
     trained.store("triplet", split).unlink()
     with pytest.raises(UserError, match=r"is missing; run again: python app\.py fuse"):
-        fuse_run(trained, read_catalogue(trained.catalogue), MEMBERS, "mean", 0)
+        fuse_run(trained, read_catalogue(trained.catalogue), MEMBERS, QUICK)
 
 
 def test_a_fusion_opens_with_the_indexes_of_the_members_that_are_named(
@@ -234,77 +236,66 @@ def test_a_fusion_opens_with_the_indexes_of_the_members_that_are_named(
     assert list(open_fusion(trained, ["triplet"])[1]) == ["triplet"]
     with pytest.raises(UserError, match="member x is not in the fusion, which has aam, triplet"):
         open_fusion(trained, ["x"])
-    trained.index("aam").unlink()
-    assert list(open_fusion(trained, ["triplet"])[1]) == ["triplet"]
-    with pytest.raises(UserError, match=r"aam\.faiss is missing; run again: python"):
+    trained.index_table.unlink()
+    with pytest.raises(UserError, match=r"index\.sqlite is missing; run again: python"):
         open_fusion(trained, None)
     with pytest.raises(UserError, match=r"fusion\.json is missing; run again: python"):
         open_fusion(Run(tmp_path), None)
 
 
-# Files and answers ------------------------------------------------------------------------------
+# Enrolled singers -------------------------------------------------------------------------------
 
 
-def test_files_are_listed_sorted_whatever_lies_beside_them(tmp_path: Path) -> None:
-    for name in ("b.WAV", "a/2.mp3", "10.flac", "9.ogg", ".hidden.wav", ".git/x.wav", "x.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path)]
-    assert found == ["10.flac", "9.ogg", "a/2.mp3", "b.WAV"]
+@pytest.fixture
+def enrolled(trained: Run) -> Run:
+    """Two test songs are enrolled: as of a new singer, and of a known one."""
+    stores = [read_store(trained.store(member, "test")) for member in MEMBERS]
+    singers = read_fusion(trained.fusion).singers
+    for row, name in enumerate(("new", singers[1])):
+        enroll(trained.index_table, name, songs_of([s.take(np.array([row])) for s in stores]))
+    return trained
 
 
-def test_a_folder_without_files_to_predict_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none does not exist; --test_dir takes a folder"):
-        list_files(tmp_path / "none")
-    (tmp_path / "x.txt").touch()
-    with pytest.raises(UserError, match=r"holds no audio file \(\.wav \.flac .*among 1 files"):
-        list_files(tmp_path)
-    with pytest.raises(UserError, match=r"x\.txt is a file; --test_dir takes a folder"):
-        list_files(tmp_path / "x.txt")
+def test_who_was_enrolled_stays_so(enrolled: Run) -> None:
+    catalogue, said = read_catalogue(enrolled.catalogue), list[str]()
+    before = read_indexes(enrolled.index_table)
+    fusion = fuse_run(enrolled, catalogue, MEMBERS, QUICK, say=said.append)
+    assert said == [f"still enrolled: new, {fusion.singers[1]}"]
+    assert fusion.singers == before["aam"].singers[:-1]
+    for member, index in read_indexes(enrolled.index_table).items():
+        assert index.singers == before[member].singers
+        assert index.song_ids == before[member].song_ids
+        assert np.array_equal(index.embeddings, before[member].embeddings)
+    assert [change.singer for change in history(enrolled.index_table)] == [
+        "new",
+        fusion.singers[1],
+    ]
+    fuse_run(enrolled, catalogue, ["triplet"], QUICK)  # one of those that heard them
+    assert read_indexes(enrolled.index_table)["triplet"].singers[-1] == "new"
+    table = read_table(enrolled.predictions / "validation.npz")
+    assert table.singers == fusion.singers  # what is reported is of trained singers
 
 
-@pytest.mark.parametrize("members", [MEMBERS, ["triplet"], ["aam"]])
-def test_answers_do_not_depend_on_the_batches(members: Sequence[str], trained: Run) -> None:
-    fusion, indexes = open_fusion(trained, members)
-    stores = [read_store(trained.store(m, "test")) for m in members]
-    whole, voice = answer(fusion, indexes, [stores])
-    assert voice.tolist() == [1] * 4
-    for sizes in ((1, 1, 1, 1), (3, 1)):
-        first, batches = 0, []
-        for size in sizes:
-            batches.append([song(store, first, size) for store in stores])
-            first += size
-        parts, _ = answer(fusion, indexes, batches)
-        assert list(parts) == list(whole)
-        for name, logs in whole.items():
-            assert np.array_equal(parts[name], logs), name
-    assert np.allclose(np.exp(whole[FUSED]).sum(axis=1), 1)
+def test_who_would_be_lost_is_named_and_must_be_let_go(enrolled: Run) -> None:
+    catalogue, said = read_catalogue(enrolled.catalogue), list[str]()
+    fuse_run(enrolled, catalogue, ["triplet"], QUICK)
+    known = read_fusion(enrolled.fusion).singers[1]
+    before = contents(enrolled.root)
+    message = rf"what was enrolled of new, {known} was heard .*; --drop_enrolled lets it go"
+    with pytest.raises(UserError, match=message):
+        fuse_run(enrolled, catalogue, MEMBERS, QUICK)
+    assert contents(enrolled.root) == before
+    dropping = replace(QUICK, drop_enrolled=True)
+    fuse_run(enrolled, catalogue, MEMBERS, dropping, say=said.append)
+    assert said == [f"no longer enrolled: new, {known}"]
+    assert history(enrolled.index_table) == []
+    assert read_indexes(enrolled.index_table)["aam"].singers == read_fusion(enrolled.fusion).singers
 
 
-def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> None:
-    fusion, indexes = open_fusion(trained, None)
-    stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
-    scores, voice = answer(fusion, indexes, [stores])
-    names = ["0010", "x", "002", "1"]
-    table = write_prediction(tmp_path / "o/p.csv", "csv", names, fusion.singers, scores)
-    assert table == tmp_path / "o/p.npz"
-    rows = [line.split(",") for line in (tmp_path / "o/p.csv").read_text("utf-8").splitlines()]
-    assert [row[0] for row in rows] == ["1", "2", "10", "x"]
-    for row, place in zip(rows, (3, 2, 0, 1), strict=True):
-        best = sorted(range(4), key=lambda i: -scores[FUSED][place, i])[:3]
-        assert row[1:] == [fusion.singers[i] for i in best]
-    found = read_table(table)
-    assert found.ids == ("1", "002", "0010", "x")
-    assert found.truth.tolist() == [-1] * 4
-    assert list(found.experts) == ["aam/head", "aam/knn", "triplet/knn"]
-    assert np.allclose(found.log_probabilities, scores[FUSED][[3, 2, 0, 1]], atol=1e-6)
-    assert found.voice is None
-    voice = np.array([0.1, 0, 0.5, 1])
-    write_prediction(tmp_path / "o/q.json", "json", names, fusion.singers, scores, voice)
-    heard = read_table(tmp_path / "o/q.npz").voice
-    assert heard is not None
-    assert np.allclose(heard, [1, 0.5, 0.1, 0])
-    keyed = read_json(tmp_path / "o/q.json")
-    assert list(keyed) == ["1", "002", "0010", "x"]
-    assert list(keyed.values()) == [row[1:] for row in rows]
-    assert json.dumps(keyed)
+def test_after_all_are_taken_out_nobody_is_asked(enrolled: Run) -> None:
+    for name in ("new", read_fusion(enrolled.fusion).singers[1]):
+        unenroll(enrolled.index_table, name)
+    fusion = read_fusion(enrolled.fusion)
+    write_fusion(enrolled.fusion, replace(fusion, listening=Listening(tta=5)))
+    fuse_run(enrolled, read_catalogue(enrolled.catalogue), MEMBERS, QUICK)
+    assert history(enrolled.index_table) == []

@@ -181,6 +181,22 @@ def test_the_table_of_a_store_says_how_much_voice_was_heard(
     assert read_table(tmp_path / "t.npz").voice is None
 
 
+def test_experts_without_a_part_and_singers_they_cannot_name_come_back(tmp_path: Path) -> None:
+    logs = log_softmax(np.random.default_rng(0).normal(size=(5, 3)))
+    logs[1] = np.nan  # no part in that song
+    logs[:, 2] = -np.inf  # a singer who was enrolled since
+    sure = np.linspace(0, 1, 5)
+    written = table(experts={"m/knn": logs}, confidence=sure)
+    write_table(tmp_path / "t.npz", written)
+    back = read_table(tmp_path / "t.npz")
+    order = [written.ids.index(song) for song in back.ids]
+    np.testing.assert_allclose(back.experts["m/knn"], logs[order], rtol=1e-6)
+    assert back.confidence is not None
+    np.testing.assert_allclose(back.confidence, sure[order], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"confidence is \(2,\), not \(5,\)"):
+        write_table(tmp_path / "t.npz", table(confidence=sure[:2]))
+
+
 def test_a_table_without_songs_or_experts_comes_back(tmp_path: Path) -> None:
     write_table(tmp_path / "none.npz", table(0, experts={}))
     back = read_table(tmp_path / "none.npz")

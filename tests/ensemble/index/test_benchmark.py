@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.index.benchmark import MB, K, alone, benchmark, peak_mb, shared
+from ensemble.index import benchmark as module
+from ensemble.index.benchmark import MB, K, _search, alone, benchmark, peak_mb, shared
 from ensemble.index.vectors import read_vectors
 
 
@@ -18,19 +19,24 @@ def test_recall_is_the_share_of_true_neighbours() -> None:
     assert shared(truth, found) == 6 / 8
 
 
-def test_rows_are_of_the_files_in_the_folder(tmp_path: Path) -> None:
-    rows = list(benchmark(tmp_path / "b", 1500, 16, 30, ["hnsw", "flat"], seed=1))
+def test_rows_are_of_the_files_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = list(benchmark(tmp_path / "b", 1500, 16, 130, ["hnsw", "flat"], seed=1))
     assert [row.kind for row in rows] == ["flat", "hnsw"]
     vectors, queries = np.load(tmp_path / "b" / "vectors.npy"), np.load(tmp_path / "b/queries.npy")
-    assert (vectors.shape, queries.shape) == ((1500, 16), (30, 16))
+    assert (vectors.shape, queries.shape) == ((1500, 16), (130, 16))
     truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
     for row in rows:
         path = tmp_path / "b" / f"{row.kind}.faiss"
         index = read_vectors(path)
         assert (index.kind, len(index)) == (row.kind, 1500)
         found = index.search(queries, K)[1]
+        monkeypatch.setattr(module, "BATCH", 50)
+        _, _, searched = _search(path, tmp_path / "b" / "queries.npy")
+        np.testing.assert_array_equal(searched, found)  # in batches
         hits = [len(set(one) & set(other)) for one, other in zip(truth, found, strict=True)]
-        assert row.recall == pytest.approx(sum(hits) / (30 * K))
+        assert row.recall == pytest.approx(sum(hits) / (130 * K))
         assert row.disk_mb == path.stat().st_size / MB
         assert 0 < row.build_s < 60
         assert 0 < row.queries_per_s < 1e7

@@ -85,6 +85,7 @@ def test_what_was_taken_out_stands_nowhere_in_the_copy(table: Path, tmp_path: Pa
     assert b"song 1.wav" in data
     with closing(sqlite3.connect(tmp_path / "copy")) as copy:
         assert copy.execute("SELECT DISTINCT member FROM heard").fetchall() == [("b",)]
+        assert copy.execute("PRAGMA freelist_count").fetchone() == (0,)  # no page of what was there
         assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert copy.execute("PRAGMA foreign_key_check").fetchall() == []
 

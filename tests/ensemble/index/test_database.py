@@ -217,13 +217,23 @@ def test_what_is_no_table_is_refused_and_replaced(path: Path, how: str) -> None:
     assert alone(path)
 
 
-def test_a_journal_beside_what_is_no_table_is_not_rolled_back(path: Path) -> None:
-    path.write_text("no table\n" * 100)
-    path.with_name("index.sqlite-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" * 100)
-    with new_table(path) as connection:
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_journal_that_lost_its_table_is_not_rolled_back_into_a_new_one(killed: Path) -> None:
+    killed.unlink()
+    with new_table(killed) as connection:
         connection.execute(INSERT, (0, "new"))
-    assert names(path) == ["new"]
-    assert alone(path)
+    assert names(killed) == ["new"]
+    assert alone(killed)
+
+
+def test_a_locked_table_is_not_taken_for_no_table(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for how in (new_table(path), transaction(path)):
+            with pytest.raises(UserError, match=r"index\.sqlite is in use by another command"), how:
+                pass
+        other.execute("ROLLBACK")
+    assert names(path) == ["Zoë"]
 
 
 def test_a_table_that_may_not_be_written_can_be_read(

@@ -163,13 +163,31 @@ def test_a_table_is_written_with_its_kind(kind: str, stores: Stores, tmp_path: P
         write_table(path, stores("train"), "tree")
 
 
-def test_an_index_that_is_not_possible_is_refused_and_not_remembered(table: Path) -> None:
+def test_an_index_that_is_not_possible_is_refused_and_not_remembered(
+    table: Path, stores: Stores
+) -> None:
     with pytest.raises(UserError, match="--index tree is unknown; choose from flat, ivfpq, hnsw"):
         read_indexes(table, kind="tree")
     message = "--index ivfpq needs at least 9984 segments, the index has 320; choose --index flat"
     with pytest.raises(UserError, match=message):
         read_indexes(table, kind="ivfpq")
     assert read_indexes(table)["one"].segments.kind == "flat"
+    before = table.read_bytes()
+    with pytest.raises(UserError, match=message):
+        write_table(table, stores("train"), "ivfpq")
+    assert table.read_bytes() == before
+
+
+def test_where_too_many_songs_went_the_segments_index_is_flat(
+    table: Path, new_songs: list[NewSong], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(kinds.LEAST, "hnsw", 330)
+    enroll(table, "Zoë", new_songs[:1])
+    assert read_indexes(table, kind="hnsw")["one"].segments.kind == "hnsw"
+    undo(table)
+    assert read_indexes(table)["one"].segments.kind == "flat"
+    enroll(table, "Zoë", new_songs[:1])
+    assert read_indexes(table)["one"].segments.kind == "hnsw"  # it is still remembered
 
 
 def test_songs_beyond_a_million_are_indexed_as_the_segments_are(

@@ -1,0 +1,86 @@
+"""What the songs that were enrolled cost the singers that the members were trained on.
+
+Enters: a fusion, its indexes, and the members' stores of training and validation songs. Leaves:
+`Costs`, the trained singers' metrics without and with what is enrolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedder.metrics import (
+    Estimate,
+    bootstrap_interval,
+    mean_of,
+    paired_difference,
+    song_nll,
+    song_score,
+    top_k_hits,
+)
+from embedder.store import Store
+from ensemble.apply import predict_songs
+from ensemble.enrolling import copies_of
+from ensemble.experts import FUSED
+from ensemble.fusion import Fusion
+from ensemble.index.members import MemberIndex, index_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One metric of the trained singers' songs."""
+
+    name: str
+    before: Estimate  # as if nothing had been enrolled
+    after: Estimate
+    change: Estimate  # after − before, on the same resamples
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What was measured, and on how many songs."""
+
+    songs: int
+    enrolled: int  # songs of the index beside the training songs
+    left_out: int  # songs on which nothing was measured, for they were enrolled
+    rows: tuple[Cost, ...]  # none without a song, or with nothing enrolled
+
+
+def costs(
+    fusion: Fusion,
+    train: Sequence[Store],
+    stores: Sequence[Store],
+    indexes: Mapping[str, MemberIndex],
+    seed: int = 0,
+) -> Costs:
+    """Top-1, top-3, score and NLL of the songs of `stores`, without and with enrolled songs.
+
+    `train` are the stores that the indexes were made from, before anything was enrolled.
+    """
+    start = len(train[0].song_ids)
+    enrolled = {name: index.embeddings[start:] for name, index in indexes.items()}
+    copies = copies_of({store.member: store.embeddings for store in stores}, enrolled)
+    heard = [store.take(np.flatnonzero(copies < 0)) for store in stores]
+    labels, added = heard[0].labels, len(enrolled[heard[0].member])
+    songs, rows = len(labels), []
+    if songs and added:
+        plain = {s.member: index_of(s, indexes[s.member].segments.kind) for s in train}
+        pair = [predict_songs(fusion, heard, each).scores[FUSED] for each in (plain, indexes)]
+        for name, metric in (
+            ("top-1", lambda logs: top_k_hits(labels, logs, 1)),
+            ("top-3", lambda logs: top_k_hits(labels, logs, 3)),
+            ("score", lambda logs: song_score(labels, logs)),
+            ("NLL", lambda logs: song_nll(labels, logs)),
+        ):
+            before, after = (mean_of(np.asarray(metric(logs))) for logs in pair)
+            rows.append(
+                Cost(
+                    name,
+                    bootstrap_interval(before, songs, seed),
+                    bootstrap_interval(after, songs, seed),
+                    paired_difference(after, before, songs, seed),
+                )
+            )
+    return Costs(songs, added, len(copies) - songs, tuple(rows))

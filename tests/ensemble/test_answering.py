@@ -1,0 +1,296 @@
+"""Files and answers: batches, voice, members without a part, strangers, and what is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedder.aggregate import SOFTENING, song_embedding
+from embedder.artifacts import Run, read_json
+from embedder.errors import UserError
+from embedder.store import Store, read_store
+from ensemble.answering import (
+    Answered,
+    answer,
+    list_files,
+    strangers,
+    threshold_of,
+    write_prediction,
+)
+from ensemble.experts import FUSED
+from ensemble.index.table import enroll, read_indexes, songs_of, write_table
+from ensemble.methods import weighted
+from ensemble.pipeline import open_fusion
+from ensemble.predictions import read_table
+from ensemble.unknown import LEAST_PREFERENCE
+
+MEMBERS = ["aam", "triplet"]
+KNOWN = 6
+
+
+def part(stores: Sequence[Store], rows: Sequence[int]) -> list[Store]:
+    return [store.take(np.array(rows)) for store in stores]
+
+
+def of_vocals(store: Store, voice: Sequence[float]) -> Store:
+    """The store of a member that hears vocals, with a share of voice for each song."""
+    weight = np.array(voice, np.float32)[store.segment_song]
+    made_from = {**store.made_from, "activity": "energy"}
+    return replace(store, made_from=made_from, segment_weight=weight)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def test_files_are_listed_sorted_whatever_lies_beside_them(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a/2.mp3", "10.flac", "9.ogg", ".hidden.wav", ".git/x.wav", "x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path)]
+    assert found == ["10.flac", "9.ogg", "a/2.mp3", "b.WAV"]
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none does not exist; --test_dir takes a folder"):
+        list_files(tmp_path / "none")
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(UserError, match=r"holds no audio file \(\.wav \.flac .*among 1 files"):
+        list_files(tmp_path)
+    with pytest.raises(UserError, match=r"x\.txt is a file; --audio_dir takes a folder"):
+        list_files(tmp_path / "x.txt", "--audio_dir")
+
+
+# Batches ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("members", [MEMBERS, ["triplet"], ["aam"]])
+def test_answers_do_not_depend_on_the_batches(members: Sequence[str], trained: Run) -> None:
+    fusion, indexes = open_fusion(trained, members)
+    stores = [read_store(trained.store(m, "test")) for m in members]
+    whole = answer(fusion, indexes, [stores])
+    assert whole.voice.tolist() == [1] * 4
+    assert whole.silent == ((),) * 4
+    for batches in ([[0], [1], [2], [3]], [[0, 1, 2], [3]]):
+        parts = answer(fusion, indexes, [part(stores, rows) for rows in batches])
+        assert list(parts.answers.scores) == list(whole.answers.scores)
+        for name, logs in whole.answers.scores.items():
+            assert np.array_equal(parts.answers.scores[name], logs), name
+        assert np.array_equal(parts.answers.confidence, whole.answers.confidence)
+        assert parts.answers.deaf == whole.answers.deaf
+    assert np.allclose(np.exp(whole.answers.scores[FUSED]).sum(axis=1), 1)
+
+
+def test_a_batch_that_a_member_did_not_hear_has_nothing_of_it(world: Any) -> None:
+    """As where only some of the files have a vocal stem."""
+    both, alone = part(world.strangers, [0, 1]), part(world.strangers, [2, 3, 4])[:1]
+    found = answer(world.fusion, world.indexes, [both, alone])
+    first, second = (answer(world.fusion, world.indexes, [batch]) for batch in (both, alone))
+    assert list(found.answers.scores) == list(first.answers.scores)
+    assert list(found.answers.scores)[-1] == FUSED
+    for name, logs in found.answers.scores.items():
+        assert np.array_equal(logs[:2], first.answers.scores[name])
+        if name.startswith("two/"):
+            assert name not in second.answers.scores
+            assert np.isnan(logs[2:]).all()
+        else:
+            assert np.array_equal(logs[2:], second.answers.scores[name])
+    assert found.silent == ((), (), ("two",), ("two",), ("two",))
+    assert found.answers.confidence.tolist() == [
+        *first.answers.confidence,
+        *second.answers.confidence,
+    ]
+    logs = sum(
+        weight * second.answers.scores[name]
+        for name, weight in zip(
+            second.answers.scores, weighted(world.fusion.pooling, list(second.answers.scores)[:-1]),
+            strict=False,
+        )
+    )  # fmt: skip
+    expected = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+    assert np.allclose(second.answers.scores[FUSED], expected)
+
+
+# Voice ------------------------------------------------------------------------------------------
+
+
+def test_a_member_that_finds_no_vocals_has_no_part_and_says_nothing_of_voice(world: Any) -> None:
+    mix, vocals = part(world.strangers, [0, 1, 2, 3])
+    heard = replace(mix, segment_weight=np.full_like(mix.segment_weight, 0.5))
+    stores = [heard, of_vocals(vocals, [0.3, 0.0, 0.8, 0.0])]
+    found = answer(world.fusion, world.indexes, [stores])
+    assert found.silent == ((), ("two",), (), ("two",))
+    assert found.voice == pytest.approx([0.3, 0.5, 0.5, 0.5])  # of those that have a part
+    alone = answer(world.fusion, world.indexes, [stores[:1]])
+    assert np.array_equal(found.answers.scores[FUSED][1], alone.answers.scores[FUSED][1])
+    both = [of_vocals(store, [0.3, 0.0, 0.8, 0.0]) for store in stores]
+    found = answer(world.fusion, world.indexes, [both])
+    assert found.silent == ((),) * 4  # nobody hears a voice: all answer
+    assert found.voice == pytest.approx([0.3, 0, 0.8, 0])
+    plain = replace(mix, segment_weight=np.zeros_like(mix.segment_weight))
+    found = answer(
+        world.fusion, world.indexes, [[plain, vocals]]
+    )  # a detector's word silences none
+    assert found.silent == ((),) * 4
+    assert found.voice.tolist() == [0] * 4
+
+
+def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
+    """What the experts say is what the weighted segments say, song by song."""
+    fusion, indexes = open_fusion(trained, ["aam"])
+    store = read_store(trained.store("aam", "test"))
+    rng = np.random.default_rng(0)
+    weight = rng.random(len(store.segment_song)).astype(np.float32)
+    weight[store.segments_of(2)] = 0
+    weighted_store = replace(store, segment_weight=weight)
+    found = answer(fusion, indexes, [[weighted_store]])
+    plain = answer(fusion, indexes, [[store]]).answers.scores["aam/head"]
+    assert (found.voice == 0).tolist() == [False, False, True, False]
+    assert store.segment_logits is not None
+    for number in range(4):
+        rows = store.segments_of(number)
+        shares = weight[rows] if weight[rows].any() else np.ones(rows.stop - rows.start)
+        raised = np.exp(store.segment_logits[rows].astype(float) / SOFTENING)
+        chances = raised / raised.sum(axis=1, keepdims=True)
+        mean = np.log((shares[:, None] * chances).sum(axis=0) / shares.sum())
+        logs = mean / fusion.temperatures["aam/head"]
+        logs -= np.log(np.exp(logs).sum())
+        assert np.allclose(found.answers.scores["aam/head"][number], logs, atol=1e-5)
+        same = np.allclose(found.answers.scores["aam/head"][number], plain[number], atol=1e-9)
+        assert same == (number == 2)
+
+
+# Strangers --------------------------------------------------------------------------------------
+
+
+def far_away(stores: Sequence[Store]) -> list[Store]:
+    """The same songs, sung by somebody like nobody: their embeddings point away from all."""
+    found = []
+    for store in stores:
+        away = -store.segment_embeddings
+        songs = [song_embedding(away[store.segments_of(n)]) for n in range(len(store.song_ids))]
+        logits = store.segment_logits
+        flat = None if logits is None else np.zeros_like(logits)
+        found.append(
+            replace(store, embeddings=np.stack(songs), segment_embeddings=away, segment_logits=flat)
+        )
+    return found
+
+
+def test_a_stranger_is_nobody_and_known_singers_keep_their_names(world: Any) -> None:
+    songs = range(len(world.validation[0].song_ids))
+    names = tuple(map(str, songs))
+    known, away = part(world.validation, songs), far_away(part(world.train, songs))
+    unknown = threshold_of(world.fusion, world.fusion.singers)
+    assert unknown is world.fusion.unknown
+    gone = []
+    for stores in (known, away):
+        files = [replace(store, split="", song_ids=names) for store in stores]
+        found = answer(world.fusion, world.indexes, [files]).answers
+        gone.append(strangers(unknown, found, KNOWN))
+        assert (gone[-1] == (found.confidence < unknown.threshold)).all()
+    assert gone[0].mean() <= 0.1
+    assert gone[1].mean() >= 0.9
+
+
+def test_unknown_comes_first_and_without_the_flag_nothing_changes(
+    world: Any, tmp_path: Path
+) -> None:
+    files = [replace(store, split="") for store in world.validation]
+    found = answer(world.fusion, world.indexes, [files])
+    names = [str(number) for number in range(36)]
+    strange = strangers(world.fusion.unknown, found.answers, KNOWN)
+    strange[4:7] = True
+    write_prediction(tmp_path / "plain.csv", "csv", names, found)
+    write_prediction(tmp_path / "p.csv", "csv", names, found, strange=strange)
+    nobody = np.zeros(36, bool)
+    write_prediction(tmp_path / "q.csv", "csv", names, found, strange=nobody)
+    assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
+    pairs = zip(
+        (tmp_path / "plain.csv").read_text("utf-8").splitlines(),
+        (tmp_path / "p.csv").read_text("utf-8").splitlines(),
+        strict=True,
+    )
+    for number, (plain, marked) in enumerate(pairs):
+        name, *best = plain.split(",")
+        expected = ["unknown", *best[:2]] if strange[number] else best
+        assert marked.split(",") == [name, *expected]
+    assert (tmp_path / "p.npz").read_bytes() == (tmp_path / "plain.npz").read_bytes()
+
+
+def test_of_two_singers_one_follows_unknown(world: Any, tmp_path: Path) -> None:
+    found = answer(world.fusion, world.indexes, [part(world.strangers, [0])])
+    two = {name: logs[:, :2] for name, logs in found.answers.scores.items()}
+    narrow = Answered(
+        replace(found.answers, singers=("a", "b"), scores=two), found.voice, found.silent
+    )
+    first = "ab"[int(two[FUSED][0].argmax())]
+    write_prediction(tmp_path / "p.json", "json", ["x"], narrow, strange=np.array([True]))
+    assert read_json(tmp_path / "p.json") == {"x": ["unknown", first]}
+
+
+def test_enrolled_singers_are_judged_by_how_clearly_they_are_preferred(
+    world: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "index.sqlite"
+    write_table(path, world.train)
+    enroll(path, "new", songs_of(part(world.strangers, [0, 1, 2])))
+    indexes = read_indexes(path)
+    found = answer(world.fusion, indexes, [part(world.strangers, [3, 4, 5])]).answers
+    unknown = threshold_of(world.fusion, found.singers)
+    assert (found.scores[FUSED].argmax(axis=1) == KNOWN).all()
+    assert (found.confidence < unknown.threshold).any()  # to the experts, a stranger
+    gone = strangers(unknown, found, KNOWN)
+    assert np.array_equal(gone, found.preference < LEAST_PREFERENCE)
+    assert not gone.all()
+    low = replace(found, preference=np.full(3, LEAST_PREFERENCE - 1))
+    assert strangers(unknown, low, KNOWN).all()
+
+
+def test_without_a_threshold_or_with_a_singer_of_that_name_nobody_is_unknown(world: Any) -> None:
+    few = replace(world.fusion, unknown=None)
+    with pytest.raises(UserError, match=r"--unknown needs a threshold, .* app\.py fuse$"):
+        threshold_of(few, few.singers)
+    with pytest.raises(UserError, match="a singer is named unknown: --unknown would say two"):
+        threshold_of(world.fusion, (*world.fusion.singers, "unknown"))
+
+
+# Writing ----------------------------------------------------------------------------------------
+
+
+def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> None:
+    fusion, indexes = open_fusion(trained, None)
+    stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
+    found = answer(fusion, indexes, [stores])
+    scores = found.answers.scores
+    names = ["0010", "x", "002", "1"]
+    table = write_prediction(tmp_path / "o/p.csv", "csv", names, found)
+    assert table == tmp_path / "o/p.npz"
+    rows = [line.split(",") for line in (tmp_path / "o/p.csv").read_text("utf-8").splitlines()]
+    assert [row[0] for row in rows] == ["1", "2", "10", "x"]
+    order = [3, 2, 0, 1]
+    for row, place in zip(rows, order, strict=True):
+        best = sorted(range(4), key=lambda i: -scores[FUSED][place, i])[:3]
+        assert row[1:] == [fusion.singers[i] for i in best]
+    read = read_table(table)
+    assert read.ids == ("1", "002", "0010", "x")
+    assert read.truth.tolist() == [-1] * 4
+    assert list(read.experts) == list(fusion.experts)
+    assert np.allclose(read.log_probabilities, scores[FUSED][order], atol=1e-6)
+    assert read.voice is None
+    assert read.confidence is not None
+    assert np.allclose(read.confidence, found.answers.confidence[order])
+    voiced = replace(found, voice=np.array([0.1, 0, 0.5, 1]))
+    write_prediction(tmp_path / "o/q.json", "json", names, voiced, voice=True)
+    heard = read_table(tmp_path / "o/q.npz").voice
+    assert heard is not None
+    assert np.allclose(heard, [1, 0.5, 0.1, 0])
+    keyed = read_json(tmp_path / "o/q.json")
+    assert list(keyed) == ["1", "002", "0010", "x"]
+    assert list(keyed.values()) == [row[1:] for row in rows]
+    assert json.dumps(keyed)

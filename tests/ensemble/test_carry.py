@@ -1,0 +1,147 @@
+"""Who stays enrolled in a new table, and who would be lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedder.errors import UserError
+from embedder.listening import Listening
+from ensemble.carry import Enrolled, enrolled_songs
+from ensemble.fusion import write_fusion
+from ensemble.index import database
+from ensemble.index.table import (
+    NewSong,
+    enroll,
+    history,
+    read_indexes,
+    songs_of,
+    unenroll,
+    write_table,
+)
+
+HEARD_AS = Listening()
+CHECKPOINTS = {"one": "one-1", "two": "two-1"}
+
+
+@pytest.fixture
+def folder(world: Any, tmp_path: Path) -> Path:
+    """A fusion with two enrolled singers; a third was taken out again."""
+    write_fusion(tmp_path / "fusion.json", world.fusion)
+    write_table(tmp_path / "index.sqlite", world.train)
+    for singer, rows in (
+        ("Zoë", [0, 1]),
+        ("gone", [9, 10]),
+        ("Ada", [6, 7, 8]),
+        ("singer 2", [4]),
+        ("Zoë", [3, 2]),
+    ):
+        enroll(tmp_path / "index.sqlite", singer, part(world, rows))
+    unenroll(tmp_path / "index.sqlite", "gone")
+    return tmp_path
+
+
+def part(world: Any, rows: list[int]) -> list[NewSong]:
+    return songs_of([store.take(np.array(rows)) for store in world.strangers])
+
+
+def found_in(
+    folder: Path, checkpoints: dict[str, str], listening: Listening = HEARD_AS
+) -> Enrolled:
+    return enrolled_songs(folder / "index.sqlite", folder / "fusion.json", checkpoints, listening)
+
+
+def test_a_new_table_knows_who_was_enrolled(folder: Path, world: Any) -> None:
+    table = folder / "index.sqlite"
+    old = read_indexes(table)
+    found = found_in(folder, CHECKPOINTS)
+    assert found.lost == ()
+    assert {name: len(songs) for name, songs in found.songs.items()} == {
+        "Zoë": 4, "Ada": 3, "singer 2": 1,
+    }  # fmt: skip
+    write_table(table, world.train, enrolled=found.songs)
+    assert [(change.action, change.singer, change.songs) for change in history(table)] == [
+        ("enroll", "Zoë", 4),
+        ("enroll", "Ada", 3),
+        ("enroll", "singer 2", 1),
+    ]
+    for member, index in read_indexes(table).items():
+        before = old[member]
+        assert index.singers == before.singers == (*world.fusion.singers, "Zoë", "Ada")
+        order = [index.song_ids.index(song) for song in before.song_ids]
+        assert sorted(order) == list(range(len(index.song_ids)))
+        assert np.array_equal(index.labels[order], before.labels)
+        assert [index.albums[row] for row in order] == list(before.albums)
+        assert np.array_equal(index.embeddings[order], before.embeddings)
+        vectors, previous = (
+            each.segments.index.reconstruct_n(0, len(each.segments)) for each in (index, before)
+        )
+        for song, row in enumerate(order):
+            now, then = index.segment_song == row, before.segment_song == song
+            assert np.array_equal(vectors[now], previous[then])
+
+
+def test_fewer_of_the_same_members_are_no_loss(folder: Path, world: Any) -> None:
+    found = found_in(folder, {"two": "two-1"})
+    assert found.lost == ()
+    write_table(folder / "index.sqlite", world.train[1:], enrolled=found.songs)
+    index = read_indexes(folder / "index.sqlite")
+    assert list(index) == ["two"]
+    assert index["two"].singers[6:] == ("Zoë", "Ada")
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "listening"),
+    [
+        ({"one": "one-2", "two": "two-1"}, HEARD_AS),  # trained anew
+        ({**CHECKPOINTS, "three": "three-1"}, HEARD_AS),  # a member that did not hear them
+        (CHECKPOINTS, Listening(tta=1)),
+        (CHECKPOINTS, Listening(detector="d")),
+    ],
+)
+def test_who_was_heard_otherwise_would_be_lost(
+    checkpoints: dict[str, str], listening: Listening, folder: Path
+) -> None:
+    found = found_in(folder, checkpoints, listening)
+    assert (found.songs, found.lost) == ({}, ("Zoë", "Ada", "singer 2"))
+
+
+def test_without_the_fusion_nobody_knows_how_they_were_heard(folder: Path) -> None:
+    (folder / "fusion.json").write_text("{}", encoding="utf-8")
+    assert found_in(folder, CHECKPOINTS).lost == ("Zoë", "Ada", "singer 2")
+
+
+def test_nobody_is_enrolled_where_nothing_can_be_read(folder: Path, world: Any) -> None:
+    table = folder / "index.sqlite"
+    write_table(table, world.train)
+    for change in (lambda: None, lambda: table.write_bytes(b"no table"), table.unlink):
+        change()
+        found = found_in(folder, {"one": "other"})  # nothing can be lost
+        assert (found.songs, found.lost) == ({}, ())
+
+
+def test_a_table_in_use_is_not_taken_for_an_empty_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_S", 0.01)
+    with closing(sqlite3.connect(folder / "index.sqlite")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="is in use by another command"):
+            found_in(folder, CHECKPOINTS)
+    assert len(found_in(folder, CHECKPOINTS).songs) == 3
+
+
+def test_a_song_that_cannot_be_carried_leaves_the_old_table(folder: Path, world: Any) -> None:
+    table = folder / "index.sqlite"
+    before = table.read_bytes()
+    found = found_in(folder, CHECKPOINTS)
+    twice = replace(found.songs["Ada"][0], song_id=found.songs["Zoë"][0].song_id)
+    with pytest.raises(UserError, match="is in the index already, as a song of Zoë"):
+        write_table(table, world.train, enrolled={**found.songs, "Eva": [twice]})
+    assert table.read_bytes() == before

@@ -1,0 +1,354 @@
+"""Cross-fitting: honest to the last choice, and no worse than the best expert among noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from embedder.errors import UserError
+from embedder.metrics import nll, score, song_nll
+from ensemble import crossfit
+from ensemble.calibrate import apply_temperature, fit_temperature
+from ensemble.crossfit import (
+    DEFAULT,
+    CrossFit,
+    Validation,
+    album_folds,
+    calibrated,
+    choose_method,
+    cross_fit,
+    fit,
+)
+from ensemble.experts import NO_VOTES, Evidence, Raw, candidates
+from ensemble.knn import Neighbours, SegmentNeighbours, Votes
+from ensemble.methods import FUSIONS, fused
+from ensemble.tuning import choose_votes
+
+SINGERS, PIECES = 6, 3
+METHODS = tuple(FUSIONS)
+
+
+def made_up(
+    qualities: Mapping[str, float],
+    seed: int = 0,
+    albums: int = 3,
+    songs: int = 3,
+    votes: bool = False,
+) -> Validation:
+    """Experts of singers x albums x songs that err by album, by song and by piece.
+
+    `votes`: one expert more, whose neighbours' first is often right and whose others seldom are.
+    """
+    rng = np.random.default_rng(seed)
+    count = SINGERS * albums * songs
+    labels = np.repeat(np.arange(SINGERS), albums * songs)
+    album = np.arange(count) // songs
+    owners = np.repeat(np.arange(count), PIECES)
+    truth = np.eye(SINGERS)[labels]
+    whole: dict[str, Raw] = {}
+    parts: dict[str, Raw] = {}
+    for name, quality in qualities.items():
+        lean = rng.normal(size=(count // songs, SINGERS))[album]
+        said = 2.5 * quality * truth + lean + rng.normal(size=truth.shape)
+        pieces = said[owners] + rng.normal(size=(len(owners), SINGERS))
+        parts[name] = 2 * pieces
+        whole[name] = 2 * pieces.reshape(count, PIECES, SINGERS).mean(axis=1)
+    if votes:
+        for material, there in ((whole, labels), (parts, labels[owners])):
+            material["voting/knn_song"] = neighbours(there, rng)
+    singers = tuple(f"singer {number}" for number in range(SINGERS))
+    names = tuple(f"album {number}" for number in album)
+    return Validation(
+        Evidence(singers, labels, names, whole),
+        Evidence(singers, labels[owners], tuple(names[song] for song in owners), parts),
+        owners,
+    )
+
+
+def neighbours(labels: np.ndarray, rng: np.random.Generator) -> Neighbours:
+    """Ten neighbours as near as each other: the first right in 8 of 10, the others a crowd."""
+    wrong = (labels + rng.integers(1, SINGERS, size=len(labels))) % SINGERS
+    found = np.repeat(wrong[:, None], 10, axis=1)
+    found[:, 0] = np.where(rng.random(len(labels)) < 0.8, labels, wrong)
+    return Neighbours(np.tile(np.linspace(0.9, 0.89, 10), (len(labels), 1)), found)
+
+
+def relabelled(validation: Validation, labels: np.ndarray) -> Validation:
+    """The same evidence with other labels, and nothing remembered."""
+    return Validation(
+        replace(validation.songs, labels=labels),
+        replace(validation.pieces, labels=labels[validation.owners]),
+        validation.owners,
+        validation.score_norm,
+    )
+
+
+def some(validation: Validation, songs: np.ndarray) -> Validation:
+    """Some of the songs, in the order given, and nothing remembered."""
+    place = np.full(len(validation.songs.labels), -1)
+    place[songs] = np.arange(len(songs))
+    owners = place[validation.owners]
+    rows = np.argsort(owners, kind="stable")[(owners < 0).sum() :]
+
+    def of(evidence: Evidence, kept: np.ndarray) -> Evidence:
+        raw = {name: taken(found, kept) for name, found in evidence.raw.items()}
+        albums = tuple(evidence.albums[row] for row in kept)
+        return Evidence(evidence.singers, evidence.labels[kept], albums, raw)
+
+    return Validation(of(validation.songs, songs), of(validation.pieces, rows), owners[rows])
+
+
+def taken(raw: Raw, rows: np.ndarray) -> Raw:
+    return raw.take(rows) if isinstance(raw, Neighbours | SegmentNeighbours) else raw[rows]
+
+
+def rows_of(found: CrossFit) -> dict[str, np.ndarray]:
+    return {**found.experts, **found.methods, "fused": found.fused}
+
+
+@pytest.fixture(scope="module")
+def validation() -> Validation:
+    experts = {"good/head": 1.0, "fair/probe": 0.7, "noise/head": 0.0}
+    return made_up(experts, votes=True)
+
+
+@pytest.fixture(scope="module")
+def found(validation: Validation) -> CrossFit:
+    return cross_fit(validation, METHODS)
+
+
+@pytest.fixture
+def easily(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lowest loss chooses the method, however little lower it is."""
+    monkeypatch.setattr(crossfit, "ERRORS", 0.0)
+
+
+# Folds ------------------------------------------------------------------------------------------
+
+
+def test_an_album_s_songs_share_their_fold_and_folds_are_about_equal() -> None:
+    albums = [f"album {number // 4}" for number in range(80)]
+    folds = album_folds(albums, seed=0)
+    assert np.bincount(folds).tolist() == [16] * 5
+    assert all(len(set(folds[start : start + 4])) == 1 for start in range(0, 80, 4))
+    np.testing.assert_array_equal(folds, album_folds(albums, seed=0))
+    assert not np.array_equal(folds, album_folds(albums, seed=1))
+
+
+@pytest.mark.parametrize("albums", [2, 3, 5])
+def test_few_albums_make_as_many_folds(albums: int) -> None:
+    folds = album_folds([f"{number % albums}" for number in range(20)], seed=0)
+    assert len(set(folds)) == albums
+
+
+def test_one_album_is_too_few() -> None:
+    with pytest.raises(UserError, match="come from 1 album; fusion needs two or more"):
+        album_folds(["only"] * 5, seed=0)
+
+
+# Honesty ----------------------------------------------------------------------------------------
+
+
+def test_each_song_s_rows_are_of_what_other_folds_fitted(
+    validation: Validation, found: CrossFit
+) -> None:
+    folds = album_folds(validation.songs.albums, seed=0)
+    for fold in range(5):
+        held = np.flatnonzero(folds == fold)
+        fitted = fit(validation, np.flatnonzero(folds != fold), folds, METHODS)
+        logs = calibrated(validation, fitted, held)
+        for name, rows in logs.items():
+            np.testing.assert_array_equal(found.experts[name][held], rows)
+        for name in METHODS:
+            np.testing.assert_array_equal(
+                found.methods[name][held], fused(fitted.poolings[name], logs)
+            )
+
+
+def test_what_is_fitted_on_songs_is_fitted_on_those_songs(validation: Validation) -> None:
+    """Recomputed from arrays that hold nothing else."""
+    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+    songs = np.flatnonzero(folds != 2)
+    fitted = fit(validation, songs, folds, ("log_linear",))
+    alone = some(validation, songs)
+    same = fit(alone, np.arange(len(songs)), folds[songs], ("log_linear",))
+    assert same.votes == fitted.votes
+    assert same.temperatures == fitted.temperatures
+    assert same.poolings["log_linear"].weights == fitted.poolings["log_linear"].weights
+    for name, temperature in fitted.temperatures.items():
+        logits = evidence.logits(name, fitted.votes[name])[songs]
+        assert temperature == fit_temperature(logits, evidence.labels[songs])
+    np.testing.assert_array_equal(
+        calibrated(validation, fitted, songs)["good/head"],
+        apply_temperature(evidence.raw["good/head"][songs], fitted.temperatures["good/head"]),  # type: ignore[index]
+    )
+
+
+@pytest.mark.usefixtures("easily")
+@pytest.mark.parametrize("fold", [0, 3])
+def test_a_fold_s_labels_change_nothing_about_its_own_scores(
+    validation: Validation, fold: int
+) -> None:
+    """Neither votes nor temperatures nor weights nor the method; but they do change the others'."""
+    before = cross_fit(validation, METHODS)
+    held = album_folds(validation.songs.albums, seed=0) == fold
+    labels = validation.songs.labels.copy()
+    labels[held] = (labels[held] + 1) % SINGERS
+    after = cross_fit(relabelled(validation, labels), METHODS)
+    one, other = rows_of(before), rows_of(after)
+    for name, rows in one.items():
+        np.testing.assert_array_equal(other[name][held], rows[held])
+        assert not np.array_equal(other[name][~held], rows[~held])
+
+
+def test_votes_are_chosen_without_the_fold_that_they_are_used_on(validation: Validation) -> None:
+    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+    grid = candidates("voting/knn_song", "none")
+    songs = np.flatnonzero(folds != 1)
+    parts = [np.flatnonzero(folds[songs] == fold) for fold in (0, 2, 3, 4)]
+    expected = choose_votes(
+        validation.losses("voting/knn_song")[:, :, songs],
+        [evidence.albums[song] for song in songs],
+        grid,
+        parts,
+    )
+    fitted = fit(validation, songs, folds, ("mean",))
+    assert fitted.votes["voting/knn_song"] == expected
+    assert expected.k == 1  # the default, of 10 neighbours, hears the crowd
+    assert fitted.votes["good/head"] == NO_VOTES
+
+
+def test_where_nothing_can_be_held_out_votes_are_the_default(validation: Validation) -> None:
+    folds = album_folds(validation.songs.albums, seed=0)
+    fitted = fit(validation, np.flatnonzero(folds == 1), folds, ("mean",))
+    assert fitted.votes["voting/knn_song"] == Votes() == candidates("voting/knn_song", "none")[0]
+
+
+def slow_choices(validation: Validation) -> list[str]:
+    """For each fold the method of the lowest loss on others, of which each is left out in turn."""
+    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+    chosen = []
+    for fold in range(5):
+        losses = dict.fromkeys(METHODS, 0.0)
+        for other in set(range(5)) - {fold}:
+            held = np.flatnonzero(folds == other)
+            rest = np.flatnonzero((folds != fold) & (folds != other))
+            fitted = fit(validation, rest, folds, METHODS)
+            logs = calibrated(validation, fitted, held)
+            for name, pooling in fitted.poolings.items():
+                losses[name] += song_nll(evidence.labels[held], fused(pooling, logs)).sum()
+        chosen.append(min(losses, key=lambda name: losses[name]))
+    return chosen
+
+
+@pytest.mark.usefixtures("easily")
+def test_the_method_of_each_fold_is_chosen_by_the_others_among_themselves() -> None:
+    validation = made_up({"good/head": 1.0, "fair/head": 0.3, "noise/head": 0.0}, seed=1)
+    found = cross_fit(validation, METHODS)
+    folds, chosen = album_folds(validation.songs.albums, seed=0), slow_choices(validation)
+    assert len(set(chosen)) > 1  # the folds do not agree, or there would be little to see
+    for fold, method in enumerate(chosen):
+        held = folds == fold
+        np.testing.assert_array_equal(found.fused[held], found.methods[method][held])
+
+
+# The method -------------------------------------------------------------------------------------
+
+
+def test_the_default_method_stands_unless_another_is_clearly_better() -> None:
+    albums = [f"{song // 2}" for song in range(40)]
+    noise = np.random.default_rng(0).normal(size=40)
+    noise -= noise.mean()
+    error = np.std(noise.reshape(-1, 2).sum(axis=1), ddof=1) * 20**0.5 / 40
+    names = ("vote", DEFAULT, "mean")
+    for factor, expected in ((1.9, DEFAULT), (2.1, "mean")):
+        held_out = np.stack([np.full(40, 9.0), noise + factor * error, np.zeros(40)])
+        assert choose_method(names, held_out, albums) == expected
+    held_out = np.stack([np.ones(40), np.ones(40) - 1e-9])
+    assert choose_method(("vote", "mean"), held_out, albums) == "mean"  # the default is not asked
+
+
+def test_the_method_of_all_songs_is_the_one_of_the_lowest_cross_fitted_loss(
+    validation: Validation, found: CrossFit
+) -> None:
+    losses = [song_nll(validation.songs.labels, found.methods[name]) for name in METHODS]
+    assert found.method == choose_method(METHODS, np.array(losses), validation.songs.albums)
+    everything = np.arange(len(validation.songs.labels))
+    folds = album_folds(validation.songs.albums, seed=0)
+    fitted = fit(validation, everything, folds, METHODS)
+    assert fitted.votes == found.fitted.votes
+    assert fitted.temperatures == found.fitted.temperatures
+    for name in METHODS:
+        assert fitted.poolings[name].weights == found.fitted.poolings[name].weights
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_method_alone_is_the_one_of_every_fold(
+    method: str, validation: Validation, found: CrossFit
+) -> None:
+    alone = cross_fit(validation, (method,))
+    assert alone.method == method
+    assert list(alone.methods) == [method]
+    np.testing.assert_array_equal(alone.fused, found.methods[method])
+
+
+@pytest.mark.usefixtures("easily")
+def test_with_two_albums_there_is_nothing_to_choose_by() -> None:
+    validation = made_up({"good/head": 1.0, "noise/head": 0.0})
+    part = some(
+        validation, np.flatnonzero(np.isin(validation.songs.albums, ["album 0", "album 3"]))
+    )
+    found = cross_fit(part, METHODS)
+    assert all(np.isfinite(rows).all() for rows in rows_of(found).values())
+    np.testing.assert_array_equal(found.fused, found.methods[DEFAULT])
+    without = cross_fit(part, ("vote", "mean"))
+    np.testing.assert_array_equal(without.fused, without.methods["vote"])
+
+
+# Experts of which half are noise ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "informed", [{"a/head": 1.0, "b/head": 0.8, "c/head": 0.6}, {"a/head": 1.2}]
+)
+def test_with_as_much_noise_the_chosen_fusion_is_no_worse_than_the_best_expert(
+    informed: dict[str, float], seed: int
+) -> None:
+    """Nor with more of it: one expert that knows something beside five that do not."""
+    noise = {f"{name}/head": 0.0 for name in "uvwxy"[: max(3, 6 - len(informed))]}
+    validation = made_up(informed | noise, seed)
+    found, labels = cross_fit(validation, METHODS, seed), validation.songs.labels
+    losses = {name: nll(labels, logs) for name, logs in found.experts.items()}
+    scores = {name: score(labels, logs) for name, logs in found.experts.items()}
+    assert min(losses[name] for name in noise) > 0.97 * np.log(SINGERS)  # the noise is noise
+    assert min(losses.values()) < 0.7 * np.log(SINGERS)  # and the best is not
+    if len(informed) > 1:
+        assert nll(labels, found.fused) < min(losses.values())
+        assert score(labels, found.fused) >= max(scores.values())
+    else:
+        assert nll(labels, found.fused) <= min(losses.values()) + 0.03
+        assert score(labels, found.fused) >= max(scores.values()) - 0.05
+    pooling = found.fitted.poolings["log_linear"]
+    said = {name: pooling.weights[name] * found.experts[name].std() for name in pooling.weights}
+    assert max(said[name] for name in noise) < 0.15 * max(said.values())
+
+
+# Repetition -------------------------------------------------------------------------------------
+
+
+def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(
+    validation: Validation, found: CrossFit
+) -> None:
+    order = np.random.default_rng(0).permutation(len(validation.songs.labels))
+    again = cross_fit(relabelled(validation, validation.songs.labels), METHODS)
+    moved = cross_fit(some(validation, order), METHODS)
+    other = cross_fit(validation, METHODS, seed=1)
+    assert not np.array_equal(other.fused, found.fused)  # the seed draws other folds
+    assert moved.method == found.method
+    for name, rows in rows_of(found).items():
+        np.testing.assert_array_equal(rows_of(again)[name], rows)
+        np.testing.assert_allclose(rows_of(moved)[name], rows[order], atol=1e-3)
