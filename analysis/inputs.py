@@ -46,7 +46,10 @@ class Predicted:
 
     def known(self) -> Predicted:
         """Only the songs whose singer is known."""
-        rows = np.flatnonzero(self.truth >= 0)
+        return self.take(np.flatnonzero(self.truth >= 0))
+
+    def take(self, rows: NDArray[np.int64]) -> Predicted:
+        """Some of the songs, in the order given."""
         return Predicted(
             self.split,
             tuple(self.ids[row] for row in rows),

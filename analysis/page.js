@@ -5,6 +5,12 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const NARROW = () => window.innerWidth <= 820;
 const TOUCH = window.matchMedia("(pointer: coarse)").matches;
 
+// On a phone the navigation is wider than the screen: bring this page's name into it.
+{
+  const here = document.querySelector("nav a[aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.clientWidth / 2;
+}
+
 // Plotly reads labels as a small HTML dialect; names of files and folders must stay plain text.
 function plain(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");

@@ -111,9 +111,6 @@ class Run:
     def verification(self) -> Path:
         return self.root / "fusion" / "verification.json"
 
-    def index(self, member: str) -> Path:
-        return self.root / "fusion" / f"{member}.faiss"
-
     @property
     def index_table(self) -> Path:
         return self.root / "fusion" / "index.sqlite"
@@ -128,6 +125,23 @@ class Run:
     @property
     def pages(self) -> Path:
         return self.root / "pages"
+
+    def map(self, member: str, level: str) -> Path:
+        """A finished map of the pages at "song" or "segment" level; member "" is all together."""
+        maps = self.pages / "maps"
+        return maps / level / f"{member}.npz" if member else maps / f"{level}.npz"
+
+    @property
+    def page_audio(self) -> Path:
+        return self.pages / "audio"
+
+    @property
+    def singer_facts(self) -> Path:
+        return self.root / "singers.csv"
+
+    @property
+    def benchmark_rows(self) -> Path:
+        return self.root / "benchmark" / "rows"
 
     @property
     def exports(self) -> Path:

@@ -6,6 +6,8 @@ into `fusion.json`, so that `predict` hears new files exactly as the fusion's so
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedder.artifacts import Run, file_fingerprint
@@ -48,6 +50,12 @@ class Listening:
             "grid": f"{grid.eval_segment_s:g} s every {grid.eval_hop_s:g} s{more}",
             "activity": by_ear if self.detector else "none",
         }
+
+
+def segment_s_of(made_from: Mapping[str, str]) -> float | None:
+    """The length of a segment, s, that a store's `made_from` tells; None where it tells none."""
+    found = re.match(r"([0-9.]+) s every ", made_from.get("grid", ""))
+    return float(found[1]) if found else None
 
 
 def detector_fingerprint(run: Run) -> str:

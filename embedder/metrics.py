@@ -10,7 +10,7 @@ Each metric is one, so that its value (every song drawn once) and its interval s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,6 +190,19 @@ def ece_of(truth: Integers, log_probabilities: Floats) -> Statistic:
     return statistic
 
 
+def resamples(songs: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Draws (resamples, songs) of a bootstrap, some at a time; the same for the same arguments.
+
+    Raises `ValueError` without songs.
+    """
+    if songs < 1:
+        raise ValueError("no songs to evaluate")
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CHUNK // songs)
+    for start in range(0, RESAMPLES, chunk):
+        yield rng.integers(songs, size=(min(chunk, RESAMPLES - start), songs))
+
+
 def bootstrap_interval(
     statistic: Statistic, songs: int, seed: int = 0, centred: bool = False
 ) -> Estimate:
@@ -203,15 +216,7 @@ def bootstrap_interval(
     as the ECE. A resample on which the statistic is not defined, NaN, is left out. Raises
     `ValueError` without songs.
     """
-    if songs < 1:
-        raise ValueError("no songs to evaluate")
-    rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK // songs)
-    parts = [
-        statistic(rng.integers(songs, size=(min(chunk, RESAMPLES - start), songs)))
-        for start in range(0, RESAMPLES, chunk)
-    ]
-    values = np.concatenate(parts)
+    values = np.concatenate([statistic(draws) for draws in resamples(songs, seed)])
     value = _whole(statistic, songs)
     if not np.isnan(value):
         values = values[~np.isnan(values)]

@@ -23,6 +23,7 @@ from embedder.store import Store
 from ensemble.index.members import MemberIndex
 
 SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity
+LEAST_WITHIN = 0.01  # of all variance: what one song a singer says of how a singer's songs vary
 # The discriminant of trained singers is too sure: its classes are what the network was trained to
 # part. It is read on the scale of how clearly it prefers the right one of them.
 PREFERRED = 2.5  # nats of u at that scale
@@ -36,7 +37,7 @@ Floats = NDArray[np.float64]
 class Gate:
     """Who is enrolled and who was trained on, fitted by leaving singers out."""
 
-    slope: float  # of the log-odds for a stranger, by the log-odds of the confidence; below 0
+    slope: float  # of the log-odds for a stranger, by the log-odds of the confidence; 0 or below
     intercept: float  # nats
     scales: dict[str, float]  # member → mean margin of its discriminant for the right singer
 
@@ -63,7 +64,8 @@ def discriminant(
     means = np.stack([values[labels == label].mean(axis=0) for label in range(singers)])
     apart = values - means[labels]
     within = apart.T @ apart / len(values)
-    level = max(float(np.trace(within)) / len(within), 1e-12)
+    least = max(LEAST_WITHIN * float(values.var(axis=0).sum()), 1e-12)
+    level = max(float(np.trace(within)), least) / len(within)
     within = (1 - SHRINKAGE) * within + SHRINKAGE * level * np.eye(len(within))
     weights = np.linalg.solve(within, means.T).T
     return Discriminant(weights, -0.5 * (means * weights).sum(axis=1))
@@ -78,7 +80,8 @@ def fit_gate(
     """From confidences (songs,) of known singers' songs, with their singer and without.
 
     Platt's (1999) logistic regression of strangers on the confidence's log-odds, with as many of
-    the one as of the other; `stores` hold those songs.
+    the one as of the other; `stores` hold those songs. A confidence that is no lower for strangers
+    tells nothing, and the slope is 0 then.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -97,7 +100,8 @@ def fit_gate(
         others[np.arange(len(logits)), store.labels] = -np.inf
         margin = own - np.logaddexp.reduce(others, axis=1)
         scales[store.member] = max(float(margin.mean()), 1.0)
-    return Gate(float(found.coef_[0, 0]), float(found.intercept_[0]), scales)
+    slope, intercept = float(found.coef_[0, 0]), float(found.intercept_[0])
+    return Gate(slope, intercept, scales) if slope < 0 else Gate(0.0, 0.0, scales)
 
 
 def log_odds(confidence: Floats) -> Floats:
@@ -130,8 +134,8 @@ def enlarged(
     trained = [_best(part[:, : fused.shape[1]]) for part in parts]
     new = [_best(part[:, fused.shape[1] :]) for part in parts]
     preference = np.mean(np.array(new) - np.array(trained), axis=0)
-    share = 1.0 / (1.0 + np.exp(-(odds + PREFERRED * preference)))
-    share = np.clip(share, LEAST, 1 - LEAST)
+    most = np.log((1 - LEAST) / LEAST)
+    share = 1.0 / (1.0 + np.exp(-np.clip(odds + PREFERRED * preference, -most, most)))
     among = AMONG * np.mean([part[:, fused.shape[1] :] for part in parts], axis=0)
     among = among - np.logaddexp.reduce(among, axis=1, keepdims=True)
     both = [fused + np.log1p(-share)[:, None], among + np.log(share)[:, None]]

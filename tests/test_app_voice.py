@@ -87,13 +87,16 @@ def test_files_without_voice_are_named_and_heard_as_a_whole(
     command: Command, trained: Run, songs: Path, tmp_path: Path, put_detector: Put
 ) -> None:
     there = ("--run_dir", trained.root, "--test_dir", songs, "--output")
-    done = command("predict", *there, tmp_path / "plain.csv")
-    assert "no voice was found" not in done.out
+    assert command("predict", *there, tmp_path / "plain.csv").code == 0
+    assert not (tmp_path / "plain.csv.notes.csv").exists()
     assert read_table(tmp_path / "plain.npz").voice is None
     put_detector(trained, -20.0)
     assert command("fuse", "--run_dir", trained.root).code == 0
     done = command("predict", *there, tmp_path / "deaf.csv")
-    assert "no voice was found in 4 files, which were heard as a whole: 1, 2, 3, …" in done.out
+    notes = tmp_path / "deaf.csv.notes.csv"
+    assert f"wrote {notes}: what is to be known of 4 answers" in done.out.splitlines()
+    said = [f"{number},no voice was found: heard as a whole" for number in (1, 2, 3, 4)]
+    assert notes.read_text("utf-8").splitlines() == ["ID,note", *said]
     voice = read_table(tmp_path / "deaf.npz").voice
     assert voice is not None
     assert voice.tolist() == [0] * 4
@@ -109,8 +112,8 @@ def test_where_all_is_sung_nothing_changes(
     assert command("predict", *there, tmp_path / "plain.csv").code == 0
     put_detector(trained, 20.0)
     assert command("fuse", "--run_dir", trained.root).code == 0
-    done = command("predict", *there, tmp_path / "sung.csv")
-    assert "no voice was found" not in done.out
+    assert command("predict", *there, tmp_path / "sung.csv").code == 0
+    assert not (tmp_path / "sung.csv.notes.csv").exists()
     plain, sung = (log_probabilities(tmp_path / f"{name}.npz") for name in ("plain", "sung"))
     assert np.array_equal(plain, sung)
 

@@ -116,7 +116,7 @@ def test_help_waits_for_neither_torch_nor_numpy() -> None:
     )
     loaded = imported_by(code, "--help")
     assert {"typer", "embedder"} <= loaded
-    assert not loaded & {"torch", "numpy", "scipy", "sklearn", "soundfile", "faiss", "ensemble"}
+    assert not loaded & {"torch", "numpy", "scipy", "sklearn", "soundfile", "faiss", "sqlite3"}
     assert not loaded & {"analysis", "lightning", "plotly"}
 
 
@@ -129,6 +129,8 @@ PREDICTION = [
     "ensemble.knn",
     "ensemble.calibrate",
     "ensemble.fuse",
+    "ensemble.answering",
+    "ensemble.enrolling",
     "ensemble.predictions",
 ]
 NOT_TO_PREDICT = {

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,16 @@ import pytest
 
 from analysis.analyze import analyze
 from embedder.aggregate import song_embedding
-from embedder.artifacts import Run, create_run
+from embedder.artifacts import Run, create_run, write_text
 from embedder.metrics import summarise
 from embedder.store import Store, write_store
+from ensemble.apply import predict_songs
+from ensemble.fuse import fit_fusion
 from ensemble.fusion import Fusion, ResultRow, write_fusion
+from ensemble.index.members import index_of
 from ensemble.knn import Votes
 from ensemble.methods import Pooling
-from ensemble.predictions import Table, write_table
+from ensemble.predictions import Table, table_of, write_table
 
 SINGERS = ("Ada", "Ben & Co", "Cem", "Dörte")
 DIM = 16
@@ -171,3 +178,141 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     analyze(run)
     return run
+
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
+
+# A probe is written into a copy of a page. It notes errors, refused requests and dialogs from the
+# start, acts once the page has loaded, and leaves what it saw as JSON in the document.
+WATCH = """<script>
+window.seen = {errors: [], refused: []};
+addEventListener("error", (event) => seen.errors.push(event.message));
+addEventListener("securitypolicyviolation", (event) => seen.refused.push(event.blockedURI));
+</script>"""
+
+ACT = """<script>
+const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+addEventListener("load", async () => {
+  await wait(300);
+  const act = async () => { %s };
+  try { seen.result = await act(); } catch (error) { seen.errors.push(String(error)); }
+  seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+  seen.broken = window.broken === undefined ? null : window.broken;
+  seen.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  parent.postMessage(JSON.stringify(seen), "*");
+});
+</script>"""
+
+# No window is narrower than 500 pixels, but a frame may be.
+FRAME = """<!doctype html><script>
+addEventListener("message", (event) => {
+  const out = document.createElement("pre");
+  out.id = "seen";
+  out.textContent = event.data;
+  document.body.append(out);
+});
+</script><body style="margin: 0"><iframe src="%s" style="width: %dpx; height: 900px; border: 0">
+</iframe></body>"""
+
+
+@pytest.fixture
+def visit(tmp_path: Path) -> Callable[..., Any]:
+    """Open a copy of a page, run JavaScript in it, and return what that returns.
+
+    Nothing may have failed, been refused or asked for, and the page may not be wider than `width`.
+    """
+    if BROWSER is None:
+        pytest.skip("no chromium or chrome on this machine")
+
+    def open_page(path: Path, act: str, width: int = 1200, address: str = "") -> Any:
+        text = path.read_text(encoding="utf-8")
+        text = text.replace('<meta name="viewport"', WATCH + '<meta name="viewport"', 1)
+        text = text.replace("</body>\n</html>", ACT % act + "</body></html>")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+        frame = tmp_path / "frame.html"
+        frame.write_text(FRAME % (path.name + address, width), encoding="utf-8")
+        command = [
+            str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},900", "--virtual-time-budget=8000", "--dump-dom",
+            frame.as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        if done.returncode:
+            pytest.skip(
+                f"the browser does not start: {done.stderr.decode(errors='replace')[-200:]}"
+            )
+        found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout.decode("utf-8"), re.DOTALL)
+        assert found, "the page did not finish loading"
+        seen = json.loads(html.unescape(found[1]))
+        assert seen["errors"] == []
+        assert seen["refused"] == []
+        assert seen["loaded"] == []
+        assert seen["broken"] is None
+        assert seen["overflow"] <= 0
+        return seen["result"]
+
+    return open_page
+
+
+def with_head(store: Store, sharpness: float) -> Store:
+    """The store of a member that has a head, in a place where someone listened for voice.
+
+    Every third segment is hardly sung, and the head knows nothing of it.
+    """
+    rng = np.random.default_rng([9, len(store.segment_song)])
+    logits = rng.normal(size=(len(store.segment_song), len(store.singers)))
+    sung = np.arange(len(logits)) % 3 != 2
+    rows = np.flatnonzero(sung)
+    logits[rows, store.labels[store.segment_song[rows]]] += sharpness
+    return replace(
+        store,
+        segment_logits=logits.astype(np.float32),
+        segment_weight=np.where(sung, 0.9, 0.1).astype(np.float32),
+        made_from={**store.made_from, "grid": "3 s every 2.5 s", "activity": "hash of detector"},
+    )
+
+
+LOG = """epoch,loss,lr,top1,top3,score,nll,segment_score,audio_per_s,best
+1,3.5,0.002,0.5,0.75,0.875,1.5,0.6,100,1
+2,2.25,0.001,0.75,1.0,1.25,0.5,0.9,100,1
+3,2.0,0.0001,0.75,1.0,1.25,0.75,0.85,100,0
+"""
+
+
+def make_answered(root: Path, singers: Sequence[str] = SINGERS) -> Run:
+    """A run whose fusion is fitted: member aam has a head and a log, triplet neither."""
+    run = create_run(root)
+    stores: dict[str, list[Store]] = {}
+    for split, albums in (
+        ("train", ("First", "Second")), ("validation", ("Third", "Fourth")), ("test", ("Last",)),
+    ):  # fmt: skip
+        plain = [make_store(member, split, singers, albums, 4.0) for member in ("aam", "triplet")]
+        stores[split] = [with_head(plain[0], 1.2 if split == "validation" else 3.0), plain[1]]
+        for store in stores[split]:
+            write_store(run.store(store.member, split), store)
+    indexes = {store.member: index_of(store) for store in stores["train"]}
+    fusion, scores = fit_fusion(indexes, stores["validation"], method="log_linear")
+    write_fusion(run.fusion, fusion)
+    write_table(run.predictions / "validation.npz", table_of(stores["validation"][0], scores))
+    scores = predict_songs(fusion, stores["test"], indexes).scores
+    write_table(run.predictions / "test.npz", table_of(stores["test"][0], scores))
+    write_text(run.log("aam"), LOG)
+    return run
+
+
+@pytest.fixture(scope="session")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """`make_answered` with pages of its experts; read it, do not change it."""
+    run = make_answered(tmp_path_factory.mktemp("answered") / "run")
+    analyze(run, pages=["reliability", "members", "timeline", "training"])
+    return run
+
+
+@pytest.fixture
+def build_answered(tmp_path: Path) -> Callable[..., Run]:
+    """`make_answered` in a folder of this test."""
+    return lambda **choices: make_answered(tmp_path / "answered", **choices)

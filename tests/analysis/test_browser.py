@@ -1,88 +1,15 @@
-"""The pages in a real browser: they draw, answer clicks, and ask for nothing from outside.
-
-A probe is written into a copy of a page. It notes errors, refused requests and dialogs from the
-start, acts once the page has loaded, and leaves what it saw as JSON in the document.
-"""
+"""The pages in a real browser: they draw, answer clicks, and ask for nothing from outside."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedder.artifacts import Run
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
-    None,
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on this machine")
-
-WATCH = """<script>
-window.seen = {errors: [], refused: []};
-addEventListener("error", (event) => seen.errors.push(event.message));
-addEventListener("securitypolicyviolation", (event) => seen.refused.push(event.blockedURI));
-</script>"""
-
-ACT = """<script>
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-addEventListener("load", async () => {
-  await wait(300);
-  const act = async () => { %s };
-  try { seen.result = await act(); } catch (error) { seen.errors.push(String(error)); }
-  seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  seen.broken = window.broken === undefined ? null : window.broken;
-  seen.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  const out = document.createElement("pre");
-  out.id = "seen";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
-});
-</script>"""
-
 Visit = Callable[..., Any]
-
-
-@pytest.fixture
-def visit(tmp_path: Path) -> Visit:
-    """Open a copy of a page, run JavaScript in it, and return what it returns and what was seen."""
-
-    def open_page(path: Path, act: str, width: int = 1200) -> Any:
-        text = path.read_text(encoding="utf-8")
-        text = text.replace('<meta name="viewport"', WATCH + '<meta name="viewport"', 1)
-        text = text.replace("</body>\n</html>", ACT % act + "</body></html>")
-        copy = tmp_path / path.name
-        copy.write_text(text, encoding="utf-8")
-        command = [
-            str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},900", "--virtual-time-budget=8000", "--dump-dom",
-            copy.as_uri(),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, timeout=120)
-        if done.returncode:
-            pytest.skip(
-                f"the browser does not start: {done.stderr.decode(errors='replace')[-200:]}"
-            )
-        found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout.decode("utf-8"), re.DOTALL)
-        assert found, "the page did not finish loading"
-        seen = json.loads(html.unescape(found[1]))
-        assert seen["errors"] == []
-        assert seen["refused"] == []
-        assert seen["loaded"] == []
-        assert seen["broken"] is None
-        assert seen["overflow"] <= 0
-        return seen["result"]
-
-    return open_page
-
 
 STATE = """const state = () => {
     const traces = document.getElementById("plot").data;

@@ -65,7 +65,7 @@ def test_all_paths_lie_inside_the_run_and_differ() -> None:
     paths = [run.info, run.catalogue, run.cache, run.fusion, run.predictions, run.pages]
     for name in ("train", "validation", "test"):
         paths += [run.song_list(name), run.store("m", name)]
-    paths += [run.member("m"), run.resume("m"), run.log("m"), run.index("m"), run.members]
+    paths += [run.member("m"), run.resume("m"), run.log("m"), run.members]
     paths += [run.index_table, run.vectors("m", "songs"), run.vectors("m", "segments")]
     assert len(set(paths)) == len(paths)
     assert all(path.parts[0] == "r" and len(path.parts) > 1 for path in paths)

@@ -12,6 +12,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from ensemble.enrolment import (
     AMONG,
     LEAST,
+    LEAST_WITHIN,
     PREFERRED,
     SHRINKAGE,
     Gate,
@@ -66,12 +67,24 @@ def test_the_discriminant_is_scikit_learn_s(counts: tuple[int, ...]) -> None:
     assert np.allclose(apart, apart[:, :1], atol=1e-9)
 
 
-def test_one_song_a_singer_and_equal_songs_are_no_problem() -> None:
-    songs = np.eye(3, 8)
-    found = discriminant(songs, np.arange(3), 3).logits(songs)
-    assert (found.argmax(axis=1) == np.arange(3)).all()
-    assert np.isfinite(found).all()
-    assert discriminant(songs, np.arange(3), 3).logits(np.zeros((0, 8))).shape == (0, 3)
+def test_of_one_song_a_singer_it_asks_which_is_nearest_and_a_second_changes_little() -> None:
+    rng = np.random.default_rng(0)
+    songs, labels = rng.normal(size=(5, 8)), np.arange(5)
+    queries = songs + 0.5 * rng.normal(size=(5, 8))
+    far = ((queries[:, None] - songs[None]) ** 2).sum(axis=2)
+    found = discriminant(songs, labels, 5).logits(queries)
+    assert (found.argmax(axis=1) == far.argmin(axis=1)).all()
+    # A hundredth of all variance stands for what is not known of a singer's.
+    level = SHRINKAGE * LEAST_WITHIN * songs.var(axis=0).sum() / 8
+    apart = found + far / (2 * level)
+    assert np.allclose(apart, apart[:, :1])
+    more = np.concatenate([songs, songs[:1] + 0.01])
+    changed = discriminant(more, np.array([*labels, 0]), 5).logits(queries)
+    assert np.ptp(changed, axis=1) == pytest.approx(np.ptp(found, axis=1), rel=0.2)
+    equal = discriminant(np.ones((4, 8)), np.array([0, 0, 1, 1]), 2).logits(np.ones((2, 8)))
+    assert np.isfinite(equal).all()
+    assert np.array_equal(equal[:, 0], equal[:, 1])
+    assert discriminant(songs, labels, 5).logits(np.zeros((0, 8))).shape == (0, 5)
 
 
 # The gate ---------------------------------------------------------------------------------------
@@ -93,6 +106,12 @@ def test_the_gate_gives_as_many_to_strangers_as_there_were(world: Any) -> None:
     chances = 1 / (1 + np.exp(-odds))
     assert chances.sum() == pytest.approx(36, abs=0.05)
     assert chances[36:].mean() > chances[:36].mean() + 0.2
+
+
+def test_a_confidence_that_knows_no_strangers_says_nothing(world: Any) -> None:
+    known = np.linspace(0.2, 0.8, 36)
+    gate = fit_gate(world.indexes, world.validation, known, known + 0.1)
+    assert (gate.slope, gate.intercept) == (0, 0)
 
 
 def test_scales_are_the_margins_of_the_right_singer(world: Any) -> None:

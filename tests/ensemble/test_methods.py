@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from ensemble.methods import (
     Pooling,
     fit_weights,
     fused,
+    linear_pool,
     pool,
+    votes_of,
     weighted,
 )
 
@@ -216,6 +219,26 @@ def test_pieces_decide_between_experts_that_know_all_songs_alike() -> None:
     }
     found = FUSIONS["best_single"](material_of(labels, dict.fromkeys(pieces, same), pieces))
     assert found.weights == {"a/head": 0.0, "b/head": 1.0, "c/head": 0.0}
+
+
+def test_whole_songs_come_before_pieces_in_choosing_one_expert(material: Material) -> None:
+    worst_first = material.piece_logs[::-1]  # on pieces, noise seems to know most
+    found = FUSIONS["best_single"](replace(material, piece_logs=worst_first))
+    assert found.weights == dict(zip(EXPERTS, (1.0, 0.0, 0.0), strict=True))
+
+
+def test_experts_without_weight_share_the_weight_of_those_that_are_missing() -> None:
+    pooling = Pooling("log_linear", {"a": 0.0, "b": 1.8, "c": 0.0})
+    np.testing.assert_allclose(weighted(pooling, ["a", "c"]), [0.9, 0.9])
+
+
+def test_shares_of_votes_and_means_sum_to_one_whatever_the_weights_sum_to() -> None:
+    rng = np.random.default_rng(0)
+    logs = log_softmax(rng.normal(size=(2 * 9, 4))).reshape(2, 9, 4)
+    for weights in (np.array([0.5, 0.5]), np.array([3.0, 1.0]), np.array([0.0, 0.7])):
+        for found in (votes_of(logs, weights), linear_pool(logs, weights)):
+            np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_allclose(linear_pool(logs, np.array([0.0, 0.7])), logs[1], rtol=1e-12)
 
 
 def test_of_singers_of_equally_many_votes_the_likelier_is_first() -> None:

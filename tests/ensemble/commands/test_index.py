@@ -56,13 +56,14 @@ def test_files_stay_in_a_new_folder(command: Command, refused: Refused, tmp_path
         (("--kinds", "flat,tree"), "--kinds tree is unknown; choose from flat, ivfpq, hnsw"),
         (("--kinds", ""), "--kinds '' is unknown; choose from flat, ivfpq, hnsw"),
         (("--vectors", 9983), "--vectors 9983 are too few: ivfpq needs at least 9984"),
-        (("--vectors", 0), "Invalid value for '--vectors': Input should be greater than or equal to 1"),
-        (("--dim", 1), "Invalid value for '--dim': Input should be greater than or equal to 2"),
-        (("--queries", 0), "Invalid value for '--queries': Input should be greater than or equal to 1"),
-        (("--seed", -1), "Invalid value for '--seed': Input should be greater than or equal to 0"),
+        (("--vectors", 0), "'--vectors': Input should be greater than or equal to 1"),
+        (("--dim", 1), "'--dim': Input should be greater than or equal to 2"),
+        (("--queries", 0), "'--queries': Input should be greater than or equal to 1"),
+        (("--seed", -1), "'--seed': Input should be greater than or equal to 0"),
     ],
 )
 def test_wrong_options_are_one_line(
     options: tuple[object, ...], message: str, refused: Refused
 ) -> None:
-    assert refused("benchmark-index", *options) == message
+    said = refused("benchmark-index", *options)
+    assert said.removeprefix("Invalid value for ") == message
