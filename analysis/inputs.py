@@ -8,7 +8,7 @@ names the command to run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -37,7 +37,7 @@ class Predicted:
     probabilities: NDArray[np.float64]  # (songs, singers), each row sums to 1
     truth: NDArray[np.int64]  # (songs,), index into singers, -1 where unknown
     albums: tuple[str, ...]  # "singer/album", "" where unknown
-    experts: dict[str, NDArray[np.float64]]  # expert → probabilities (songs, singers); NaN: no part
+    experts: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # as the fused, NaN: none
 
     @property
     def how(self) -> str:

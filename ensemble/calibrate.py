@@ -33,8 +33,9 @@ def fit_temperature(
     logits: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
     shares: NDArray[np.floating[Any]] | None = None,
+    prior_sd: float = PRIOR_SD,
 ) -> float:
-    """The temperature that minimises Σ NLL + (log T)² / (2 · PRIOR_SD²) (Guo et al. 2017, eq. 9).
+    """The temperature that minimises Σ NLL + (log T)² / (2 · prior_sd²) (Guo et al. 2017, eq. 9).
 
     The second term is a weak prior towards T = 1. Without it, validation songs that are all
     identified correctly would drive T to 0 and every later probability to 1; with it, ten songs
@@ -50,7 +51,7 @@ def fit_temperature(
 
     def objective(log_t: float) -> float:
         right = apply_temperature(logits, float(np.exp(log_t)))[rows, labels]
-        return float(-(counts @ right) + log_t**2 / (2 * PRIOR_SD**2))
+        return float(-(counts @ right) + log_t**2 / (2 * prior_sd**2))
 
     low, high = np.log(LIMITS)
     # The NLL is convex in 1/T but not in log T: the bounded search stays near a grid's best.

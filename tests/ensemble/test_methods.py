@@ -15,6 +15,7 @@ from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
 from ensemble.methods import (
     FLOOR,
     FUSIONS,
+    POOL_SD,
     STACK_C,
     UNVOTED,
     WEIGHT_SD,
@@ -140,7 +141,8 @@ def slow_weights(method: str, material: Material) -> list[float]:
         return [float(loss == min(losses)) for loss in losses]
     found = fit_weights(material.piece_logs, material.piece_labels, material.shares)
     plain = dict(zip(EXPERTS, found * material.sharper, strict=True))
-    factor = fit_temperature(product(by_name(material), plain, material), material.labels)
+    pooled = product(by_name(material), plain, material)
+    factor = fit_temperature(pooled, material.labels, prior_sd=POOL_SD)
     return [weight / factor for weight in plain.values()]
 
 
@@ -155,7 +157,8 @@ def test_each_method_is_what_it_says(
     np.testing.assert_allclose(list(pooling.weights.values()), expected, rtol=1e-4)
     slow = SLOW[method](logs, dict(zip(EXPERTS, expected, strict=True)), material)
     if method in CALIBRATED:
-        temperature = fit_temperature(slow, material.labels)
+        narrow = {"prior_sd": POOL_SD} if method == "mean" else {}
+        temperature = fit_temperature(slow, material.labels, **narrow)
         assert pooling.temperature == pytest.approx(temperature, rel=5e-3)
         slow = apply_temperature(slow, temperature)
     got = fused(pooling, logs)
