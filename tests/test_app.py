@@ -340,7 +340,9 @@ def test_some_members_alone_can_predict(
 ) -> None:
     output = tmp_path / "p.csv"
     assert predict(command, trained, unseen, output, "--members", "triplet").code == 0
-    assert list(read_table(output.with_suffix(".npz")).experts) == [f"triplet/{kind}" for kind in EXPERTS if kind != "head"]
+    assert list(read_table(output.with_suffix(".npz")).experts) == [
+        f"triplet/{kind}" for kind in EXPERTS if kind != "head"
+    ]
     line = refused("predict", "--test_dir", unseen, "--run_dir", trained.root, "--members", "x")
     assert "member x is not in the fusion, which has aam, triplet" in line
 

@@ -1,4 +1,4 @@
-"""Real voices from the first song to the last: who is nobody, and who is enrolled without training."""
+"""Real voices from first to last: who is nobody, and who is enrolled without training."""
 
 from __future__ import annotations
 
