@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from analysis.confusion import confusion_cells, confusion_page, confusion_title, mistakes
 from analysis.inputs import Predicted
+from analysis.page import escape
 from embedder.metrics import confusion_matrix
 
 
@@ -49,12 +52,17 @@ def test_title_states_split_level_and_known_songs() -> None:
     )
 
 
+def material(tables: list[Predicted]) -> Any:
+    """As much of a `Material` as the page takes."""
+    return SimpleNamespace(predicted=tables)
+
+
 def test_page_lists_mistakes_and_says_what_it_cuts() -> None:
     predicted = random_predictions()
-    text = confusion_page([predicted], {"validation": "How <it> was made."})
+    text = confusion_page(material([predicted]))
     kinds = len(mistakes(predicted))
     assert f"Mistakes, the 15 most frequent of {kinds} kinds" in text
-    assert "How &lt;it&gt; was made." in text
+    assert escape(predicted.how) in text
     true, named, rows = mistakes(predicted)[0]
     total = int((predicted.truth == true).sum())
     assert (
@@ -65,7 +73,7 @@ def test_page_lists_mistakes_and_says_what_it_cuts() -> None:
 
 def test_page_without_mistakes(page_data: Callable[[str], dict[str, object]]) -> None:
     perfect = Predicted("test", ("1", "2"), ("a", "b"), np.eye(2), np.arange(2), ("", ""))
-    text = confusion_page([perfect], {})
+    text = confusion_page(material([perfect]))
     assert "None: each song's singer is named first." in text
     sets = page_data(text)["sets"]
     assert isinstance(sets, list)
@@ -79,6 +87,6 @@ def test_page_without_mistakes(page_data: Callable[[str], dict[str, object]]) ->
 def test_two_splits_can_be_switched() -> None:
     first = random_predictions()
     second = Predicted("test", *[getattr(first, name) for name in list(vars(first))[1:]])
-    text = confusion_page([first, second], {})
+    text = confusion_page(material([first, second]))
     assert '<input type="radio" name="split" value="1"><span>test</span>' in text
     assert '<div data-set="1" hidden>' in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import tsne
-from analysis.inputs import member_stores, read_predicted, song_list
+from analysis.inputs import member_stores, song_list
+from analysis.material import read_material
 from analysis.tsne import (
     map_points,
     neighbour_agreement,
@@ -153,10 +155,8 @@ def test_page_states_the_cap(
 ) -> None:
     run = build_run(members=("aam",))
     monkeypatch.setattr(tsne, "SEGMENT_CAP", 40)
-    stores = member_stores(run, "aam")
-    songs = song_list(stores, read_predicted(run))
-    text = tsne_page(songs, [segment_view(stores, 0)], [])
-    assert page_data(text)["views"][0]["says"].startswith(
+    text = tsne_page(read_material(run))
+    assert page_data(text)["views"][1]["says"].startswith(
         "Member aam: 40 segments drawn evenly from 216 ("
     )
 
@@ -168,9 +168,11 @@ def test_song_of_unknown_singer_is_shown_apart(
     other = build_store("aam", "test", ["a", "b"], ["2"])
     unknown = Store(**{**vars(other), "labels": np.full(6, -1)})
     songs = song_list([train, unknown], [])
-    text = tsne_page(songs, [song_view([train, unknown], 0)], ["a note with <angles>"])
+    material: Any = SimpleNamespace(
+        songs=songs, members=("aam",), seed=0, stores=lambda _: [train, unknown]
+    )
+    text = tsne_page(material)
     data = page_data(text)
     assert data["singers"] == ["a", "b", "unknown singer"]
     assert data["known"] == 2
     assert data["songs"]["singer"][-6:] == [2] * 6
-    assert "a note with &lt;angles&gt;" in text
