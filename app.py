@@ -78,18 +78,41 @@ def analyze(
     pages: Annotated[
         list[str] | None, typer.Option("--pages", help="Pages by name, with commas. Default: all.")
     ] = None,
+    place: Annotated[
+        list[Path] | None,
+        typer.Option("--place", help="New audio files, or folders of them, onto the map."),
+    ] = None,
+    more: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    singers_csv: Annotated[
+        Path | None,
+        typer.Option("--singers_csv", help="singer, sex, low_hz, high_hz. Default: the run's."),
+    ] = None,
+    with_audio: Annotated[
+        bool, typer.Option("--with_audio", help="Players, with excerpts in pages/audio.")
+    ] = False,
     seed: Seed = 0,
+    device: Device = "auto",
     run_dir: RunDir = Path("runs"),
 ) -> None:
-    """Draw the interactive pages: overview, t-SNE maps, confusion matrix.
+    """Draw the interactive pages: overview, maps, confusion, albums, and more; see --pages.
 
-    Example: python app.py analyze --run_dir runs
+    Example: python app.py analyze --place new/*.mp3 --with_audio
     """
     from analysis.analyze import analyze as draw
+    from analysis.analyze import choose_pages
 
+    names, chosen = names_in(members), names_in(pages)
+    choose_pages(chosen)  # a page that there is not is refused before files are heard
+    if more and not place:
+        raise UserError(f"{more[0]} is no option; new files go on the map with --place")
     run = open_run(run_dir)
+    placed = None
+    if place:
+        from ensemble.commands.placing import hear_placed
+
+        placed = hear_placed(run, names, [*place, *(more or ())], device)
     with meter("drawing pages") as tick:
-        written = draw(run, names_in(members), seed, tick, names_in(pages))
+        written = draw(run, names, seed, tick, chosen, with_audio, singers_csv, placed)
     for page in written:
         say(f"wrote {page}")
     say(f"next: open {written[0]} in a browser")

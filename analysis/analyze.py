@@ -9,19 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from analysis.confusion import confusion_page
+from analysis.album_effect.albums import albums_page
+from analysis.experts.members import members_page
+from analysis.experts.reliability import reliability_page
+from analysis.learning.training import training_page
+from analysis.maps.tsne import tsne_page
 from analysis.material import Material, read_material
+from analysis.mistakes.confusion import confusion_page
 from analysis.overview import overview_page
 from analysis.page import PAGES
-from analysis.tsne import tsne_page
+from analysis.segments.timeline import timeline_page
 from embedder.artifacts import Run, write_text
 from embedder.errors import UserError
+from ensemble.placed import Placed
 
 # File name → what makes its text. A page that lacks something says what, and how to get it.
 BUILDERS: dict[str, Callable[[Material], str]] = {
     "index.html": overview_page,
     "tsne.html": tsne_page,
     "confusion.html": confusion_page,
+    "albums.html": albums_page,
+    "reliability.html": reliability_page,
+    "members.html": members_page,
+    "timeline.html": timeline_page,
+    "training.html": training_page,
 }
 
 
@@ -32,16 +43,20 @@ def analyze(
     progress: Callable[[int, int], object] | None = None,
     pages: Sequence[str] | None = None,
     with_audio: bool = False,
+    singers_csv: Path | None = None,
+    placed: Placed | None = None,
 ) -> list[Path]:
     """Write the pages of a run and return their paths, the front page first.
 
     `members`: names of the members to map, `None` for those of the fusion. `pages`: names without
     suffix, `None` for all. `seed`: of the maps and the bootstrap. `with_audio`: pages may carry
-    players. `progress(done, total)` is called after each page. Raises `UserError` if stores or
-    predictions are missing, unreadable or made from different things; nothing is written then.
+    players. `singers_csv`: what is known of the singers, `None` for the run's own. `placed`: new
+    files for the maps. `progress(done, total)` is called after each page. Raises `UserError` if
+    stores or predictions are missing, unreadable or made from different things; nothing is written
+    then.
     """
     chosen = choose_pages(pages)
-    material = read_material(run, members, seed, with_audio)
+    material = read_material(run, members, seed, with_audio, singers_csv, placed)
     texts = {}
     for file in chosen:
         texts[file] = BUILDERS[file](material)

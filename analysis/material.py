@@ -6,8 +6,9 @@ what was measured for it and lies in the run's folder of measures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from analysis.inputs import (
     FUSE,
@@ -19,10 +20,12 @@ from analysis.inputs import (
     read_predicted,
     song_list,
 )
+from analysis.singer_facts import SingerFacts, read_singer_facts
 from embedder.artifacts import Run
 from embedder.errors import UserError
 from embedder.store import Store
 from ensemble.fusion import Fusion, check_fusion, read_fusion
+from ensemble.placed import Placed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class Material:
     predicted: tuple[Predicted, ...]  # a table a split, only songs whose singer is known
     seed: int = 0  # of maps and intervals
     with_audio: bool = False  # pages may carry players
+    facts: Mapping[str, SingerFacts] = field(default_factory=dict)  # of the singers in a csv
+    placed: Placed | None = None  # new files for the maps
 
     def stores(self, member: str) -> list[Store]:
         """A member's stores, in the order of `songs`; read anew each time, for they are large."""
@@ -43,12 +48,18 @@ class Material:
 
 
 def read_material(
-    run: Run, members: Sequence[str] | None = None, seed: int = 0, with_audio: bool = False
+    run: Run,
+    members: Sequence[str] | None = None,
+    seed: int = 0,
+    with_audio: bool = False,
+    singers_csv: Path | None = None,
+    placed: Placed | None = None,
 ) -> Material:
     """Read and check a run.
 
-    `members`: names of those to show, `None` for those of the fusion. Raises `UserError` if stores
-    or predictions are missing, unreadable or made from different things.
+    `members`: names of those to show, `None` for those of the fusion. `singers_csv`: what is known
+    of the singers; None takes the run's own, where there is one. Raises `UserError` if stores or
+    predictions are missing, unreadable or made from different things, or the csv is none.
     """
     fusion = read_fusion(run.fusion) if run.fusion.is_file() else None
     names = members_with_stores(run, fusion.members if fusion and members is None else members)
@@ -65,4 +76,6 @@ def read_material(
         songs = songs or listed
     assert songs is not None  # members_with_stores returns at least one name
     known = tuple(table for table in (one.known() for one in predicted) if table.ids)
-    return Material(run, tuple(names), fusion, songs, known, seed, with_audio)
+    csv = singers_csv or (run.singer_facts if run.singer_facts.is_file() else None)
+    facts = read_singer_facts(csv, songs.singers) if csv else {}
+    return Material(run, tuple(names), fusion, songs, known, seed, with_audio, facts, placed)

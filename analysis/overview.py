@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.confusion import mistakes
 from analysis.inputs import FUSE, Predicted
+from analysis.maps.neighbours import neighbour_agreement
 from analysis.material import Material
+from analysis.mistakes.confusion import mistakes
 from analysis.page import escape, page, table
-from analysis.tsne import neighbour_agreement
 from embedder.artifacts import SPLITS
 from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PAGES = (("index.html", "Overview"), ("tsne.html", "Map"), ("confusion.html", "Confusion"))
+PAGES = (
+    ("index.html", "Overview"),
+    ("tsne.html", "Map"),
+    ("confusion.html", "Confusion"),
+    ("albums.html", "Albums"),
+    ("reliability.html", "Reliability"),
+    ("members.html", "Members"),
+    ("timeline.html", "Timeline"),
+    ("training.html", "Training"),
+)
 
 # 24 colours found by maximising the smallest OKLab distance between any two, as seen with normal
 # sight, protanopia and deuteranopia (Machado et al. 2009), each with a contrast of at least 1.9 to
@@ -28,10 +37,11 @@ PALETTE = (
 UNKNOWN_COLOUR = "#8a8f98"
 GOLDEN = 0.6180339887498949
 
-# Only what stands in the page may run or be shown; every request to anywhere is refused.
+# Only what stands in the page may run or be shown; every request to anywhere is refused. Sound
+# alone may lie in files beside the page.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    "img-src data: blob:; media-src 'self' file: data:; base-uri 'none'; form-action 'none'"
 )
 
 

@@ -49,6 +49,10 @@ class Run:
     def cache(self) -> Path:
         return self.shared_cache or self.root / "cache"
 
+    def decoded(self, key: str) -> Path:
+        """The samples of one decoded file."""
+        return self.cache / f"{key}.npy"
+
     @property
     def stems(self) -> Path:
         return self.root / "stems.json"
@@ -128,7 +132,7 @@ class Run:
 
     def map(self, member: str, level: str) -> Path:
         """A finished map of the pages at "song" or "segment" level; member "" is all together."""
-        maps = self.pages / "maps"
+        maps = self.root / "maps"
         return maps / level / f"{member}.npz" if member else maps / f"{level}.npz"
 
     @property

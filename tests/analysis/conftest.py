@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from analysis.analyze import analyze
+from analysis.inputs import Predicted
 from embedder.aggregate import song_embedding
 from embedder.artifacts import Run, create_run, write_text
 from embedder.metrics import summarise
@@ -290,8 +291,8 @@ def make_answered(root: Path, singers: Sequence[str] = SINGERS) -> Run:
     for split, albums in (
         ("train", ("First", "Second")), ("validation", ("Third", "Fourth")), ("test", ("Last",)),
     ):  # fmt: skip
-        plain = [make_store(member, split, singers, albums, 4.0) for member in ("aam", "triplet")]
-        stores[split] = [with_head(plain[0], 1.2 if split == "validation" else 3.0), plain[1]]
+        plain = [make_store(member, split, singers, albums, 6.0) for member in ("aam", "triplet")]
+        stores[split] = [with_head(plain[0], 1.0 if split == "validation" else 3.0), plain[1]]
         for store in stores[split]:
             write_store(run.store(store.member, split), store)
     indexes = {store.member: index_of(store) for store in stores["train"]}
@@ -313,6 +314,28 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def build_answered(tmp_path: Path) -> Callable[..., Run]:
-    """`make_answered` in a folder of this test."""
-    return lambda **choices: make_answered(tmp_path / "answered", **choices)
+def copied(answered: Run, tmp_path: Path) -> Run:
+    """A copy of `answered` that may be changed."""
+    return Run(shutil.copytree(answered.root, tmp_path / "copied"))
+
+
+def named_table(fused: list[int], **experts: list[int]) -> Predicted:
+    """Ten songs of singer 0; what is named gets 0.8 of 3 singers, −1 stands for no answer."""
+
+    def sure(named: list[int]) -> np.ndarray:
+        rows = np.full((len(named), 3), 0.1)
+        rows[np.arange(len(named)), named] = 0.8
+        rows[np.array(named) < 0] = np.nan
+        return rows
+
+    songs = len(fused)
+    ids = tuple(f"A/x/{row}.mp3" for row in range(songs))
+    albums = ("A/x",) * songs
+    names = {f"m/{name}": sure(named) for name, named in experts.items()}
+    truth = np.zeros(songs, np.int64)
+    return Predicted("validation", ids, ("A", "B", "C"), sure(fused), truth, albums, names)
+
+
+@pytest.fixture(name="named_table")
+def named_table_fixture() -> Callable[..., Predicted]:
+    return named_table

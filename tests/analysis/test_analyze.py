@@ -19,6 +19,7 @@ from embedder.errors import UserError
 from embedder.store import Store, read_store, write_store
 
 PAGES = [file for file, _ in page.PAGES]
+MAP = PAGES.index("tsne.html")
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,11 +64,11 @@ def test_the_same_run_gives_the_same_bytes(build_run: Callable[..., Run]) -> Non
     assert calls == [(done, len(PAGES)) for done in range(1, len(PAGES) + 1)]
     first = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in analyze(run)] == first
-    assert analyze(run, seed=1)[1].read_bytes() != first[1]
+    assert analyze(run, seed=1)[MAP].read_bytes() != first[MAP]
 
 
 def test_chosen_members_only(build_run: Callable[..., Run]) -> None:
-    text = analyze(build_run(), members=["triplet"])[1].read_text(encoding="utf-8")
+    text = analyze(build_run(), members=["triplet"], pages=["tsne"])[0].read_text(encoding="utf-8")
     assert "Member triplet:" in text
     assert "Member aam:" not in text
 
@@ -130,11 +131,12 @@ def test_hostile_names_stay_text(name: str, hostile: Run) -> None:
     text = (hostile.pages / name).read_text(encoding="utf-8")
     found = Tags(text)
     assert found.active == []
-    assert found.tags.count("script") == (0 if name == "index.html" else 4)
+    assert found.tags.count("script") in (0, 4)  # data, plotly, the shared script, the page's own
     assert "img" not in found.tags
-    links = {"index.html": 5, "tsne.html": 3, "confusion.html": 3}  # the pages' own
-    assert found.tags.count("a") == links[name]
-    assert "<script>window.broken=1<∕script>" in found.text
+    links = len(PAGES) + (2 if name == "index.html" else 0)  # the navigation, and the front's cards
+    assert found.tags.count("a") == links
+    if name in ("index.html", "tsne.html", "confusion.html"):
+        assert "<script>window.broken=1<∕script>" in found.text
 
 
 def test_no_torch(analyzed: Run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from analysis.learning.curves import CURVES, Log, read_log
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import MemberConfig
@@ -69,6 +70,10 @@ def test_the_weights_of_the_best_epoch_are_kept(
     for epoch, state in enumerate(weights):
         same = all(torch.equal(kept[name], tensor) for name, tensor in state.items())
         assert same == (epoch == best[-1])
+    log = read_log(prepared, "m")  # what the training page makes of it
+    assert isinstance(log, Log)
+    assert (log.kept, set(log.columns)) == (best[-1], {"epoch", *CURVES})
+    assert log.columns["segment_score"] == [score for score, _ in results]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from embedder.config import MemberConfig
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.listening import Listening, segment_s_of
 
 Tiny = Callable[..., MemberConfig]
 
@@ -27,6 +27,13 @@ def test_a_store_names_the_grid_that_was_heard_not_the_one_asked_for(tiny: Tiny)
     assert Listening().made_from(config)["grid"] == "2 s every 1 s"
     assert Listening(2.0, 1.0).made_from(config) == Listening().made_from(config)
     assert Listening(4.5, 0.75, 3).made_from(config)["grid"] == "4.5 s every 0.75 s and 3 more"
+
+
+@pytest.mark.parametrize("seconds", [2, 4.5, 0.75, 10])
+def test_the_length_of_a_segment_is_read_back(seconds: float, tiny: Tiny) -> None:
+    assert segment_s_of(Listening(seconds, 1.0, 3).made_from(tiny())) == seconds
+    assert segment_s_of({"checkpoint": "ab"}) is None
+    assert segment_s_of({"grid": "another wording"}) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""How much of what embeddings find alike is the album."""

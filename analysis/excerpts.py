@@ -1,0 +1,131 @@
+"""Short excerpts of songs beside the pages, for players.
+
+Enters: a run's songs, as they were decoded, and the files placed beside them. Leaves: small mp3
+files in the run's folder of pages, under the hash of the file that they were cut from. What is
+there is not cut again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.material import Material
+from embedder.artifacts import Run, file_fingerprint, replacing
+from embedder.catalogue import read_catalogue
+from embedder.config import SAMPLE_RATE
+from embedder.store import Store
+
+LENGTH_S = 10.0
+QUALITY = 0.6  # of the mp3, variable rate: 0 is best and largest, 1 smallest
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Where an excerpt lies, and which part of the song it is."""
+
+    source: str  # path as pages name it, relative to their folder
+    start_s: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that should be heard."""
+
+    path: Path
+    key: str  # hash of the file's bytes, under which it may lie decoded
+    start_s: float
+
+
+def song_players(material: Material) -> list[Excerpt | None]:
+    """An excerpt of every song, from where most is sung, as members hear it."""
+    catalogue = {song.id: song for song in read_catalogue(material.run.catalogue).songs}
+    starts = [start for store in material.stores(material.members[0]) for start in sung(store)]
+    there = [row for row, song in enumerate(material.songs.ids) if song in catalogue]
+    songs = [catalogue[material.songs.ids[row]] for row in there]
+    wanted = [
+        Wanted(Path(song.path), song.audio, starts[row])
+        for row, song in zip(there, songs, strict=True)
+    ]
+    found: list[Excerpt | None] = [None] * len(starts)
+    for row, excerpt in zip(there, excerpts(material.run, wanted), strict=True):
+        found[row] = excerpt
+    return found
+
+
+def file_players(material: Material) -> list[Excerpt | None]:
+    """An excerpt of every placed file."""
+    if material.placed is None:
+        return []
+    starts = [start for batch in material.placed.batches for start in sung(batch[0])]
+    pairs = zip(material.placed.paths, starts, strict=True)
+    return excerpts(
+        material.run, [Wanted(path, file_fingerprint(path), start) for path, start in pairs]
+    )
+
+
+def sung(store: Store) -> list[float]:
+    """Where each song's segment with most voice begins, in seconds; of equal ones the middle."""
+    found = []
+    for song in range(len(store.song_ids)):
+        part = store.segments_of(song)
+        weights = store.segment_weight[part]
+        most = np.flatnonzero(weights == weights.max())
+        found.append(float(store.segment_start_s[part][most[len(most) // 2]]))
+    return found
+
+
+def excerpts(run: Run, wanted: Iterable[Wanted]) -> list[Excerpt | None]:
+    """An excerpt of each file, in the order given; None where it is gone or cannot be read."""
+    with ThreadPoolExecutor() as pool:  # reading and encoding run outside the interpreter's lock
+        return list(pool.map(lambda one: _excerpt(run, one), wanted))
+
+
+def _excerpt(run: Run, wanted: Wanted) -> Excerpt | None:
+    import soundfile
+
+    start = int(wanted.start_s)
+    target = run.page_audio / f"{wanted.key}-{start}.mp3"
+    found = Excerpt(target.relative_to(run.pages).as_posix(), float(start))
+    if target.is_file():
+        return found
+    try:
+        wave = _wave(run, wanted, start)
+    except (OSError, ValueError, soundfile.LibsndfileError):
+        return None
+    if not len(wave):
+        return None
+    with replacing(target) as temporary:
+        soundfile.write(
+            temporary,
+            np.clip(wave, -1, 1),
+            SAMPLE_RATE,
+            format="MP3",
+            bitrate_mode="VARIABLE",
+            compression_level=QUALITY,
+        )
+    return found
+
+
+def _wave(run: Run, wanted: Wanted, start: int) -> NDArray[np.float32]:
+    """Mono samples (n,) at 16 kHz, −1 to 1, from `start` seconds on."""
+    import soundfile
+    import soxr
+
+    decoded = run.decoded(wanted.key)
+    if decoded.is_file():
+        samples = np.load(decoded, mmap_mode="r", allow_pickle=False)
+        part = samples[start * SAMPLE_RATE : int((start + LENGTH_S) * SAMPLE_RATE)]
+        return np.asarray(part, dtype=np.float32) / np.float32(2**15)
+    with soundfile.SoundFile(wanted.path) as file:
+        # From the beginning: an mp3 entered in its middle begins with a crack.
+        wave = file.read(
+            int((start + LENGTH_S) * file.samplerate), dtype="float32", always_2d=True
+        )[start * file.samplerate :]
+        rate = file.samplerate
+    return np.asarray(soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE), dtype=np.float32)

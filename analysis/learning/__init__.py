@@ -1,0 +1,1 @@
+"""How the members were trained."""

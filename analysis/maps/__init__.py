@@ -1,0 +1,1 @@
+"""The t-SNE maps: songs and segments in the plane."""

@@ -1,0 +1,119 @@
+"""How much of an embedding's neighbourhoods a map keeps, so that nobody reads too much into it.
+
+Enters: unit embeddings `(n, dim)`, their map `(n, 2)`, and whose songs they are. Leaves:
+`Preservation`: trustworthiness, and how often neighbours name the right singer in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.maps.neighbours import nearest, nearest_in_map, voted
+from analysis.wording import counted, interval, points
+from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
+
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Which points are asked for their singer, and among which neighbours are looked for."""
+
+    split: str  # of the songs that are asked
+    among: NDArray[np.int64]  # (m,), rows of training points
+    labels: NDArray[np.int64]  # (m,), their singers
+    queries: NDArray[np.int64]  # (q,), rows of the points asked
+    truth: NDArray[np.int64]  # (q,), their singers
+    songs: NDArray[np.int64]  # (q,), their songs, in any numbering
+
+    def hits(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Share of each song's points (songs,) whose neighbours (q, k) name the right singer."""
+        right = voted(self.labels[found]) == self.truth
+        _, song = np.unique(self.songs, return_inverse=True)
+        return np.asarray(np.bincount(song, right) / np.bincount(song))
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """One map against its embedding."""
+
+    trustworthiness: float | None  # 0 to 1; None for too few points
+    compared: int  # points it was measured among
+    k: int  # neighbours it looked at
+    split: str
+    songs: int  # that were asked; 0: there are none, and no shares
+    neighbours: int  # that vote
+    embedding: Estimate | None = None  # share of the songs whose neighbours name the right singer
+    map: Estimate | None = None
+    change: Estimate | None = None  # map − embedding, on the same songs
+
+    def says(self, level: str, title: str) -> str:
+        """What was found, in a sentence or two; `title` is the map's perplexity."""
+        trust = (
+            f"trustworthiness {self.trustworthiness:.3f} of 1 ({self.k} neighbours, among "
+            f"{self.compared:,} points)"
+            if self.trustworthiness is not None
+            else "too few points for a trustworthiness"
+        )
+        start = f"Map of perplexity {title}: {trust}."
+        if self.embedding is None or self.map is None or self.change is None:
+            return f"{start} No song of a known singer was held out."
+        what = "songs" if level == "song" else "segments"
+        of = "" if level == "song" else "of the segments "
+        before = f"and in the embedding for {self.embedding.value:.1%}: {points(self.change)}"
+        if self.change.value == self.change.low == self.change.high == 0:
+            before = "as in the embedding"
+        return (
+            f"{start} Of {counted(self.songs, f'{self.split} song')}, the {self.neighbours} "
+            f"nearest training {what} on the map name the right singer for {self.map.value:.1%} "
+            f"{of}({interval(self.map, self.songs)}), {before}."
+        )
+
+
+def preservation(
+    vectors: NDArray[np.float32],
+    maps: NDArray[np.float64],
+    asked: Asked,
+    sample: NDArray[np.int64],
+    seed: int = 0,
+) -> list[Preservation]:
+    """For each map (maps, n, 2) of unit vectors (n, dim), what it keeps.
+
+    `sample`: the rows that trustworthiness (Venna & Kaski 2001) compares with each other, all with
+    all. Songs count alike, however many points they have.
+    """
+    k = min(NEIGHBOURS, (len(sample) - 1) // 2)
+    trust = [trusted(vectors[sample], one[sample], k) if k >= 1 else None for one in maps]
+    base = [(one, len(sample), k, asked.split) for one in trust]
+    if not len(asked.queries) or not len(asked.among):
+        return [Preservation(*one, 0, 0) for one in base]
+    near = min(NEIGHBOURS, len(asked.among))
+    before = asked.hits(nearest(vectors[asked.among], vectors[asked.queries], near))
+    songs = len(before)
+    found = []
+    for one, plane in zip(base, maps, strict=True):
+        after = asked.hits(nearest_in_map(plane[asked.among], plane[asked.queries], near))
+        found.append(
+            Preservation(
+                *one,
+                songs,
+                near,
+                bootstrap_interval(mean_of(before), songs, seed),
+                bootstrap_interval(mean_of(after), songs, seed),
+                paired_difference(mean_of(after), mean_of(before), songs, seed),
+            )
+        )
+    return found
+
+
+def trusted(vectors: NDArray[np.float32], points: NDArray[np.float64], k: int) -> float:
+    """Trustworthiness of points (n, 2) for unit vectors (n, dim) by cosine, 0 to 1.
+
+    It falls where points are neighbours in the map that are none in the embedding.
+    """
+    from sklearn.manifold import trustworthiness
+
+    return float(trustworthiness(vectors, points, n_neighbors=k, metric="cosine"))

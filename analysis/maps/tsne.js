@@ -1,0 +1,244 @@
+"use strict";
+// The map: a trace for each split, so that shape says the split and colour what was chosen.
+
+const SYMBOLS = ["circle", "diamond", "triangle-up"];
+const SIZES = [7, 10, 10];
+const FADED = 0.06;
+const songs = DATA.songs;
+const files = DATA.files;
+const plot = document.getElementById("plot");
+const slider = document.getElementById("slider");
+const search = document.getElementById("search");
+const card = document.getElementById("card");
+const selection = document.getElementById("selection");
+let isolated = null;
+let shownView = null;
+
+// A point is a song or one of its segments; files placed on the map come after the songs.
+function about(point) {
+  const top = point.file === undefined ? songs.top[point.song] : files.top[point.file];
+  const names = point.file === undefined ? DATA.singers : files.singers;
+  const places = [];
+  for (let i = 0; top && i < top.length; i += 2) places.push([names[top[i]], top[i + 1] / 1e4, top[i]]);
+  if (point.file !== undefined) {
+    return { title: files.title[point.file], singer: "placed file", album: "", split: "", places, right: null, audio: files.audio[point.file] };
+  }
+  const singer = songs.singer[point.song];
+  const judged = places.length && singer < DATA.known;
+  return {
+    title: songs.title[point.song], singer: DATA.singers[singer], album: songs.album[point.song],
+    split: DATA.splits[songs.split[point.song]], places, audio: songs.audio[point.song],
+    right: judged ? places[0][2] === singer : null, truth: singer, facts: DATA.facts[singer],
+  };
+}
+
+function verdicts(one) {
+  if (!one.places.length) return [one.split === "train" ? "training song: trained on, so not predicted" : "no prediction"];
+  return one.places.map(([name, sure, label], place) => {
+    const mark = one.right === null ? "" : label === one.truth ? " ✓" : place === 0 ? " ✗" : "";
+    return `${place + 1}. ${shortened(name, 34)} ${percent(sure)}${mark}`;
+  });
+}
+
+function lines(point) {
+  const one = about(point);
+  const found = [one.singer];
+  if (one.album) found.push(`album ${shortened(one.album, 40)}`);
+  if (one.split) found.push(`${one.split} split`);
+  if (one.facts && one.facts.sex) found.push(one.facts.sex);
+  if (one.facts && one.facts.low) found.push(`sings ${one.facts.low.toFixed(0)} to ${one.facts.high.toFixed(0)} Hz`);
+  if (point.start !== undefined) found.push(`segment from ${point.start.toFixed(1)} s`);
+  if (point.start !== undefined && one.places.length) found.push("the whole song:");
+  return found.concat(verdicts(one));
+}
+
+function hover(point) {
+  return [`<b>${plain(shortened(about(point).title, 48))}</b>`, ...lines(point).map((line) => plain(shortened(line, 52)))].join("<br>");
+}
+
+function pointsOf(view, place) {
+  const found = view.song.map((song, i) => ({ song, start: view.start ? view.start[i] : undefined, x: view.x[place][i], y: view.y[place][i] }));
+  const fresh = view.new
+    ? view.new.file.map((file, i) => ({ file, start: view.new.start ? view.new.start[i] : undefined, x: view.new.x[place][i], y: view.new.y[place][i] }))
+    : [];
+  return found.concat(fresh);
+}
+
+function blend(scale, value) {
+  const place = Math.min(value, 0.9999) * (scale.length - 1);
+  const [one, other] = [scale[Math.floor(place)], scale[Math.floor(place) + 1]];
+  const mixed = [1, 3, 5].map((i) => {
+    const [a, b] = [parseInt(one.slice(i, i + 2), 16), parseInt(other.slice(i, i + 2), 16)];
+    return Math.round(a + (b - a) * (place % 1));
+  });
+  return `rgb(${mixed.join(",")})`;
+}
+
+function tint(mode, point, colour) {
+  if (point.file !== undefined) return colour("text");
+  if (mode.keys) {
+    const chosenColour = mode.colours[mode.keys[point.song]];
+    return chosenColour.startsWith("#") ? chosenColour : colour(chosenColour);
+  }
+  const value = mode.values[point.song];
+  return value === null ? mode.none : blend(mode.scale, value);
+}
+
+function words() {
+  return search.value.toLowerCase().split(/\s+/).filter(Boolean);
+}
+
+function matches(point, wanted) {
+  if (!wanted.length) return true;
+  const one = about(point);
+  const text = `${one.title} ${one.album} ${one.singer}`.toLowerCase();
+  return wanted.every((word) => text.includes(word));
+}
+
+function clear(mode, point, wanted) {
+  if (isolated !== null && mode.keys && (point.file !== undefined || mode.keys[point.song] !== isolated)) return false;
+  return matches(point, wanted);
+}
+
+function trace(points, symbol, size, mode, wanted, colour) {
+  const shown = points.map((point) => clear(mode, point, wanted));
+  const wrong = points.map((point) => about(point).right === false);
+  return {
+    type: "scatter", mode: "markers", customdata: points,
+    x: points.map((point) => point.x), y: points.map((point) => point.y),
+    hoverinfo: shown.map((is) => (is ? "text" : "skip")),
+    hovertext: points.map(hover),
+    marker: {
+      symbol, size, color: points.map((point) => tint(mode, point, colour)),
+      opacity: shown.map((is) => (is ? 0.92 : FADED)),
+      line: {
+        color: wrong.map((is) => colour(is ? "text" : "back")),
+        width: wrong.map((is) => (is ? 0.22 * size : 0.6)),
+      },
+    },
+  };
+}
+
+function traces(view, place, colour) {
+  const mode = DATA.modes[chosen("colour", "singer")];
+  const wanted = words();
+  const points = pointsOf(view, place);
+  const small = points.length > 1200 ? 0.7 : 1; // many points: smaller ones
+  const groups = SYMBOLS.map((symbol, split) => [points.filter((p) => p.file === undefined && songs.split[p.song] === split), symbol, SIZES[split] * small]);
+  groups.push([points.filter((p) => p.file !== undefined), "star", 15]);
+  return groups.filter(([group]) => group.length).map(([group, symbol, size]) => trace(group, symbol, size, mode, wanted, colour));
+}
+
+function range(rows) {
+  const values = rows.flat();
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const margin = 0.04 * (high - low) || 1;
+  return [low - margin, high + margin];
+}
+
+function current() {
+  const member = Number(chosen("member", "0"));
+  const there = DATA.views.filter((view) => view.member === member);
+  return there.find((view) => view.level === chosen("level", "song")) || there[0];
+}
+
+function draw() {
+  const colour = theme();
+  const view = current();
+  if (view !== shownView) {
+    slider.max = view.perplexities.length - 1;
+    slider.value = view.first;
+    document.getElementById("perplexities").hidden = view.perplexities.length < 2;
+    shownView = view;
+    selection.hidden = true;
+  }
+  const place = Number(slider.value);
+  const name = chosen("colour", "singer");
+  document.getElementById("perplexity").textContent = view.perplexities[place].toFixed(view.perplexities[place] % 1 ? 1 : 0);
+  document.getElementById("shown").textContent = view.says;
+  document.getElementById("kept").textContent = view.kept[place];
+  document.querySelectorAll("[data-colour]").forEach((part) => {
+    part.hidden = part.dataset.colour !== name;
+    part.querySelectorAll("button").forEach((button, key) => button.setAttribute("aria-pressed", String(isolated === key && !part.hidden)));
+    part.classList.toggle("isolated", isolated !== null && !part.hidden);
+  });
+  const found = traces(view, place, colour);
+  const wanted = words();
+  const hits = new Set(found.flatMap((one) => one.customdata.filter((p) => matches(p, wanted)).map((p) => (p.file === undefined ? p.song : -1 - p.file))));
+  document.getElementById("matches").textContent = wanted.length ? `: ${hits.size} ${hits.size === 1 ? "song" : "songs"}` : "";
+  const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", uirevision: `${view.member} ${view.level} ${place}` };
+  const lasso = chosen("drag", "pan") === "lasso";
+  const layout = {
+    ...baseLayout(colour),
+    width: plot.parentElement.clientWidth,
+    height: NARROW() ? Math.max(340, Math.round(plot.parentElement.clientWidth * 1.05)) : 660,
+    margin: { l: 10, r: 10, t: 34, b: 10 },
+    hovermode: "closest",
+    dragmode: lasso ? "lasso" : TOUCH ? false : "pan", // on a phone a drag scrolls the page; the buttons zoom
+    selectionrevision: axis.uirevision,
+    xaxis: { ...axis, range: range(view.new ? [view.x[place], view.new.x[place]] : [view.x[place]]) },
+    yaxis: { ...axis, range: range(view.new ? [view.y[place], view.new.y[place]] : [view.y[place]]), scaleanchor: "x" },
+  };
+  Plotly.react(plot, found, layout, { ...CONFIG, scrollZoom: !TOUCH, displayModeBar: true });
+}
+
+function pin(point) {
+  const one = about(point);
+  const heading = document.createElement("h2");
+  heading.textContent = one.title;
+  const parts = [heading];
+  lines(point).forEach((line) => {
+    const row = document.createElement("p");
+    row.textContent = line;
+    parts.push(row);
+  });
+  if (one.audio) {
+    const player = document.createElement("audio");
+    player.controls = true;
+    player.preload = "none";
+    player.src = one.audio[0];
+    const from = document.createElement("p");
+    from.className = "soft";
+    from.textContent = `an excerpt from ${one.audio[1].toFixed(0)} s`;
+    parts.push(player, from);
+  }
+  card.replaceChildren(...parts);
+}
+
+// Selected songs as lines of singer, album, song, split; a spreadsheet takes the tabs for columns.
+function listSelected(points) {
+  const counts = new Map();
+  points.forEach((point) => {
+    const one = about(point);
+    const line = [one.singer, one.album, one.title, one.split].join("\t");
+    counts.set(line, (counts.get(line) || 0) + 1);
+  });
+  const rows = Array.from(counts.keys()).sort();
+  const segments = shownView.level === "segment" ? ` (${points.length} segments)` : "";
+  selection.querySelector("h2").textContent = `${rows.length} ${rows.length === 1 ? "song" : "songs"} selected${segments}`;
+  selection.querySelector("textarea").value = rows.join("\n");
+  selection.hidden = rows.length === 0;
+}
+
+document.querySelectorAll("[data-colour]").forEach((part) => {
+  part.querySelectorAll("button").forEach((button, key) => {
+    button.addEventListener("click", () => {
+      isolated = isolated === key ? null : key;
+      draw();
+    });
+  });
+});
+document.querySelectorAll('input[name="colour"]').forEach((input) => input.addEventListener("change", () => { isolated = null; }));
+slider.addEventListener("input", draw);
+search.addEventListener("input", draw);
+document.getElementById("copy").addEventListener("click", (event) => {
+  const text = selection.querySelector("textarea");
+  text.select();
+  const done = document.execCommand("copy"); // works in pages opened from a file, where newer ways may not
+  event.target.textContent = done ? "Copied" : "Press Ctrl+C to copy";
+  setTimeout(() => { event.target.textContent = "Copy"; }, 1500);
+});
+redraws(draw);
+plot.on("plotly_click", (event) => pin(event.points[0].customdata));
+plot.on("plotly_selected", (event) => listSelected(event ? event.points.map((point) => point.customdata) : []));

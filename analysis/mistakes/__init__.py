@@ -1,0 +1,1 @@
+"""Which singer is taken for which."""

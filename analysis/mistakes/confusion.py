@@ -1,0 +1,185 @@
+"""The confusion page: which singer is taken for which, and in which songs.
+
+Enters: `Material`. Leaves: the text of `confusion.html`: a matrix in alphabetical order or with
+similar singers together, as counts or shares of rows or columns, of the singers named first or of
+songs missed in the first three; a click lists a cell's songs with what each segment says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.inputs import Predicted, album_title, song_title
+from analysis.material import Material
+from analysis.mistakes.singer_order import HOW, similar_order, singer_similarities
+from analysis.page import choice, escape, page, table
+from analysis.segments.first_choices import FirstChoices, first_choices
+from analysis.wording import counted, interval
+from embedder.metrics import bootstrap_interval, mean_of, ranking
+
+MISTAKES = 15  # rows of the table of mistakes
+PLACES = 3  # a song is missed if its singer is not among so many
+
+UNITS = (
+    ("counts", "songs"),
+    ("rows", "% of the singer's songs"),
+    ("columns", "% of the songs named so"),
+)
+KINDS = (("first", "named first"), ("missed", f"missed in top-{PLACES}"))
+ORDERS = (("alphabet", "alphabetical"), ("similar", "similar singers together"))
+
+
+def confusion_cells(predicted: Predicted) -> dict[tuple[int, int], list[int]]:
+    """(true singer, identified singer) → rows of the songs in that cell, surest first.
+
+    Songs whose singer is unknown are left out; a cell without songs is not listed.
+    """
+    cells: dict[tuple[int, int], list[int]] = {}
+    confidences = predicted.probabilities.max(axis=1)
+    for row in np.argsort(-confidences, kind="stable"):
+        if predicted.truth[row] >= 0:
+            cell = (int(predicted.truth[row]), int(predicted.probabilities[row].argmax()))
+            cells.setdefault(cell, []).append(int(row))
+    return cells
+
+
+def mistakes(predicted: Predicted) -> list[tuple[int, int, list[int]]]:
+    """(true singer, identified singer, rows of the songs) of each kind of mistake, most first."""
+    wrong = [
+        (*cell, rows) for cell, rows in confusion_cells(predicted).items() if cell[0] != cell[1]
+    ]
+    return sorted(wrong, key=lambda one: (-len(one[2]), one[0], one[1]))
+
+
+def true_places(predicted: Predicted) -> NDArray[np.int64]:
+    """On which place each song's own singer is named (songs,), 1 first; all singers known."""
+    order = ranking(predicted.probabilities)
+    return np.asarray((order == predicted.truth[:, None]).argmax(axis=1) + 1)
+
+
+def confusion_finding(predicted: Predicted, seed: int = 0) -> str:
+    """How often the singer is right, and who is taken for whom, in a sentence."""
+    known = predicted.known()
+    places, songs = true_places(known), len(known.ids)
+    first, third = (bootstrap_interval(mean_of(places <= k), songs, seed) for k in (1, PLACES))
+    if first.value == 1:
+        return (
+            f"The right singer is named first for each of {counted(songs, f'{known.split} song')} "
+            f"({interval(first, songs)}), so no singer is taken for another."
+        )
+    start = (
+        f"The right singer is named first for {first.value:.1%} of "
+        f"{counted(songs, f'{known.split} song')} ({interval(first, songs)}) and is among the "
+        f"first three for {third.value:.1%} ({interval(third, songs)})"
+    )
+    kinds = mistakes(known)
+    true, named, rows = kinds[0]
+    if len(rows) == 1 and len(kinds) > 1:
+        return f"{start}; each of the {len(kinds)} mistakes is of another kind."
+    often = "" if len(kinds) == 1 else "most often "
+    of = int((known.truth == true).sum())
+    equal = sum(len(one) == len(rows) for *_, one in kinds)
+    ties = f", as often as {counted(equal - 1, 'other kind')} of mistake" if equal > 1 else ""
+    return (
+        f"{start}; {often}{known.singers[true]} is taken for {known.singers[named]} "
+        f"({len(rows)} of {counted(of, 'song')}{ties})."
+    )
+
+
+def confusion_title(predicted: Predicted) -> str:
+    """The heading: split, level and number of songs."""
+    count = len(predicted.known().ids)
+    return f"Confusion of singers: {predicted.split} split, song level, {count:,} songs"
+
+
+def confusion_page(material: Material) -> str:
+    """The text of `confusion.html`."""
+    tables = material.predicted
+    heard = [first_choices(material, one.ids) for one in tables]
+    train = (
+        store for name in material.members for store in material.stores(name)
+        if store.split == "train"
+    )  # fmt: skip
+    similar = similar_order(singer_similarities(train))
+    controls = choice("split", "Split", [(str(i), one.split) for i, one in enumerate(tables)])
+    controls += choice("kind", "Songs", KINDS)
+    controls += choice("unit", "Cells show", UNITS)
+    controls += choice("order", "Order", ORDERS) if len(similar) > 2 else ""
+    parts = "".join(
+        f'<div data-set="{number}"{" hidden" if number else ""}>{_mistake_table(one)}</div>'
+        for number, one in enumerate(tables)
+    )
+    findings = "".join(
+        f'<p data-set="{number}"{" hidden" if number else ""}'
+        f'{"" if number else " id=finding"}>{escape(confusion_finding(one, material.seed))}</p>'
+        for number, one in enumerate(tables)
+    )  # fmt: skip
+    how = heard[0].how if isinstance(heard[0], FirstChoices) else heard[0]
+    body = f"""{findings}<p class="soft">A row is a true singer, a column the singer named first.
+Blue is right, orange is a mistake. Point at a cell for its songs; click it to list them all below,
+each with a strip of who its segments name, from the song's beginning to its end. {escape(how)}</p>
+<div class="controls">{controls}</div>
+<div class="plot"><div class="scroll"><div id="plot"></div></div></div>
+<p class="soft">{escape(HOW)}</p>
+<div id="cell" aria-live="polite"></div>
+{parts}"""
+    note = " ".join(one.how for one in tables)
+    data = {
+        "orders": {"alphabet": alphabetical(material.songs.singers), "similar": similar},
+        "places": PLACES,
+        "sets": [_set_data(one, said) for one, said in zip(tables, heard, strict=True)],
+    }
+    title = confusion_title(tables[0])
+    return page("confusion.html", title, body, data, ["mistakes/confusion.js"], note)
+
+
+def alphabetical(singers: Sequence[str]) -> list[int]:
+    """Singers' numbers by name, small and capital letters alike."""
+    return sorted(range(len(singers)), key=lambda one: (singers[one].casefold(), singers[one]))
+
+
+def _mistake_table(predicted: Predicted) -> str:
+    found = mistakes(predicted)
+    if not found:
+        return "<h2>Mistakes</h2><p>None: each song's singer is named first.</p>"
+    totals = np.bincount(predicted.truth[predicted.truth >= 0], minlength=len(predicted.singers))
+    rows = [
+        (
+            predicted.singers[true],
+            predicted.singers[named],
+            f"{len(songs)} of {totals[true]}",
+            ", ".join(song_title(predicted.ids[song]) for song in songs[:5])
+            + (f" and {len(songs) - 5} more" if len(songs) > 5 else ""),
+        )
+        for true, named, songs in found[:MISTAKES]
+    ]
+    cut = f", the {MISTAKES} most frequent of {len(found)} kinds" if len(found) > MISTAKES else ""
+    head = ("true singer", "identified as", "songs", "which")
+    return f"<h2>Mistakes{cut}</h2>" + table(head, rows, numeric=[2])
+
+
+def _set_data(predicted: Predicted, heard: FirstChoices | str) -> dict[str, Any]:
+    """Songs by descending confidence, so that each cell's come surest first."""
+    sure = predicted.probabilities.max(axis=1)
+    order = np.argsort(-sure, kind="stable")
+    own = predicted.probabilities[np.arange(len(order)), predicted.truth]
+    return {
+        "title": confusion_title(predicted),
+        "singers": predicted.singers,
+        "songs": {
+            "title": [song_title(predicted.ids[row]) for row in order],
+            "album": [album_title(predicted.albums[row]) for row in order],
+            "true": predicted.truth[order].tolist(),
+            "named": ranking(predicted.probabilities)[order, 0].tolist(),
+            "place": true_places(predicted)[order].tolist(),
+            "sure": sure[order].round(4).tolist(),
+            "own": own[order].round(4).tolist(),
+            "strip": [heard.runs(int(row)) for row in order]
+            if isinstance(heard, FirstChoices)
+            else None,
+        },
+    }

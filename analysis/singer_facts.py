@@ -1,0 +1,79 @@
+"""What is known of the singers beside their songs: sex and vocal range, from a csv.
+
+Enters: a csv with the columns singer, sex, low_hz and high_hz, all but the first optional. Leaves:
+`SingerFacts` by singer. An empty field, or a singer without a row, is not known.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedder.errors import UserError
+
+COLUMNS = ("singer", "sex", "low_hz", "high_hz")
+AUDIBLE_HZ = (20.0, 5000.0)  # no singer's lowest or highest note lies outside
+
+
+@dataclass(frozen=True)
+class SingerFacts:
+    """One singer."""
+
+    sex: str = ""  # as the csv writes it; "" where unknown
+    low_hz: float | None = None  # lowest and highest note, both or neither
+    high_hz: float | None = None
+
+
+def read_singer_facts(path: Path, singers: Sequence[str]) -> dict[str, SingerFacts]:
+    """The facts of those of `singers` that have a row; other rows may be there and are ignored.
+
+    Raises `UserError` if the file cannot be read, has other columns, names none of the singers or
+    one of them twice, or holds a range that is none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the text
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; it is a csv of {', '.join(COLUMNS)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    head = [name.strip() for name in rows.fieldnames or ()]
+    rows.fieldnames = head
+    wrong = [name for name in head if name not in COLUMNS]
+    if "singer" not in head or wrong or len(set(head)) < len(head):
+        found = ", ".join(head) or "nothing"
+        raise UserError(f"{path} has the columns {found}; legal are {', '.join(COLUMNS)}")
+    facts: dict[str, SingerFacts] = {}
+    for row in rows:
+        singer = (row["singer"] or "").strip()
+        if None in row:
+            raise UserError(f"{path}, line {rows.line_num}: more fields than columns")
+        if singer not in singers:
+            continue
+        if singer in facts:
+            raise UserError(f"{path}, line {rows.line_num}: a second row of {singer}")
+        facts[singer] = _facts(row, f"{path}, line {rows.line_num}")
+    if not facts:
+        raise UserError(f"{path} names none of the run's singers; one is {singers[0]}")
+    return facts
+
+
+def _facts(row: dict[str, str | None], where: str) -> SingerFacts:
+    sex, low, high = ((row.get(name) or "").strip() for name in COLUMNS[1:])
+    if not low and not high:
+        return SingerFacts(sex)
+    least, most = AUDIBLE_HZ
+    try:
+        range_hz = float(low), float(high)
+    except ValueError:
+        range_hz = math.nan, math.nan
+    if not least <= range_hz[0] < range_hz[1] <= most:
+        raise UserError(
+            f"{where}: a vocal range is low_hz < high_hz, both numbers within {least:g} and "
+            f"{most:g}, not '{low}' and '{high}'"
+        )
+    return SingerFacts(sex, *range_hz)

@@ -1,0 +1,62 @@
+"""How `analyze --place` hears files: as `predict` does, and their embeddings are kept for the maps.
+
+Enters: a run and paths of files and folders. Leaves: `Placed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedder.artifacts import Run
+from embedder.console import shown
+from embedder.errors import UserError
+from ensemble.placed import Placed
+
+
+def hear_placed(
+    run: Run, members: Sequence[str] | None, paths: Sequence[Path], device: str = "auto"
+) -> Placed:
+    """The files, and those in the folders, as the members of the fusion hear and answer them.
+
+    Raises:
+        UserError: a path leads nowhere, a file cannot be used, or no member can hear.
+    """
+    from embedder.embed_files import check_files
+    from ensemble.answering import answer
+    from ensemble.commands.hearing import hear, load_listeners
+    from ensemble.experts import FUSED
+    from ensemble.pipeline import open_fusion
+
+    found = [pair for path in paths for pair in files_at(path)]
+    files = [file for file, _ in found]
+    fusion, indexes = open_fusion(run, members)
+    listeners = load_listeners(run, fusion, list(indexes), device)
+    if bad := check_files(files, shown):
+        raise UserError("; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items())))
+    ids = [f"file {number}" for number in range(1, len(files) + 1)]  # one may be given twice
+    heard = hear(listeners, files, ids, takes_stems=False, progress=shown)
+    batches = tuple(map(tuple, heard.batches))
+    answered = answer(fusion, indexes, batches)
+    return Placed(
+        paths=tuple(files),
+        names=tuple(name for _, name in found),
+        singers=answered.answers.singers,
+        probabilities=np.exp(answered.answers.scores[FUSED]),
+        batches=batches,
+        silent=answered.silent,
+    )
+
+
+def files_at(path: Path) -> list[tuple[Path, str]]:
+    """The file at a path, or all audio files in the folder there, each with what it is called."""
+    from ensemble.answering import list_files
+
+    if path.is_dir():
+        files = list_files(path, "--place")
+        return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in files]
+    if not path.is_file():
+        raise UserError(f"--place {path} does not exist; give audio files, or folders of them")
+    return [(path, path.stem)]
