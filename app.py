@@ -37,6 +37,7 @@ from ensemble.commands.compare import similar, verify
 from ensemble.commands.enrolment import enroll, unenroll
 from ensemble.commands.handing_in import bundle, export
 from ensemble.commands.index import benchmark_index
+from ensemble.commands.measure import measure
 
 if TYPE_CHECKING:
     from embedder.recipes.plan import Step
@@ -68,6 +69,7 @@ app.command()(unenroll)
 app.command()(verify)
 app.command()(similar)
 app.command()(bundle)
+app.command()(measure)
 app.command()(export)
 app.command("benchmark-index")(benchmark_index)
 

@@ -130,6 +130,10 @@ class Run:
     def pages(self) -> Path:
         return self.root / "pages"
 
+    def measure(self, file: str) -> Path:
+        """What `measure` found out for the pages: robustness, voices, spectrograms."""
+        return self.root / "measures" / file
+
     def map(self, member: str, level: str) -> Path:
         """A finished map of the pages at "song" or "segment" level; member "" is all together."""
         maps = self.root / "maps"

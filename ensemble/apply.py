@@ -4,7 +4,7 @@ Enters: a fusion, members' indexes, and the members' stores of the songs. Leaves
 log-probabilities of every expert and of the fused answer, over the trained singers and those that
 were enrolled since.
 
-Where singers were enrolled, `ensemble/enrolment.py` says how much of it is theirs.
+Where singers were enrolled, `ensemble/enrolled/enrolment.py` says how much of it is theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embedder.errors import UserError
 from embedder.store import AGAIN, Store
 from ensemble.calibrate import apply_temperature
-from ensemble.enrolment import enlarged
+from ensemble.enrolled.enrolment import enlarged
 from ensemble.experts import FUSED, gather, member_of
 from ensemble.fusion import Fusion, check_fusion
 from ensemble.index.members import MemberIndex

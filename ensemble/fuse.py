@@ -30,7 +30,7 @@ from embedder.store import Store
 from ensemble.apply import Scores
 from ensemble.calibrate import log_softmax
 from ensemble.crossfit import CrossFit, Validation, cross_fit
-from ensemble.enrolment import fit_gate
+from ensemble.enrolled.enrolment import fit_gate
 from ensemble.experts import FUSED, gather
 from ensemble.fusion import (
     AS_TRAINED,

@@ -20,7 +20,7 @@ from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
 from embedder.store import AGAIN
-from ensemble.enrolment import Gate
+from ensemble.enrolled.enrolment import Gate
 from ensemble.knn import Votes
 from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe

@@ -19,7 +19,7 @@ from embedder.listening import Listening
 from embedder.settings import config_from_dict
 from embedder.store import Store, check_store, read_store
 from ensemble.apply import predict_songs
-from ensemble.carry import Enrolled, enrolled_songs
+from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
 from ensemble.fusion import AS_TRAINED, Fusion, read_fusion, write_fusion
 from ensemble.index.members import MemberIndex, index_of
@@ -28,7 +28,7 @@ from ensemble.index.table import write_table as write_index
 from ensemble.index.vectors import KINDS
 from ensemble.predictions import table_of, write_table
 from ensemble.unknown import TARGET_FPR
-from ensemble.verification import fit_verification, write_verification
+from ensemble.verification.verification import fit_verification, write_verification
 
 HELD = 1000  # segments of validation songs by which an approximate index is measured
 

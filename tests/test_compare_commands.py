@@ -21,7 +21,7 @@ from embedder.catalogue import Song, read_catalogue
 from embedder.store import Store, read_store, write_store
 from ensemble.commands import hearing
 from ensemble.index.table import write_table
-from ensemble.verification import read_verification, write_verification
+from ensemble.verification.verification import read_verification, write_verification
 
 Command = Callable[..., Any]
 MEMBERS = ["aam", "triplet"]

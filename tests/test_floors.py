@@ -130,7 +130,7 @@ PREDICTION = [
     "ensemble.calibrate",
     "ensemble.fuse",
     "ensemble.answering",
-    "ensemble.enrolling",
+    "ensemble.enrolled.enrolling",
     "ensemble.predictions",
 ]
 NOT_TO_PREDICT = {

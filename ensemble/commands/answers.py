@@ -133,7 +133,7 @@ def predict(
         raise UserError(f"--output {target} must be a file that does not end in .npz")
     from embedder.embed_files import usable_files
     from ensemble.answering import answer, list_files, strangers, threshold_of, write_prediction
-    from ensemble.bundle import bundle_or_run
+    from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import hear_all, load_listeners
     from ensemble.notes import notes_on, write_notes
     from ensemble.pipeline import open_fusion

@@ -43,7 +43,7 @@ def verify(
     """
     from ensemble.pipeline import open_fusion
     from ensemble.similarity import SAME_RECORDING, cosine, embeddings_of
-    from ensemble.verification import check_verification, read_verification
+    from ensemble.verification.verification import check_verification, read_verification
 
     run = open_run(run_dir)
     fusion, indexes = open_fusion(run, names_in(members))

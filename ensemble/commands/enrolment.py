@@ -60,7 +60,7 @@ def enroll(
     from embedder.embed_files import usable_files
     from ensemble.answering import list_files
     from ensemble.commands.hearing import hear, load_listeners
-    from ensemble.enrolling import check_name, check_new, enrolled_from, enrolled_ids
+    from ensemble.enrolled.enrolling import check_name, check_new, enrolled_from, enrolled_ids
     from ensemble.index.table import enroll as add
     from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names
@@ -143,7 +143,7 @@ def said_of_copies(songs: Sequence[NewSong], before: Mapping[str, MemberIndex]) 
     """A line for each song that the index already held under another name."""
     import numpy as np
 
-    from ensemble.enrolling import copies_of
+    from ensemble.enrolled.enrolling import copies_of
 
     first = next(iter(before.values()))
     new = {name: np.stack([song.heard[name].embedding for song in songs]) for name in before}
@@ -176,7 +176,7 @@ def known_songs(run: Run, fusion: Fusion | None = None) -> tuple[list[Store], li
 
 def print_costs(run: Run, known: tuple[list[Store], list[Store]] | None) -> None:
     """What is enrolled, and what it costs the trained singers on validation songs."""
-    from ensemble.cost import costs
+    from ensemble.enrolled.cost import costs
     from ensemble.pipeline import open_fusion
 
     fusion, indexes = open_fusion(run, None)

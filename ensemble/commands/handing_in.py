@@ -17,7 +17,7 @@ from embedder.errors import UserError
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:
-    from ensemble.bundle import VocalSource
+    from ensemble.bundling.bundle import VocalSource
 
 EXPORTS = ("onnx",)
 
@@ -36,8 +36,8 @@ def bundle(
 
     Example: python app.py bundle --members ecapa-aam,ecapa-triplet --output singers.zip
     """
-    from ensemble.archive import check_output
-    from ensemble.bundle import config_of, hear_vocals, pack
+    from ensemble.bundling.archive import check_output
+    from ensemble.bundling.bundle import config_of, hear_vocals, pack
     from ensemble.fusion import read_fusion
 
     run = open_run(run_dir)
@@ -68,7 +68,7 @@ def vocal_source(run: Run) -> VocalSource | None:
     from embedder.data.stem_record import read_record
     from embedder.model.network import default_device
     from embedder.separation.songs import separator_of
-    from ensemble.bundle import OWN, VocalSource
+    from ensemble.bundling.bundle import OWN, VocalSource
 
     catalogue = catalogue_of(run)
     separator = separator_of(run, catalogue, default_device("cpu"))

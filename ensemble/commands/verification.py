@@ -12,7 +12,7 @@ from embedder.commands.members import catalogue_of
 from embedder.console import print_table, say
 
 if TYPE_CHECKING:
-    from ensemble.verification_results import VerificationResult
+    from ensemble.verification.results import VerificationResult
 
 
 def evaluate_verification(run: Run, seed: int) -> None:
@@ -21,8 +21,8 @@ def evaluate_verification(run: Run, seed: int) -> None:
     Raises `UserError` without a fusion or its verification, or where the songs make no trials.
     """
     from ensemble.pipeline import open_fusion, read_stores
-    from ensemble.verification import check_verification, read_verification
-    from ensemble.verification_results import measure_verification
+    from ensemble.verification.results import measure_verification
+    from ensemble.verification.verification import check_verification, read_verification
 
     fusion, _ = open_fusion(run, None)
     verification = read_verification(run.verification)

@@ -15,7 +15,7 @@ from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
 from embedder.store import Store
-from ensemble.enrolment import Gate
+from ensemble.enrolled.enrolment import Gate
 from ensemble.fuse import fit_fusion
 from ensemble.fusion import (
     FUSION_FORMAT,

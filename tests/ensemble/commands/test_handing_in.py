@@ -32,8 +32,8 @@ from embedder.model.separation import SongSeparator
 from embedder.model.separator import VocalSeparator
 from embedder.separation import songs as separation
 from embedder.train import train_member
-from ensemble.archive import MANIFEST
-from ensemble.bundle import requirements
+from ensemble.bundling.archive import MANIFEST
+from ensemble.bundling.bundle import requirements
 
 ROOT = Path(__file__).parents[3]
 Command = Callable[..., Any]

@@ -16,9 +16,9 @@ from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.store import Store
-from ensemble.error_rates import eer_measure, eer_threshold
-from ensemble.trials import member_cosines, trials_of
-from ensemble.verification import (
+from ensemble.verification.error_rates import eer_measure, eer_threshold
+from ensemble.verification.trials import member_cosines, trials_of
+from ensemble.verification.verification import (
     EVERY_SUBSET,
     SLOPE_SD,
     Calibration,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from ensemble.enrolment import (
+from ensemble.enrolled.enrolment import (
     AMONG,
     LEAST,
     LEAST_WITHIN,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.metrics import Estimate
 from embedder.store import Store
-from ensemble.error_rates import (
+from ensemble.verification.error_rates import (
     Measure,
     cllr_measure,
     eer_measure,
@@ -24,8 +24,8 @@ from ensemble.error_rates import (
     over_albums,
     share_measure,
 )
-from ensemble.trials import Trials, member_cosines, trials_of
-from ensemble.verification import Calibration, fit_calibration, mean_cosine
+from ensemble.verification.trials import Trials, member_cosines, trials_of
+from ensemble.verification.verification import Calibration, fit_calibration, mean_cosine
 
 FOLDS = 5
 

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from embedder.errors import UserError
-from ensemble.archive import FORMAT, MANIFEST, filling, opened, read_manifest, write_manifest
+from ensemble.bundling.archive import (
+    FORMAT,
+    MANIFEST,
+    filling,
+    opened,
+    read_manifest,
+    write_manifest,
+)
 
 FILES = {"b.txt": b"second", "a/deep/x.bin": bytes(range(256)) * 300, "a/é.txt": "é".encode()}
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from embedder.store import Store
-from ensemble.error_rates import eer_measure, over_albums
-from ensemble.trials import Trials, member_cosines, trials_of
-from ensemble.verification import Calibration, fit_calibration
-from ensemble.verification_results import VerificationResult, cross_fitted, measure_verification
+from ensemble.verification.error_rates import eer_measure, over_albums
+from ensemble.verification.results import VerificationResult, cross_fitted, measure_verification
+from ensemble.verification.trials import Trials, member_cosines, trials_of
+from ensemble.verification.verification import Calibration, fit_calibration
 
 Maker = Callable[..., Store]
 

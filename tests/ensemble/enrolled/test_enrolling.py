@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from ensemble.enrolling import (
+from ensemble.enrolled.enrolling import (
     check_name,
     check_new,
     copies_of,

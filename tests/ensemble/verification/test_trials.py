@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from embedder.errors import UserError
 from embedder.store import Store
-from ensemble.trials import TRAINED, Trials, member_cosines, trials_of
+from ensemble.verification.trials import TRAINED, Trials, member_cosines, trials_of
 
 Maker = Callable[..., Store]
 

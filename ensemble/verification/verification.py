@@ -2,7 +2,7 @@
 
 Enters: the members' train and validation stores. Leaves: `Verification`, for each set of members
 that may be asked a threshold and a line from cosine to log-likelihood ratio; and
-`verification.json`. It is fitted on the trials of validation songs (see `ensemble/trials.py`): with
+`verification.json`. It is fitted on the trials of validation songs (see `trials.py`): with
 each other and with training songs, all of singers that the networks know.
 """
 
@@ -21,8 +21,8 @@ from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.store import AGAIN, Store
-from ensemble.error_rates import eer_threshold
-from ensemble.trials import member_cosines, trials_of
+from ensemble.verification.error_rates import eer_threshold
+from ensemble.verification.trials import member_cosines, trials_of
 
 VERIFICATION_FORMAT = 1
 EVERY_SUBSET = 6  # members of which each set is calibrated; of more, all together and each alone

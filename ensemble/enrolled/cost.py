@@ -22,7 +22,7 @@ from embedder.metrics import (
 )
 from embedder.store import Store
 from ensemble.apply import predict_songs
-from ensemble.enrolling import copies_of
+from ensemble.enrolled.enrolling import copies_of
 from ensemble.experts import FUSED
 from ensemble.fusion import Fusion
 from ensemble.index.members import MemberIndex, index_of

@@ -30,13 +30,13 @@ from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.listening import detector_fingerprint
 from embedder.settings import config_from_dict
-from ensemble.archive import filling, opened, read_manifest, write_manifest
+from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
 from ensemble.fusion import check_detector, check_fusion
 from ensemble.index.copying import copy_table
 from ensemble.index.members import check_index
 from ensemble.pipeline import open_fusion
 
-PROGRAM = Path(__file__).parents[1]  # folder of app.py
+PROGRAM = Path(__file__).parents[2]  # folder of app.py
 PACKAGES = ("embedder", "ensemble")
 RUN = "run"  # the run folder inside the bundle
 VERSION = "0.1.0"  # of the program, as in pyproject.toml

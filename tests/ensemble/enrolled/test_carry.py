@@ -13,7 +13,7 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.listening import Listening
-from ensemble.carry import Enrolled, enrolled_songs
+from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fusion import write_fusion
 from ensemble.index import database
 from ensemble.index.table import (

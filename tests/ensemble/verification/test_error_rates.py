@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from ensemble.error_rates import (
+from ensemble.verification.error_rates import (
     Measure,
     cllr_measure,
     eer_measure,

@@ -1,0 +1,1 @@
+"""What prediction needs of a run, in one folder or zip."""

@@ -1,0 +1,1 @@
+"""Singers who were added without training."""
