@@ -23,6 +23,9 @@ from embedder.errors import UserError
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = "run again: python app.py fuse"
+REMADE = "remade"  # split of validation songs whose vocals were turned down
+REMADE_DB = 12.0  # by so much at most, dB
+REMADE_FROM = {REMADE: f"vocals up to {REMADE_DB:g} dB lower"}  # what its store is made from
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -37,7 +40,7 @@ class Store:
     """
 
     member: str  # the member's name
-    split: str  # "train", "validation", "test", or "" for files to predict
+    split: str  # "train", "validation", "test", "remade", or "" for files to predict
     singers: tuple[str, ...]  # label order
     song_ids: tuple[str, ...]  # relative posix path of each song
     albums: tuple[str, ...]  # "singer/album" of each song, "" where unknown
@@ -199,8 +202,8 @@ def _problem(store: Store) -> str:
             if array.dtype != kind or array.shape != shape:
                 wanted = f"{np.dtype(kind).name} {shape}"
                 return f"{name} must be {wanted}, not {array.dtype.name} {array.shape}"
-    if store.split not in (*SPLITS, ""):
-        return f"split must be one of {', '.join(SPLITS)} or empty"
+    if store.split not in (*SPLITS, REMADE, ""):
+        return f"split must be one of {', '.join((*SPLITS, REMADE))} or empty"
     if len(store.albums) != songs:
         return f"{len(store.albums)} albums for {songs} songs"
     for name, values in (("singers", store.singers), ("song_ids", store.song_ids)):

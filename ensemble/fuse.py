@@ -60,6 +60,7 @@ def fit_fusion(
     score_norm: str = "none",
     target_fpr: float = TARGET_FPR,
     listening: Listening = AS_TRAINED,
+    remade: Sequence[Store] = (),
 ) -> tuple[Fusion, Scores]:
     """Fit everything on all validation songs; all that is reported is cross-fitted by album.
 
@@ -68,6 +69,8 @@ def fit_fusion(
     is a key of `FUSIONS` or "auto"; then the fused row of each fold is of the method that the other
     folds choose. `seed` draws the album folds and the resamples; `target_fpr` is the share of known
     singers' songs that may be called unknown; `listening` is how the stores' songs were heard.
+    `remade`: the same songs with their vocals turned down, each member's store; weights are learnt
+    on pieces of these where there are some, else on pieces of the songs as they are.
 
     Raises:
         UserError: stores do not fit together, a name is no legal one, or validation has fewer than
@@ -76,7 +79,9 @@ def fit_fusion(
     check_choices(method, score_norm)
     probes = fit_probes(indexes)
     songs = gather(stores, indexes, aggregate, probes, score_norm)
-    parts, owners = in_pieces(stores)
+    if any(store.song_ids != stores[0].song_ids for store in remade):
+        raise ValueError("the remade songs are not the validation songs")
+    parts, owners = in_pieces(remade or stores)
     pieces = gather(parts, indexes, aggregate, probes, score_norm)
     validation = Validation(songs, pieces, owners, score_norm)
     methods = tuple(FUSIONS) if method == AUTO else (method,)

@@ -17,7 +17,7 @@ from embedder.catalogue import Catalogue
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.settings import config_from_dict
-from embedder.store import Store, check_store, read_store
+from embedder.store import REMADE, REMADE_FROM, Store, check_store, read_store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
@@ -68,6 +68,31 @@ def stale_stores(
     return stale
 
 
+def can_remake(catalogue: Catalogue) -> bool:
+    """Whether all validation songs have both stems, so that their vocals can be turned down."""
+    return all(song.vocals and song.backing for song in catalogue.of("validation"))
+
+
+def stale_remade(
+    run: Run, catalogue: Catalogue, members: Sequence[str], listening: Listening = AS_TRAINED
+) -> list[str]:
+    """The members whose store of remade songs is missing or no longer fits; none without stems."""
+    stale = []
+    for member in members if can_remake(catalogue) else ():
+        try:
+            _remade(run, catalogue, member, listening)
+        except (UserError, KeyError, TypeError):
+            stale.append(member)
+    return stale
+
+
+def _remade(run: Run, catalogue: Catalogue, member: str, listening: Listening) -> Store:
+    store = read_store(run.store(member, REMADE))
+    heard = {**_heard(run, member, listening), **REMADE_FROM}
+    check_store(store, file_fingerprint(run.weights(member)), catalogue.fingerprint(), heard)
+    return store
+
+
 @dataclass(frozen=True)
 class Choices:
     """What `fuse` can be asked for."""
@@ -109,6 +134,9 @@ def fuse_run(
     choices.check()
     enrolled = kept_enrolled(run, members, choices, listening)
     stores = {split: read_stores(run, catalogue, members, split, listening) for split in SPLITS}
+    remade = [
+        _remade(run, catalogue, member, listening) for member in members if can_remake(catalogue)
+    ]
     tell = say or (lambda _: None)
     indexes = {store.member: _index(store, choices.index) for store in stores["train"]}
     fusion, scores = fit_fusion(
@@ -120,6 +148,7 @@ def fuse_run(
         score_norm=choices.score_norm,
         target_fpr=choices.target_fpr,
         listening=listening,
+        remade=remade,
     )
     tables = {"validation": table_of(stores["validation"][0], scores)}
     if catalogue.of("test"):

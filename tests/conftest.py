@@ -173,6 +173,8 @@ def _trained(
     from embedder.catalogue import read_catalogue
     from embedder.checkpoint import load_member
     from embedder.embed import embed_split
+    from embedder.embed_remade import embed_remade
+    from embedder.listening import Listening
     from embedder.train import train_member
     from ensemble.pipeline import fuse_run
 
@@ -184,6 +186,7 @@ def _trained(
         train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
         for split in ("train", "validation", "test"):
             embed_split(run, catalogue, load_member(run, loss), split)
+    embed_remade(run, catalogue, ["aam", "triplet"], Listening())
     fuse_run(run, catalogue, ["aam", "triplet"])
     return root
 

@@ -70,7 +70,14 @@ def fuse(
     from embedder.listening import Listening, detector_fingerprint
     from ensemble.commands.tables import print_fusion
     from ensemble.fuse import check_choices
-    from ensemble.pipeline import Choices, choose_members, fuse_run, kept_enrolled, stale_stores
+    from ensemble.pipeline import (
+        Choices,
+        choose_members,
+        fuse_run,
+        kept_enrolled,
+        stale_remade,
+        stale_stores,
+    )
 
     run = open_run(run_dir)
     catalogue = catalogue_of(run)
@@ -86,6 +93,10 @@ def fuse(
         from embedder.embed import embed_stale
 
         embed_stale(run, catalogue, stale, listening, device, shown)
+    if again := stale_remade(run, catalogue, chosen, listening):
+        from embedder.embed_remade import embed_remade
+
+        embed_remade(run, catalogue, again, listening, device, shown)
     fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
     print_fusion(fusion)
     say(f"wrote {run.fusion.parent} and {run.predictions}")

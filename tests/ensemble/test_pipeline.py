@@ -16,7 +16,7 @@ from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.store import read_store, write_store
+from embedder.store import REMADE, read_store, write_store
 from ensemble.answering import answer
 from ensemble.experts import FUSED
 from ensemble.fusion import read_fusion, write_fusion
@@ -27,6 +27,7 @@ from ensemble.pipeline import (
     choose_members,
     fuse_run,
     open_fusion,
+    stale_remade,
     stale_stores,
 )
 from ensemble.predictions import read_table
@@ -157,13 +158,43 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
     fewer = Catalogue(tuple(s for s in songs if s.split != "test"))
     write_catalogue(trained.catalogue, fewer)
     for member in MEMBERS:
-        for split in ("train", "validation"):
+        for split in ("train", "validation", REMADE):
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": fewer.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
     fusion = fuse_run(trained, fewer, MEMBERS, QUICK)
     assert {row.split for row in fusion.results} == {"validation"}
     assert not (trained.predictions / "test.npz").exists()
+
+
+def test_remade_songs_are_heard_again_when_they_no_longer_fit(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    assert stale_remade(trained, catalogue, MEMBERS) == []
+    assert stale_remade(trained, catalogue, MEMBERS, Listening(tta=1)) == MEMBERS
+    made_from = read_store(trained.store("aam", REMADE)).made_from
+    rewrite(trained, "aam", REMADE, made_from={**made_from, REMADE: "vocals 3 dB lower"})
+    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
+    with pytest.raises(UserError, match="remade store of member aam was made from remade vocals 3"):
+        fuse_run(trained, catalogue, MEMBERS, QUICK)
+    trained.store("aam", REMADE).unlink()
+    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
+
+
+def test_weights_are_learnt_on_remade_songs_where_there_are_stems(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    with_stems = fuse_run(trained, catalogue, MEMBERS, QUICK)
+    bare = Catalogue(tuple(replace(song, vocals="", backing="") for song in catalogue.songs))
+    write_catalogue(trained.catalogue, bare)
+    for member in MEMBERS:
+        trained.store(member, REMADE).unlink()
+        for split in SPLITS:
+            made_from = read_store(trained.store(member, split)).made_from
+            changed = {**made_from, "catalogue": bare.fingerprint()}
+            rewrite(trained, member, split, made_from=changed)
+    assert stale_remade(trained, bare, MEMBERS) == []
+    without = fuse_run(trained, bare, MEMBERS, QUICK)
+    assert with_stems.weights != without.weights  # learnt on other pieces
+    assert with_stems.temperatures == without.temperatures  # of the songs as they are
 
 
 @pytest.mark.parametrize(
