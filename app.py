@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,11 +114,101 @@ def analyze(
         from ensemble.commands.placing import hear_placed
 
         placed = hear_placed(run, names, [*place, *(more or ())], device)
-    with meter("drawing pages") as tick:
-        written = draw(run, names, seed, tick, chosen, with_audio, singers_csv, placed)
+    written = draw(run, names, seed, meter, chosen, with_audio, singers_csv, placed)
     for page in written:
         say(f"wrote {page}")
     say(f"next: open {written[0]} in a browser")
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Option("--name", help="Whose work it is, for the cover.")] = "",
+    student_id: Annotated[str, typer.Option("--student_id", help="Likewise.")] = "",
+    members: Members = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder. Default: the run's pages.")
+    ] = None,
+    seed: Seed = 0,
+    run_dir: RunDir = Path("runs"),
+) -> None:
+    """Write the deck that is handed in: report.pdf, and report.pptx with the same pages.
+
+    Example: python app.py report --name "Ada Lovelace" --student_id R12345678
+    """
+    from analysis.report.deck import Author
+    from analysis.report.report import write_report
+
+    def warn(text: str) -> None:
+        typer.echo(f"note: {text}", err=True)
+
+    author = Author(name.strip(), student_id.strip())
+    for path in write_report(open_run(run_dir), author, names_in(members), output, seed, warn):
+        say(f"wrote {path}")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 7860,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            "--password",
+            envvar="SERVE_PASSWORD",
+            help="Asked of every visitor, with any user name; or set SERVE_PASSWORD.",
+        ),
+    ] = None,
+    max_mb: Annotated[
+        float, typer.Option("--max_mb", help="Largest recording, in units of 1,000,000 bytes.")
+    ] = 50,
+    max_minutes: Annotated[
+        float, typer.Option("--max_minutes", help="Longest recording, minutes.")
+    ] = 15,
+    device: Device = "auto",
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
+    ] = None,
+) -> None:
+    """Listen: a page to sing to or drop recordings on, and a JSON API.
+
+    Example: python app.py serve --port 7860
+    """
+    from importlib.util import find_spec
+
+    for name, value in (("max_mb", max_mb), ("max_minutes", max_minutes)):
+        if not 0 < value < float("inf"):
+            raise UserError(f"--{name} {value:g} is not legal; it must be above 0")
+    if password == "":
+        raise UserError("--password is empty; leave it out, or give one")
+    if find_spec("gradio") is None:
+        raise UserError(
+            "serve needs gradio, which is not installed: python -m pip install -r "
+            "requirements-web.txt"
+        )
+    from analysis.listening.server import address, bound, is_loopback, serve_on
+
+    with bound(host, port) as made:  # what is in use is refused before anything is loaded
+        from analysis.listening.surroundings import surroundings
+        from ensemble.commands.serving import open_predictor
+        from ensemble.serving.answers import Limits
+
+        limits = Limits(max_mb, max_minutes)
+        with open_predictor(run_dir, bundle, limits, surroundings, device) as predictor:
+            from analysis.listen import open_page
+
+            page = open_page(predictor, limits, password)
+            if bundle is None and not predictor.map_points():
+                say("there is no map of the songs; to draw it: python app.py analyze --pages tsne")
+            if not is_loopback(made):
+                who = "who knows the password" if password else "without any password"
+                say(f"warning: other machines reach this page, {who}, and can enrol singers")
+            say(f"listening on {address(made)}; Ctrl-C ends it")
+            with suppress(KeyboardInterrupt):
+                serve_on(made, page)
+            say("stopped")
 
 
 app.command()(excerpts)

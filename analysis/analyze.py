@@ -7,6 +7,7 @@ No model is loaded and no torch imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from analysis.album_effect.albums import albums_page
@@ -14,11 +15,15 @@ from analysis.experts.members import members_page
 from analysis.experts.reliability import reliability_page
 from analysis.learning.training import training_page
 from analysis.maps.tsne import tsne_page
+from analysis.maps.views import fit_all
 from analysis.material import Material, read_material
 from analysis.mistakes.confusion import confusion_page
 from analysis.overview import overview_page
 from analysis.page import PAGES
+from analysis.robustness.robustness import robustness_page
 from analysis.segments.timeline import timeline_page
+from analysis.spectrograms.spectrograms import spectrograms_page
+from analysis.voices.voices import voices_page
 from embedder.artifacts import Run, write_text
 from embedder.errors import UserError
 from ensemble.placed import Placed
@@ -32,15 +37,27 @@ BUILDERS: dict[str, Callable[[Material], str]] = {
     "reliability.html": reliability_page,
     "members.html": members_page,
     "timeline.html": timeline_page,
+    "voices.html": voices_page,
+    "spectrograms.html": spectrograms_page,
+    "robustness.html": robustness_page,
     "training.html": training_page,
 }
+
+# Title → a context that yields what is called with (done, total), as `embedder.console.meter`.
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+
+
+def unseen(title: str) -> AbstractContextManager[Callable[[int, int], object]]:
+    """Progress that nobody watches."""
+    del title
+    return nullcontext(lambda *_: None)
 
 
 def analyze(
     run: Run,
     members: Sequence[str] | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress = unseen,
     pages: Sequence[str] | None = None,
     with_audio: bool = False,
     singers_csv: Path | None = None,
@@ -51,17 +68,20 @@ def analyze(
     `members`: names of the members to map, `None` for those of the fusion. `pages`: names without
     suffix, `None` for all. `seed`: of the maps and the bootstrap. `with_audio`: pages may carry
     players. `singers_csv`: what is known of the singers, `None` for the run's own. `placed`: new
-    files for the maps. `progress(done, total)` is called after each page. Raises `UserError` if
-    stores or predictions are missing, unreadable or made from different things; nothing is written
-    then.
+    files for the maps. `progress` is shown the fitting of maps, which takes longest, and then the
+    pages. Raises `UserError` if stores or predictions are missing, unreadable or made from
+    different things; no page is written then.
     """
     chosen = choose_pages(pages)
     material = read_material(run, members, seed, with_audio, singers_csv, placed)
+    if "tsne.html" in chosen:
+        with progress("fitting maps, percent") as tick:
+            fit_all(material, tick)
     texts = {}
-    for file in chosen:
-        texts[file] = BUILDERS[file](material)
-        if progress is not None:
-            progress(len(texts), len(chosen))
+    with progress("drawing pages") as tick:
+        for file in chosen:
+            texts[file] = BUILDERS[file](material)
+            tick(len(texts), len(chosen))
     for file, text in texts.items():
         write_text(run.pages / file, text)
     return [run.pages / file for file in texts]

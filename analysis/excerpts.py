@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class Wanted:
     path: Path
     key: str  # hash of the file's bytes, under which it may lie decoded
     start_s: float
+    length_s: float = LENGTH_S
 
 
 def song_players(material: Material) -> list[Excerpt | None]:
@@ -87,29 +89,40 @@ def excerpts(run: Run, wanted: Iterable[Wanted]) -> list[Excerpt | None]:
 
 
 def _excerpt(run: Run, wanted: Wanted) -> Excerpt | None:
-    import soundfile
-
     start = int(wanted.start_s)
-    target = run.page_audio / f"{wanted.key}-{start}.mp3"
+    length = "" if wanted.length_s == LENGTH_S else f"-{wanted.length_s:g}s"
+    target = run.page_audio / f"{wanted.key}-{start}{length}.mp3"
     found = Excerpt(target.relative_to(run.pages).as_posix(), float(start))
     if target.is_file():
         return found
+    data = excerpt_of(run, wanted)
+    if data is None:
+        return None
+    with replacing(target) as temporary:
+        temporary.write_bytes(data)
+    return found
+
+
+def excerpt_of(run: Run, wanted: Wanted) -> bytes | None:
+    """An excerpt (mp3) in memory; None where the file is gone or cannot be read."""
+    import soundfile
+
     try:
-        wave = _wave(run, wanted, start)
+        wave = _wave(run, wanted, int(wanted.start_s))
     except (OSError, ValueError, soundfile.LibsndfileError):
         return None
     if not len(wave):
         return None
-    with replacing(target) as temporary:
-        soundfile.write(
-            temporary,
-            np.clip(wave, -1, 1),
-            SAMPLE_RATE,
-            format="MP3",
-            bitrate_mode="VARIABLE",
-            compression_level=QUALITY,
-        )
-    return found
+    made = BytesIO()
+    soundfile.write(
+        made,
+        np.clip(wave, -1, 1),
+        SAMPLE_RATE,
+        format="MP3",
+        bitrate_mode="VARIABLE",
+        compression_level=QUALITY,
+    )
+    return made.getvalue()
 
 
 def _wave(run: Run, wanted: Wanted, start: int) -> NDArray[np.float32]:
@@ -120,12 +133,12 @@ def _wave(run: Run, wanted: Wanted, start: int) -> NDArray[np.float32]:
     decoded = run.decoded(wanted.key)
     if decoded.is_file():
         samples = np.load(decoded, mmap_mode="r", allow_pickle=False)
-        part = samples[start * SAMPLE_RATE : int((start + LENGTH_S) * SAMPLE_RATE)]
+        part = samples[start * SAMPLE_RATE : int((start + wanted.length_s) * SAMPLE_RATE)]
         return np.asarray(part, dtype=np.float32) / np.float32(2**15)
     with soundfile.SoundFile(wanted.path) as file:
         # From the beginning: an mp3 entered in its middle begins with a crack.
         wave = file.read(
-            int((start + LENGTH_S) * file.samplerate), dtype="float32", always_2d=True
+            int((start + wanted.length_s) * file.samplerate), dtype="float32", always_2d=True
         )[start * file.samplerate :]
         rate = file.samplerate
     return np.asarray(soxr.resample(wave.mean(axis=1), rate, SAMPLE_RATE), dtype=np.float32)

@@ -23,6 +23,9 @@ PAGES = (
     ("reliability.html", "Reliability"),
     ("members.html", "Members"),
     ("timeline.html", "Timeline"),
+    ("voices.html", "Voices"),
+    ("spectrograms.html", "Spectrograms"),
+    ("robustness.html", "Robustness"),
     ("training.html", "Training"),
 )
 

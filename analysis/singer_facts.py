@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedder.errors import UserError
@@ -26,6 +26,7 @@ class SingerFacts:
     sex: str = ""  # as the csv writes it; "" where unknown
     low_hz: float | None = None  # lowest and highest note, both or neither
     high_hz: float | None = None
+    measured: bool = False  # the range was heard in the songs
 
 
 def read_singer_facts(path: Path, singers: Sequence[str]) -> dict[str, SingerFacts]:
@@ -60,6 +61,18 @@ def read_singer_facts(path: Path, singers: Sequence[str]) -> dict[str, SingerFac
     if not facts:
         raise UserError(f"{path} names none of the run's singers; one is {singers[0]}")
     return facts
+
+
+def with_ranges(
+    facts: Mapping[str, SingerFacts], ranges: Mapping[str, tuple[float, float]]
+) -> dict[str, SingerFacts]:
+    """The facts, and ranges that were measured (Hz) where a csv gives none."""
+    found = dict(facts)
+    for singer, (low, high) in ranges.items():
+        known = found.get(singer, SingerFacts())
+        if known.low_hz is None:
+            found[singer] = replace(known, low_hz=low, high_hz=high, measured=True)
+    return found
 
 
 def _facts(row: dict[str, str | None], where: str) -> SingerFacts:

@@ -52,7 +52,7 @@ def meter(title: str) -> Iterator[Tick]:
             now = time.monotonic()
             if done >= total:
                 say(f"{title}: {total} in {now - started:.1f} s")
-            elif now - told >= EVERY_S:
+            elif done and now - told >= EVERY_S:  # before anything is done, no rate is known
                 rate = done / (now - started)
                 say(f"{title}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
                 told = now

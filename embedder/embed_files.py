@@ -6,7 +6,7 @@ which files can be used, and their stores, batch after batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import AudioError, decode
 from embedder.data.decoding import Progress, available_cores, no_progress
+from embedder.data.recording import SHORTEST_S
 from embedder.data.stems import find_stems
 from embedder.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.errors import UserError
@@ -24,7 +25,6 @@ from embedder.listening import Listening
 from embedder.store import Store
 from embedder.voice.detect import Detector, heard_voice
 
-SHORTEST_S = 0.5  # a file to predict must have this much, s
 Separate = Callable[[NDArray[np.int16]], NDArray[np.int16]]  # mixture → vocals, (samples,), 16 kHz
 
 
@@ -105,24 +105,40 @@ def embed_files(
             ahead = begin(batches[number + 1]) if number + 1 < len(batches) else {}
             if separated and "vocals" in waves:
                 waves["vocals"] = [separated(wave) for wave in waves["vocals"]]
-            voices = {s: [heard_voice(detector, wave, s) for wave in waves[s]] for s in sources}
-            yield [
-                store_of(
-                    member,
-                    "",
-                    [
-                        embed_wave(member, wave, listening, active)
-                        for wave, active in zip(waves[stem], voices[stem], strict=True)
-                    ],
-                    song_ids=[names[i] for i in batch],
-                    albums=[""] * len(batch),
-                    labels=[-1] * len(batch),
-                    catalogue="",
-                    listening=listening,
-                )
-                for member in members
-                for stem in [member.config.train.recording]
-            ]
+            yield embed_waves(members, waves, [names[i] for i in batch], listening, detector)
+
+
+def embed_waves(
+    members: Sequence[Member],
+    waves: Mapping[str, Sequence[NDArray[np.int16]]],
+    names: Sequence[str],
+    listening: Listening = AS_TRAINED,
+    detector: Detector | None = None,
+) -> list[Store]:
+    """Stores of decoded recordings, one for each member; `names` become their song ids.
+
+    `waves`: "mix" and "vocals", each recording's samples (samples,) at 16 kHz, as far as members
+    listen to them. `detector`: the one that `listening` names.
+    """
+    check_listening(listening, detector)
+    voices = {s: [heard_voice(detector, wave, s) for wave in waves[s]] for s in waves}
+    return [
+        store_of(
+            member,
+            "",
+            [
+                embed_wave(member, wave, listening, active)
+                for wave, active in zip(waves[stem], voices[stem], strict=True)
+            ],
+            song_ids=names,
+            albums=[""] * len(names),
+            labels=[-1] * len(names),
+            catalogue="",
+            listening=listening,
+        )
+        for member in members
+        for stem in [member.config.train.recording]
+    ]
 
 
 def vocal_stems(

@@ -90,12 +90,17 @@ def top_singers(
     return [tuple(singers[label] for label in row) for row in best]
 
 
-def write_csv(path: Path, names: Sequence[str], choices: Choices) -> None:
-    """Write lines `ID,No.1,No.2,No.3` without a header, by ascending ID, atomically."""
+def csv_text(names: Sequence[str], choices: Choices) -> str:
+    """Lines `ID,No.1,No.2,No.3` without a header, by ascending ID."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([normal_id(name), *row] for name, row in _ordered(names, choices))
-    write_text(path, text.getvalue())
+    return text.getvalue()
+
+
+def write_csv(path: Path, names: Sequence[str], choices: Choices) -> None:
+    """Write `csv_text`, atomically."""
+    write_text(path, csv_text(names, choices))
 
 
 def write_json_predictions(path: Path, names: Sequence[str], choices: Choices) -> None:

@@ -30,7 +30,7 @@ function drawNeighbours(one, colour) {
     width: plot.parentElement.clientWidth, height: NARROW() ? 420 : 400, barmode: "stack", bargap: 0.12,
     margin: { l: 58, r: 14, t: NARROW() ? 116 : 58, b: 52 }, hovermode: "closest", dragmode: false,
     showlegend: true, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, traceorder: "normal", itemclick: false, itemdoubleclick: false },
-    xaxis: { title: { text: "rank of the neighbour" }, dtick: 1, fixedrange: true, showgrid: false, zeroline: false },
+    xaxis: { title: { text: "rank of the neighbour", standoff: 8 }, dtick: 1, fixedrange: true, showgrid: false, zeroline: false },
     yaxis: { title: { text: "share of songs" }, range: [0, 1], tickformat: ".0%", fixedrange: true, gridcolor: colour("line"), zeroline: false },
   };
   Plotly.react(plot, neighbours(one, colour), layout, { ...CONFIG, displayModeBar: false });
@@ -53,7 +53,7 @@ function drawSingers(one, colour) {
     ...baseLayout(colour),
     width: singersPlot.parentElement.parentElement.clientWidth, height: 72 + 22 * rows.length,
     margin: { l: widest(names, 12) + 16, r: 20, t: 12, b: 56, autoexpand: false }, hovermode: "closest", dragmode: false,
-    xaxis: { title: { text: NARROW() ? "nearest of same album" : "nearest song of the singer is of the same album" }, range: [-0.03, 1.03], tickformat: ".0%", fixedrange: true, gridcolor: colour("line"), zeroline: false },
+    xaxis: { title: { text: NARROW() ? "nearest of same album" : "nearest song of the singer is of the same album", standoff: 8 }, range: [-0.03, 1.03], tickformat: ".0%", fixedrange: true, gridcolor: colour("line"), zeroline: false },
     yaxis: { tickmode: "array", tickvals: places, ticktext: names.map(plain), range: [rows.length - 0.4, -0.6], fixedrange: true, gridcolor: colour("line"), zeroline: false },
   };
   Plotly.react(singersPlot, figures, layout, { ...CONFIG, displayModeBar: false });

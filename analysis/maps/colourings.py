@@ -129,7 +129,12 @@ def by_range(songs: Songs, facts: Mapping[str, SingerFacts]) -> Colouring:
     of_singer = [middle_hz(facts.get(singer, SingerFacts())) for singer in songs.singers] + [None]
     known = [one for one in of_singer if one is not None]
     values = scaled([of_singer[label] for label in songs.labels], min(known), max(known))
-    says = "Middle of the singer's vocal range, from the csv; grey: not known."
+    sources = {one.measured for one in facts.values() if one.low_hz is not None}
+    heard = "measured in the songs (nine tenths of what is sung)"
+    source = "from the csv" if False in sources else heard
+    if len(sources) == 2:
+        source += f", or where it gives none {heard}"
+    says = f"Middle of the singer's vocal range, {source}; grey: not known."
     ends = (f"{min(known):.0f} Hz", f"{max(known):.0f} Hz")
     return Colouring("range", "vocal range", says, values=tuple(values), ends=ends)
 

@@ -43,7 +43,14 @@ def page_data(
         "singers": [*songs.singers, *unknown],
         "known": len(songs.singers),
         "facts": [
-            one and {"sex": one.sex, "low": one.low_hz, "high": one.high_hz} for one in facts
+            one
+            and {
+                "sex": one.sex,
+                "low": one.low_hz,
+                "high": one.high_hz,
+                "measured": one.measured,
+            }
+            for one in facts
         ],
         "splits": SPLITS,
         "songs": {

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.maps.fit import EXACT, fit_maps, place
+from analysis.maps.fit import EXACT, Tell, fit_maps, place
 from embedder.artifacts import fingerprint, replacing
 from ensemble.index.songs import as_unit, halves
 
@@ -37,17 +37,22 @@ class FittedMap:
 
 
 def finished_map(
-    path: Path, vectors: NDArray[np.float32], perplexities: Sequence[float], seed: int
+    path: Path,
+    vectors: NDArray[np.float32],
+    perplexities: Sequence[float],
+    seed: int,
+    tell: Tell = lambda _: None,
 ) -> FittedMap:
     """The map of unit vectors (n, dim) that lies at `path`; if that is another, a new one there.
 
-    The embeddings of more than `EXACT` points are kept in half precision.
+    The embeddings of more than `EXACT` points are kept in half precision. `tell` hears how far a
+    fit is.
     """
     settings = f"{MAP_FORMAT} {seed} {tuple(perplexities)} {vectors.shape}"
     made_from = fingerprint(settings, np.ascontiguousarray(vectors).tobytes())
-    found = _read(path, made_from)
+    found = read_map(path, made_from)
     if found is None:
-        points = fit_maps(vectors, perplexities, seed)
+        points = fit_maps(vectors, perplexities, seed, tell)
         kept = vectors if len(vectors) <= EXACT else halves(vectors)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -57,17 +62,20 @@ def finished_map(
                 vectors=kept,
                 points=points.astype(np.float32),
             )
-        found = _read(path, made_from)
+        found = read_map(path, made_from)
     if found is None:
         raise OSError(f"{path} was written and cannot be read")
     return found
 
 
-def _read(path: Path, made_from: str) -> FittedMap | None:
-    """The map at `path`; None if there is none, or one of other things, or none that is whole."""
+def read_map(path: Path, made_from: str | None = None) -> FittedMap | None:
+    """The map at `path`; None if there is none, or one of other things, or none that is whole.
+
+    Without `made_from` it is taken whatever it was fitted to.
+    """
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if str(file["made_from"]) != made_from:
+            if made_from is not None and str(file["made_from"]) != made_from:
                 return None
             kept = file["vectors"]
             return FittedMap(

@@ -6,7 +6,7 @@ where new embeddings lie on a finished map.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,13 @@ BLOCK = 4096  # points whose neighbours are searched at a time
 CELL = 2
 ROUNDS = (250, 500)  # with early exaggeration and without, openTSNE's own
 MORE_ROUNDS = 250  # from one perplexity to the next
+TOLD = 25  # rounds between two words of how far a fit is
+SEARCH = 100  # rounds that take as long as the search of the neighbours
 EXAGGERATION = 12.0
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
+Tell = Callable[[float], object]  # is given the share of the work that is done, 0 to 1
 
 
 def perplexities_for(count: int) -> tuple[float, ...]:
@@ -41,13 +44,16 @@ def perplexities_for(count: int) -> tuple[float, ...]:
     return tuple(one for one in PERPLEXITIES if one <= most) or (max(most, 1.0),)
 
 
-def fit_maps(vectors: Floats, perplexities: Sequence[float], seed: int) -> Points:
+def fit_maps(
+    vectors: Floats, perplexities: Sequence[float], seed: int, tell: Tell = lambda _: None
+) -> Points:
     """t-SNE (van der Maaten & Hinton 2008) of unit vectors by cosine distance.
 
     Leaves (perplexities, n, 2), the middle of each map's extent at 0. The first map starts from the
     first two principal components, so that it keeps their large arrangement (Kobak & Berens 2019),
     and is of the perplexity nearest to 30; the others go on from it, so that a point keeps its
-    place as far as it can. Neighbours are exact. Up to four points stay on the components.
+    place as far as it can. Neighbours are exact. Up to four points stay on the components. `tell`
+    hears every few rounds how far it is.
     """
     start = components(vectors, seed)
     count = len(vectors)
@@ -57,9 +63,17 @@ def fit_maps(vectors: Floats, perplexities: Sequence[float], seed: int) -> Point
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    rows, distances = neighbours(vectors, min(count - 1, int(3 * max(perplexities))))
+    first = min(perplexities, key=lambda one: abs(one - FIRST))
+    others = [one for one in perplexities if one != first]
+    total = SEARCH + sum(ROUNDS) + MORE_ROUNDS * len(others)
+    most = min(count - 1, int(3 * max(perplexities)))
+    rows, distances = neighbours(vectors, most, lambda share: tell(share * SEARCH / total))
+    done = SEARCH
     jobs = 1 if count <= EXACT else threads()
     method = "bh" if count <= EXACT else "fft"
+
+    def told(rounds: int, *_: object) -> None:
+        tell((done + rounds) / total)
 
     def begun(perplexity: float, points: Points) -> Any:
         near = min(count - 1, int(3 * perplexity))
@@ -67,23 +81,27 @@ def fit_maps(vectors: Floats, perplexities: Sequence[float], seed: int) -> Point
         affinities = PerplexityBasedNN(knn_index=index, perplexity=perplexity, n_jobs=jobs)
         return TSNEEmbedding(
             points, affinities, random_state=seed, n_jobs=jobs, negative_gradient_method=method,
-            ints_in_interval=CELL,
+            ints_in_interval=CELL, use_callbacks=True, callbacks_every_iters=TOLD,
+            callbacks=[told],
         )  # fmt: skip
 
-    first = min(perplexities, key=lambda one: abs(one - FIRST))
     fitted = begun(first, start * 1e-4)
     fitted.optimize(ROUNDS[0], exaggeration=EXAGGERATION, momentum=0.8, inplace=True)
+    done += ROUNDS[0]
     fitted.optimize(ROUNDS[1], momentum=0.8, inplace=True)
+    done += ROUNDS[1]
     maps = {first: np.asarray(fitted, dtype=np.float64)}
-    for perplexity in perplexities:
-        if perplexity != first:
-            moved = begun(perplexity, maps[first])
-            moved.optimize(MORE_ROUNDS, momentum=0.8, inplace=True)
-            maps[perplexity] = np.asarray(moved, dtype=np.float64)
+    for perplexity in others:
+        moved = begun(perplexity, maps[first])
+        moved.optimize(MORE_ROUNDS, momentum=0.8, inplace=True)
+        done += MORE_ROUNDS
+        maps[perplexity] = np.asarray(moved, dtype=np.float64)
     return np.stack([centred(maps[perplexity]) for perplexity in perplexities])
 
 
-def neighbours(vectors: Floats, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def neighbours(
+    vectors: Floats, k: int, tell: Tell = lambda _: None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows (n, k) of the k others most like each unit vector, and their cosine distances, 0 to 2.
 
     Most alike first, equal ones in row order.
@@ -99,6 +117,7 @@ def neighbours(vectors: Floats, k: int) -> tuple[NDArray[np.int32], NDArray[np.f
         other[other.all(axis=1), -1] = False  # so many are equal that it is not among them itself
         rows[part] = found[other].reshape(len(part), k)
         distances[part] = np.maximum(1 - cosines[other], 0).reshape(len(part), k)
+        tell((low + len(part)) / count)
     return rows, distances
 
 

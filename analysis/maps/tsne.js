@@ -46,7 +46,7 @@ function lines(point) {
   if (one.album) found.push(`album ${shortened(one.album, 40)}`);
   if (one.split) found.push(`${one.split} split`);
   if (one.facts && one.facts.sex) found.push(one.facts.sex);
-  if (one.facts && one.facts.low) found.push(`sings ${one.facts.low.toFixed(0)} to ${one.facts.high.toFixed(0)} Hz`);
+  if (one.facts && one.facts.low) found.push(`sings ${one.facts.low.toFixed(0)} to ${one.facts.high.toFixed(0)} Hz${one.facts.measured ? ", as measured" : ""}`);
   if (point.start !== undefined) found.push(`segment from ${point.start.toFixed(1)} s`);
   if (point.start !== undefined && one.places.length) found.push("the whole song:");
   return found.concat(verdicts(one));
@@ -100,17 +100,17 @@ function clear(mode, point, wanted) {
   return matches(point, wanted);
 }
 
-function trace(points, symbol, size, mode, wanted, colour) {
-  const shown = points.map((point) => clear(mode, point, wanted));
+// Faded points are a trace of their own: only whole traces can be kept from answering the pointer.
+function trace(points, shown, symbol, size, mode, colour) {
   const wrong = points.map((point) => about(point).right === false);
   return {
     type: "scatter", mode: "markers", customdata: points,
     x: points.map((point) => point.x), y: points.map((point) => point.y),
-    hoverinfo: shown.map((is) => (is ? "text" : "skip")),
+    hoverinfo: shown ? "text" : "skip",
     hovertext: points.map(hover),
     marker: {
       symbol, size, color: points.map((point) => tint(mode, point, colour)),
-      opacity: shown.map((is) => (is ? 0.92 : FADED)),
+      opacity: shown ? 0.92 : FADED,
       line: {
         color: wrong.map((is) => colour(is ? "text" : "back")),
         width: wrong.map((is) => (is ? 0.22 * size : 0.6)),
@@ -125,8 +125,10 @@ function traces(view, place, colour) {
   const points = pointsOf(view, place);
   const small = points.length > 1200 ? 0.7 : 1; // many points: smaller ones
   const groups = SYMBOLS.map((symbol, split) => [points.filter((p) => p.file === undefined && songs.split[p.song] === split), symbol, SIZES[split] * small]);
-  groups.push([points.filter((p) => p.file !== undefined), "star", 15]);
-  return groups.filter(([group]) => group.length).map(([group, symbol, size]) => trace(group, symbol, size, mode, wanted, colour));
+  groups.push([points.filter((p) => p.file !== undefined), "star", view.level === "segment" ? 10 : 15]);
+  const parts = [false, true].flatMap((shown) => groups.map(([group, symbol, size]) =>
+    [group.filter((point) => clear(mode, point, wanted) === shown), shown, symbol, size]));
+  return parts.filter(([part]) => part.length).map((part) => trace(...part, mode, colour));
 }
 
 function range(rows) {
@@ -176,7 +178,7 @@ function draw() {
     margin: { l: 10, r: 10, t: 34, b: 10 },
     hovermode: "closest",
     dragmode: lasso ? "lasso" : TOUCH ? false : "pan", // on a phone a drag scrolls the page; the buttons zoom
-    selectionrevision: axis.uirevision,
+    selectionrevision: [axis.uirevision, name, isolated, ...wanted].join(" "), // other traces, other points
     xaxis: { ...axis, range: range(view.new ? [view.x[place], view.new.x[place]] : [view.x[place]]) },
     yaxis: { ...axis, range: range(view.new ? [view.y[place], view.new.y[place]] : [view.y[place]]), scaleanchor: "x" },
   };
@@ -241,4 +243,5 @@ document.getElementById("copy").addEventListener("click", (event) => {
 });
 redraws(draw);
 plot.on("plotly_click", (event) => pin(event.points[0].customdata));
-plot.on("plotly_selected", (event) => listSelected(event ? event.points.map((point) => point.customdata) : []));
+plot.on("plotly_selected", (event) => listSelected(event ? event.points.filter((point) => point.data.hoverinfo !== "skip").map((point) => point.customdata) : []));
+plot.on("plotly_deselect", () => listSelected([]));

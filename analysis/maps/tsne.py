@@ -8,6 +8,7 @@ the embedding's neighbourhoods the map keeps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from analysis.maps.clouds import LEVELS
 from analysis.maps.colourings import colourings
@@ -15,6 +16,8 @@ from analysis.maps.data import TOGETHER, default_map, page_data
 from analysis.maps.views import EVERYBODY, View, all_views
 from analysis.material import Material
 from analysis.page import choice, escape, page, table
+from analysis.singer_facts import with_ranges
+from analysis.voices.ranges import ranges_of
 from analysis.wording import counted, interval, points
 from embedder.artifacts import SPLITS
 from embedder.metrics import Estimate
@@ -49,7 +52,12 @@ def map_finding(view: View) -> str:
 
 
 def tsne_page(material: Material) -> str:
-    """The text of `tsne.html`."""
+    """The text of `tsne.html`. Vocal ranges that no csv gives are those that were measured."""
+    ranges = {
+        singer: one for singer, one in ranges_of(material.run).items()
+        if singer in material.songs.singers
+    }  # fmt: skip
+    material = replace(material, facts=with_ranges(material.facts, ranges))
     songs, placed = material.songs, material.placed
     views = list(all_views(material))
     modes = colourings(songs, material.facts)

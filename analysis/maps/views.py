@@ -6,7 +6,7 @@ placed on it, and what the map keeps of its embedding. Finished maps lie in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from analysis.inputs import Songs
 from analysis.maps.clouds import LEVELS, Cloud, cloud, stratified, together
-from analysis.maps.files import finished_map
-from analysis.maps.fit import perplexities_for
+from analysis.maps.files import FittedMap, finished_map
+from analysis.maps.fit import Tell, perplexities_for
 from analysis.maps.preservation import Asked, Preservation, preservation
 from analysis.material import Material
 from embedder.artifacts import SPLITS
@@ -27,6 +27,7 @@ DRAWN = {"song": 5000, "segment": 3000}  # of these, points that are drawn at mo
 ROOM = 30_000  # points drawn on all maps of a page together, for which there is room
 COMPARED = 3000  # points that trustworthiness compares, all with all
 EVERYBODY = ""  # stands for all members together
+WORK = {"song": 1, "segment": 20}  # how long maps take to fit, of a song's segments about fifty
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,38 @@ class View:
     new: NewPoints | None = None  # None: no file was placed here
 
 
+def fit_all(material: Material, tick: Callable[[int, int], object]) -> None:
+    """Fit the maps that do not lie in the run's folder yet; `tick` is given percent and 100."""
+    plan = [(group, level) for group in groups(material.members) for level in LEVELS]
+    total = sum(WORK[level] for _, level in plan)
+    done = told = 0
+    for group, level in plan:
+
+        def tell(share: float, done: int = done, part: int = WORK[level]) -> None:
+            nonlocal told
+            percent = int(100 * (done + share * part) / total)
+            if percent > told:
+                tick(percent, 100)
+            told = percent
+
+        _finished(material, group, level, tell)
+        done += WORK[level]
+        tell(1.0)
+
+
+def groups(members: Sequence[str]) -> list[Sequence[str]]:
+    """Who has maps: all members together, where there are several, then each."""
+    return [members] * (len(members) > 1) + [(name,) for name in members]
+
+
 def all_views(material: Material) -> Iterator[View]:
     """The views of all members together, where there are several, then of each member.
 
     All together have none at segment level where the members' segments lie at different places.
     """
-    members = material.members
-    groups = [members] * (len(members) > 1) + [(name,) for name in members]
-    share = ROOM // (len(groups) * len(LEVELS))
-    for group in groups:
+    found = groups(material.members)
+    share = ROOM // (len(found) * len(LEVELS))
+    for group in found:
         for level in LEVELS:
             view = _view(material, group, level, min(DRAWN[level], share))
             if view is not None:
@@ -70,31 +94,44 @@ def all_views(material: Material) -> Iterator[View]:
 
 
 def _view(material: Material, members: Sequence[str], level: str, most: int) -> View | None:
-    seed, songs = material.seed, material.songs
-    take = partial(_evenly, cap=MAPPED, seed=seed)
-    mapped = together(cloud(material.stores(name), level, take) for name in members)
-    if mapped is None:
+    found = _finished(material, members, level)
+    if found is None:
         return None
-    member = EVERYBODY if len(members) > 1 else members[0]
-    count = len(mapped.vectors)
-    path = material.run.map(member, level)
-    fitted = finished_map(path, mapped.vectors, perplexities_for(count), seed)
-    groups = songs.labels[mapped.songs] if level == "song" else mapped.songs
-    drawn, compared = (stratified(groups, cap, seed) for cap in (most, COMPARED))
+    mapped, fitted = found
+    seed, songs = material.seed, material.songs
+    of = songs.labels[mapped.songs] if level == "song" else mapped.songs
+    drawn, compared = (stratified(of, cap, seed) for cap in (most, COMPARED))
     kept = preservation(mapped.vectors, fitted.points, asked(songs, mapped), compared, seed)
     new = placed_cloud(material.placed, members, level) if material.placed else None
     return View(
-        member=member,
+        member=_name(members),
         level=level,
         perplexities=fitted.perplexities,
         points=fitted.points[:, drawn],
         songs=mapped.songs[drawn],
         starts_s=None if mapped.starts_s is None else mapped.starts_s[drawn],
-        mapped=count,
+        mapped=len(mapped.vectors),
         total=mapped.total,
         kept=tuple(kept),
         new=NewPoints(fitted.place(new.vectors), new.songs, new.starts_s) if new else None,
     )
+
+
+def _finished(
+    material: Material, members: Sequence[str], level: str, tell: Tell = lambda _: None
+) -> tuple[Cloud, FittedMap] | None:
+    """What is mapped and its map, fitted if need be; None: segments lie at different places."""
+    take = partial(_evenly, cap=MAPPED, seed=material.seed)
+    mapped = together(cloud(material.stores(name), level, take) for name in members)
+    if mapped is None:
+        return None
+    path = material.run.map(_name(members), level)
+    perplexities = perplexities_for(len(mapped.vectors))
+    return mapped, finished_map(path, mapped.vectors, perplexities, material.seed, tell)
+
+
+def _name(members: Sequence[str]) -> str:
+    return EVERYBODY if len(members) > 1 else members[0]
 
 
 def _evenly(groups: NDArray[np.int64], cap: int, seed: int) -> NDArray[np.int64]:

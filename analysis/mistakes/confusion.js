@@ -133,10 +133,18 @@ function list(now, row, column) {
   items.className = "songs";
   found.forEach((song) => {
     const item = document.createElement("li");
+    const more = document.createElement("a");
+    more.href = `timeline.html#${encodeURIComponent(now.set.songs.id[song])}`;
+    more.textContent = "timeline";
     item.append(line(now.set, song), ...(now.set.songs.strip ? strip(now, song) : []));
+    (item.lastElementChild || item).append(" · ", more);
     items.append(item);
   });
-  listing.replaceChildren(title, items);
+  const colours = document.createElement("p");
+  colours.className = "soft";
+  colours.textContent = "Segments from the song's beginning to its end. " +
+    (row === column ? "Blue: the true singer is named; grey: another." : "Blue: the true singer is named; orange: the one named for the song; grey: another.");
+  listing.replaceChildren(title, ...(now.set.songs.strip ? [colours] : []), items);
 }
 
 function draw() {
@@ -163,14 +171,14 @@ function draw() {
     zeroline: false, ticks: "", range: [-0.5, size - 0.5], fixedrange: true,
     tickfont: { size: font } };
   const title = NARROW() ? 0 : 26; // a phone has no room for titles; the text above says it too
-  const named = (text) => ({ text: title ? text : "", standoff: label - 10, font: { color: colour("soft"), size: font } });
+  const named = (text, standoff) => ({ text: title ? text : "", standoff, font: { color: colour("soft"), size: font } });
   const layout = {
     ...baseLayout(colour),
-    width: label + title + 12 + cell * size, height: label + title + 18 + cell * size,
-    margin: { l: label + title, r: 12, t: 10, b: label + title + 8, autoexpand: false },
+    width: label + title + 12 + cell * size, height: label + title + 22 + cell * size,
+    margin: { l: label + title, r: 12, t: 10, b: label + title + 12, autoexpand: false },
     dragmode: false, hovermode: "closest",
-    xaxis: { ...tick, tickangle: -90, title: named("identified as") },
-    yaxis: { ...tick, range: [size - 0.5, -0.5], title: named("true singer") },
+    xaxis: { ...tick, tickangle: -90, title: named("identified as", 8) },
+    yaxis: { ...tick, range: [size - 0.5, -0.5], title: named("true singer", label - 10) },
   };
   const figures = [background(now, colour), heatmap(now, true, colour, cell), heatmap(now, false, colour, cell)];
   Plotly.react(plot, figures, layout, { ...CONFIG, displayModeBar: false });

@@ -121,7 +121,7 @@ def confusion_page(material: Material) -> str:
     how = heard[0].how if isinstance(heard[0], FirstChoices) else heard[0]
     body = f"""{findings}<p class="soft">A row is a true singer, a column the singer named first.
 Blue is right, orange is a mistake. Point at a cell for its songs; click it to list them all below,
-each with a strip of who its segments name, from the song's beginning to its end. {escape(how)}</p>
+each with a strip of who its segments name. {escape(how)}</p>
 <div class="controls">{controls}</div>
 <div class="plot"><div class="scroll"><div id="plot"></div></div></div>
 <p class="soft">{escape(HOW)}</p>
@@ -171,6 +171,7 @@ def _set_data(predicted: Predicted, heard: FirstChoices | str) -> dict[str, Any]
         "title": confusion_title(predicted),
         "singers": predicted.singers,
         "songs": {
+            "id": [predicted.ids[row] for row in order],
             "title": [song_title(predicted.ids[row]) for row in order],
             "album": [album_title(predicted.albums[row]) for row in order],
             "true": predicted.truth[order].tolist(),

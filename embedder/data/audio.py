@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -23,7 +23,7 @@ from embedder.config import SAMPLE_RATE
 from embedder.errors import UserError
 
 FULL_SCALE = 32768  # int16 value of amplitude 1.0
-BLOCK = 1 << 18  # frames decoded at a time
+BLOCK = 1 << 18  # frames decoded at a time, of a file with two channels or one
 RATES = (1000, 768000)  # sample rates that a file may have, Hz; anything else is a broken header
 
 Floats = NDArray[np.float32]
@@ -33,7 +33,7 @@ Samples = NDArray[np.int16]
 class AudioError(UserError):
     """A file that gives no audio. `kind` is "unreadable" or "empty", `reason` says why."""
 
-    def __init__(self, path: Path, kind: str, reason: str) -> None:
+    def __init__(self, path: Path | str, kind: str, reason: str) -> None:
         super().__init__(f"{path} is {kind}: {reason}")
         self.kind = kind
         self.reason = reason
@@ -51,8 +51,8 @@ def decode(path: Path, rate: int = SAMPLE_RATE) -> Samples:
         if path.stat().st_size == 0:
             raise AudioError(path, "empty", "it has no bytes")
         kept = bytearray()  # grows in place, where a list of blocks would be joined by a copy
-        with _STDERR.quiet(), soundfile.SoundFile(path) as file:
-            for block in _resampled(path, file, rate):
+        with quiet(), soundfile.SoundFile(path) as file:
+            for block in resampled(path, mono_blocks(path, file), file.samplerate, rate):
                 kept += to_int16(block).tobytes()
     except soundfile.LibsndfileError as error:
         # Of an mp3 without any frame, libsndfile says that the file is not there.
@@ -71,24 +71,35 @@ def to_int16(wave: Floats) -> Samples:
     return np.clip(np.rint(wave * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
-def _mono(path: Path, file: soundfile.SoundFile) -> Iterator[Floats]:
-    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+def mono_blocks(path: Path | str, file: soundfile.SoundFile) -> Iterator[Floats]:
+    """The mean of an open file's channels (n,), some thousand samples after the other.
+
+    Raises `AudioError` where a sample is NaN or infinite.
+    """
+    frames = max(1, 2 * BLOCK // max(2, file.channels))
+    while len(block := file.read(frames, dtype="float32", always_2d=True)):
         mono: Floats = block.mean(axis=1)
         if not np.isfinite(mono).all():
             raise AudioError(path, "unreadable", "it holds samples that are not finite numbers")
         yield mono
 
 
-def _resampled(path: Path, file: soundfile.SoundFile, rate: int) -> Iterator[Floats]:
+def resampled(
+    path: Path | str, blocks: Iterable[Floats], found: int, rate: int
+) -> Iterator[Floats]:
+    """Mono blocks (n,) of a file at `found` Hz, one after the other, at `rate` Hz.
+
+    Raises `AudioError` for a sample rate that no file has.
+    """
     low, high = RATES
-    if not low <= file.samplerate <= high:
-        reason = f"its sample rate of {file.samplerate} Hz is not between {low} and {high}"
+    if not low <= found <= high:
+        reason = f"its sample rate of {found} Hz is not between {low} and {high}"
         raise AudioError(path, "unreadable", reason)
-    if file.samplerate == rate:
-        yield from _mono(path, file)
+    if found == rate:
+        yield from blocks
         return
-    stream = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
-    for block in _mono(path, file):
+    stream = soxr.ResampleStream(found, rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
 
@@ -146,4 +157,4 @@ def _chatter(line: bytes) -> bool:
     return b"libmpg123" in line or line.startswith((b"Note: ", b"Warning: ")) or not line.strip()
 
 
-_STDERR = _Stderr()
+quiet = _Stderr().quiet

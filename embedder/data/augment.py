@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import audiomentations
@@ -63,19 +64,29 @@ class Augmenter:
     def __call__(self, wave: Wave, rng: np.random.Generator) -> Wave:
         """`wave (samples,)` → the same shape, float32.
 
-        The library draws from Python's and numpy's global generators. They are seeded from `rng`
-        and put back afterwards, so that a crop depends on `rng` alone.
+        A crop depends on `rng` alone.
         """
-        before = random.getstate(), np.random.get_state()  # noqa: NPY002
-        random.seed(int(rng.integers(2**32)))
-        np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
-        try:
+        with drawing_from(rng):
             for transform in self.chain:
                 wave = transform(wave, SAMPLE_RATE)
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
         return np.asarray(wave, dtype=np.float32)
+
+
+@contextmanager
+def drawing_from(rng: np.random.Generator) -> Iterator[None]:
+    """What audiomentations draws inside the block depends on `rng` alone.
+
+    The library draws from Python's and numpy's global generators. They are seeded from `rng` and
+    put back afterwards.
+    """
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(int(rng.integers(2**32)))
+    np.random.seed(int(rng.integers(2**32)))  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
 
 
 def rms(wave: Wave) -> float:

@@ -103,7 +103,7 @@ def hear(
 
     separate = None
     deaf = [m.name for m in listeners.members if m.config.train.recording == "vocals"]
-    if deaf and stems_dir is None and (separator := _separator(listeners, tell)):
+    if deaf and stems_dir is None and (separator := separator_for(listeners, tell)):
         from embedder.separation.songs import separated_vocals
 
         separate = partial(separated_vocals, separator)
@@ -169,7 +169,7 @@ def hear_all(
         rest = [number for number, path in enumerate(paths) if "vocals" not in found[path]]
         others = any(m.config.train.recording != "vocals" for m in listeners.members)
         # Where nobody could hear the rest, `hear` names what is missing.
-        if rest and (others or _separator(listeners, lambda _: None)):
+        if rest and (others or separator_for(listeners, lambda _: None)):
             groups = [(part, stems) for part, stems in ((there, stems_dir), (rest, None)) if part]
     parts = [
         hear(
@@ -187,8 +187,8 @@ def hear_all(
     return Heard(order, chain.from_iterable(part.batches for part in parts))
 
 
-def _separator(listeners: Listeners, tell: Callable[[str], None]) -> SongSeparator | None:
-    """What makes vocals of files in this run, which the user is told; None if there is nothing."""
+def separator_for(listeners: Listeners, tell: Callable[[str], None]) -> SongSeparator | None:
+    """What makes vocals of files in this run, which `tell` is told; None if there is nothing."""
     from embedder.model.network import default_device
     from embedder.separation.songs import said_of, separator_of
 

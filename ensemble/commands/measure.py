@@ -7,6 +7,7 @@ the pages show. Each measure is one function of `MEASURES`; torch is imported on
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,35 @@ from embedder.artifacts import Run, open_run
 from embedder.commands.members import Device, RunDir, in_run
 from embedder.console import say
 from embedder.errors import UserError
+from embedder.measures.ladders import SECONDS, SONGS
 from ensemble.commands.answers import names_in
+from ensemble.commands.robustness import measure_robustness
+
+
+def measure_voices(run: Run, device: str) -> Path:
+    """Vocal range and timbre of training and validation songs; on processors alone."""
+    from embedder.console import shown
+    from embedder.measures.voices import measure_voices as measured
+
+    del device
+    return measured(run, progress=shown)
+
+
+def measure_spectrograms(run: Run, device: str) -> Path:
+    """Three seconds of log-mel for each singer; on processors alone."""
+    from embedder.console import shown
+    from embedder.measures.spectrograms import measure_spectrograms as measured
+
+    del device
+    return measured(run, progress=shown)
+
 
 # Name → (run, device) → the file written. A measure that is there and fits is not made again.
-MEASURES: dict[str, Callable[[Run, str], Path]] = {}
+MEASURES: dict[str, Callable[[Run, str], Path]] = {
+    "voices": measure_voices,
+    "spectrograms": measure_spectrograms,
+    "robustness": measure_robustness,
+}
 
 
 def measure(
@@ -27,10 +53,16 @@ def measure(
         list[str] | None,
         typer.Option("--what", help="Measures by name, with commas. Default: all."),
     ] = None,
+    songs: Annotated[
+        int, typer.Option("--songs", min=1, help="Robustness: songs, as many of each singer.")
+    ] = SONGS,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Robustness: heard of each song; 0: all of it.")
+    ] = SECONDS,
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),
 ) -> None:
-    """Measure voices, robustness and spectrograms, for the pages that show them.
+    """Measure voices, spectrograms and robustness, for the pages that show them.
 
     Example: python app.py measure --what robustness
     """
@@ -39,6 +71,7 @@ def measure(
     if wrong:
         raise UserError(f"--what {wrong[0]} is unknown; choose from {', '.join(MEASURES)}")
     run = open_run(run_dir)
+    asked = MEASURES | {"robustness": partial(measure_robustness, songs=songs, seconds=seconds)}
     for name in names:
-        say(f"wrote {MEASURES[name](run, device)}")
+        say(f"wrote {asked[name](run, device)}")
     say(f"next: python app.py analyze{in_run(run_dir)}")

@@ -119,6 +119,12 @@ def make_run(
     return run
 
 
+@pytest.fixture(scope="session")
+def run_at() -> Callable[..., Run]:
+    """`make_run` in a folder that is named."""
+    return make_run
+
+
 @pytest.fixture
 def build_run(tmp_path: Path) -> Callable[..., Run]:
     """`make_run` in a folder of this test."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.singer_facts import SingerFacts, read_singer_facts
+from analysis.singer_facts import SingerFacts, read_singer_facts, with_ranges
 from embedder.errors import UserError
 
 SINGERS = ("Ada", "Ben & Co", "Cem")
@@ -68,3 +68,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(b"singer\n\xff\xfe\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_singer_facts(tmp_path / "bytes.csv", SINGERS)
+
+
+def test_measured_ranges_fill_in_what_no_csv_gives() -> None:
+    facts = {"Ada": SingerFacts("f", 200.0, 800.0), "Ben": SingerFacts("m"), "Cem": SingerFacts()}
+    ranges = {"Ada": (190.0, 700.0), "Ben": (90.0, 300.0), "Eve": (210.0, 600.0)}
+    assert with_ranges(facts, ranges) == {
+        "Ada": SingerFacts("f", 200.0, 800.0),
+        "Ben": SingerFacts("m", 90.0, 300.0, measured=True),
+        "Cem": SingerFacts(),
+        "Eve": SingerFacts("", 210.0, 600.0, measured=True),
+    }
+    assert facts["Ben"] == SingerFacts("m")

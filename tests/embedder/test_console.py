@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from embedder import console
-from embedder.console import on_terminal, print_table, say, shown
+from embedder.console import meter, on_terminal, print_table, say, shown
 
 
 @pytest.fixture
@@ -37,6 +37,17 @@ def test_plain_progress_speaks_every_five_seconds(
         "decoding: 6/9, 0.5/s, 6 s left",
         "decoding: 9 in 18.0 s",
     ]
+
+
+def test_no_rate_is_told_before_anything_is_done(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with meter("fitting") as tick:
+        clock[0] += 6
+        tick(0, 100)
+        clock[0] += 2
+        tick(4, 100)
+    assert capsys.readouterr().out == "fitting: 4/100, 0.5/s, 192 s left\n"
 
 
 def test_items_are_drawn_one_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:

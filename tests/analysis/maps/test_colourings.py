@@ -78,6 +78,25 @@ def test_only_what_is_known_can_be_chosen(songs: Songs) -> None:
     assert names({"Ada": SingerFacts("", 100.0, 200.0)}) == [*basic, "range"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "source"),
+    [
+        ((False, False), "from the csv; grey"),
+        ((True, True), "measured in the songs (nine tenths of what is sung); grey"),
+        ((False, True), "from the csv, or where it gives none measured in the songs (nine"),
+    ],
+)
+def test_the_legend_says_where_a_range_comes_from(
+    measured: tuple[bool, bool], source: str, songs: Songs
+) -> None:
+    names = songs.singers[:2]
+    facts = {
+        name: SingerFacts("", 100.0, 200.0, one) for name, one in zip(names, measured, strict=True)
+    }
+    (mode,) = (one for one in colourings(songs, facts) if one.name == "range")
+    assert f"vocal range, {source}" in mode.says
+
+
 def test_legends_hold_a_button_an_entry_and_escape_names(found: dict[str, Colouring]) -> None:
     legend = found["album"].legend()
     assert legend.count("<button") == 5

@@ -134,7 +134,12 @@ def test_what_is_known_of_singers_is_handed_over(build_run: Callable[..., Run]) 
     run.singer_facts.write_text("singer,sex,low_hz,high_hz\nCem,m,98,392\n", encoding="utf-8")
     material = read_material(run)
     data = page_data(material, [view([0])], [])
-    assert data["facts"] == [None, None, {"sex": "m", "low": 98.0, "high": 392.0}, None]
+    assert data["facts"] == [
+        None,
+        None,
+        {"sex": "m", "low": 98.0, "high": 392.0, "measured": False},
+        None,
+    ]
     other = run.root / "other.csv"
     other.write_text("singer,sex\nAda,f\n", encoding="utf-8")
     assert list(read_material(run, singers_csv=other).facts) == ["Ada"]

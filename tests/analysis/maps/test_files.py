@@ -9,7 +9,7 @@ import pytest
 
 from analysis.maps import files
 from analysis.maps.files import finished_map
-from analysis.maps.fit import fit_maps
+from analysis.maps.fit import Tell, fit_maps
 
 
 @pytest.fixture
@@ -23,7 +23,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The seeds with which maps were fitted."""
     seeds: list[int] = []
 
-    def fit(vectors: np.ndarray, perplexities: tuple[float, ...], seed: int) -> np.ndarray:
+    def fit(
+        vectors: np.ndarray, perplexities: tuple[float, ...], seed: int, tell: Tell
+    ) -> np.ndarray:
+        tell(1.0)
         seeds.append(seed)
         return np.random.default_rng(seed).normal(size=(len(perplexities), len(vectors), 2))
 

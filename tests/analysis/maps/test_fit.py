@@ -136,3 +136,16 @@ def test_on_a_map_of_few_songs_a_new_one_lies_at_its_nearest() -> None:
     vectors = unit(np.eye(3))
     (points,) = fit_maps(vectors, (1.0,), 0)
     np.testing.assert_array_equal(place(vectors, points, unit(np.eye(3)[[2, 0]])), points[[2, 0]])
+
+
+def test_fitting_tells_how_far_it_is() -> None:
+    """The search of the neighbours first, then each map's rounds."""
+    vectors = unit(np.random.default_rng(0).normal(size=(40, 6)))
+    told: list[float] = []
+    silent = fit_maps(vectors, (5.0, 10.0), 0)
+    np.testing.assert_array_equal(fit_maps(vectors, (5.0, 10.0), 0, told.append), silent)
+    assert told == sorted(told)
+    assert told[0] == 100 / (100 + 250 + 500 + 250)
+    assert told[1] == 125 / 1100
+    assert told[-1] == 1
+    assert len(told) == 1 + 1000 / 25

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,3 +98,15 @@ def test_files_that_a_member_did_not_hear_are_named(analyzed: Run) -> None:
     both = NewPoints(np.zeros((2, 2, 2)), np.array([0, 1]), None)
     assert missing(material, [replace(view, new=both)]) == []
     assert missing(replace(material, placed=None), [view]) == []
+
+
+def test_measured_ranges_colour_the_map(
+    analyzed: Run, monkeypatch: pytest.MonkeyPatch, page_data: Callable[[str], Any]
+) -> None:
+    """Of a singer of another run nothing is known."""
+    ranges = {"Cem": (100.0, 400.0), "Nobody": (100.0, 900.0)}
+    monkeypatch.setattr("analysis.maps.tsne.ranges_of", lambda _: ranges)
+    data = page_data(tsne_page(read_material(analyzed, ["aam"])))
+    known = {"sex": "", "low": 100.0, "high": 400.0, "measured": True}
+    assert data["facts"] == [None, None, known, None]
+    assert set(data["modes"]["range"]["values"]) == {None, 0.5}

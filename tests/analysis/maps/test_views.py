@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from analysis.maps import views
-from analysis.maps.views import EVERYBODY, View, all_views, asked, placed_cloud
+from analysis.maps.fit import Tell
+from analysis.maps.views import EVERYBODY, View, all_views, asked, fit_all, placed_cloud
 from analysis.material import Material, read_material
 from embedder.artifacts import Run
 from embedder.store import Store, read_store, write_store
@@ -32,8 +33,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Points]:
         def place(self, vectors: Points) -> Points:
             return np.stack([vectors[:, :2].astype(float)] * len(self.perplexities))
 
-    def finished(path: Path, vectors: Points, perplexities: tuple[float, ...], seed: int) -> Fitted:
+    def finished(
+        path: Path, vectors: Points, perplexities: tuple[float, ...], seed: int, tell: Tell
+    ) -> Fitted:
         assert seed == 0
+        tell(0.5)
         fitted.append(vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         return Fitted(vectors, perplexities)
@@ -59,6 +63,19 @@ def test_all_together_come_first_where_there_are_several(material: Material, ana
     ]  # fmt: skip
     one = read_material(analyzed, ["triplet"])
     assert named(list(all_views(one))) == [("triplet", "song"), ("triplet", "segment")]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_fitting_tells_how_far_it_is(material: Material, analyzed: Run) -> None:
+    """A song map is 1 of 21 parts of a member's work, its segments' map the other 20."""
+    calls: list[tuple[int, int]] = []
+    fit_all(read_material(analyzed, ["aam"]), lambda *call: calls.append(call))
+    assert calls == [(2, 100), (4, 100), (52, 100), (100, 100)]
+    calls.clear()
+    fit_all(material, lambda *call: calls.append(call))
+    assert {(33, 100), (66, 100)} < set(calls)  # all together, and each of the two
+    assert calls == sorted(set(calls))  # nothing is told twice
+    assert calls[-1] == (100, 100)
 
 
 def test_points_are_those_of_their_songs(

@@ -1,0 +1,1 @@
+"""What the listening page is made of."""

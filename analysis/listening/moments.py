@@ -1,0 +1,145 @@
+"""The timeline of a recording: who is heard when, and where someone sings.
+
+Enters: the answers to its segments. Leaves: HTML that needs no script: a lane for each singer, one
+for voice, an axis, and the same as a table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from analysis.listening.answer import clock, percent
+from analysis.page import UNKNOWN_COLOUR, escape, table
+from analysis.wording import counted
+from ensemble.serving.answers import Moment
+
+LANES = 4  # singers with a lane of their own; the others share one
+OTHERS = "others"
+TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)  # s
+MOST_TICKS = 7
+
+
+def timeline(
+    moments: Sequence[Moment], seconds: float, colours: Mapping[str, str], player: str = ""
+) -> str:
+    """`seconds`: of the whole recording. `player`: address of the recording, for an audio element.
+
+    Of overlapping segments each stands from its start to the start of the next.
+    """
+    heading = '<h2 id="time-title">Who is heard when</h2>'
+    sound = (
+        f'<audio id="heard" controls preload="metadata" src="{escape(player)}" '
+        'aria-label="Your recording"></audio>'
+        if player
+        else ""
+    )
+    if not moments:
+        body = '<p class="soft">The recording is one segment; there is nothing over time.</p>'
+        return f'<section aria-labelledby="time-title">{heading}{sound}{body}</section>'
+    ends = [one.start_s for one in moments[1:]] + [moments[-1].end_s]
+    lanes = lane_names(moments)
+    rows = "".join(
+        _lane(name, moments, ends, seconds, colours.get(name, UNKNOWN_COLOUR), lanes)
+        for name in lanes
+    )
+    return (
+        f'<section aria-labelledby="time-title">{heading}<p class="soft">{escape(said(moments))} '
+        "The stronger the colour, the surer the segment.</p>"
+        f'{sound}<div class="timeline" data-seconds="{seconds:.3f}" aria-hidden="true">{rows}'
+        f"{_voice(moments, ends, seconds)}{_axis(seconds)}"
+        '<div class="lane cursor"><span></span><div class="time"><i hidden></i></div></div></div>'
+        f"<details><summary>The timeline as a table</summary>{_table(moments)}</details></section>"
+    )
+
+
+def lane_names(moments: Sequence[Moment]) -> list[str]:
+    """Singers named first by a segment, the most frequent first; the rare ones as `OTHERS`."""
+    counts = Counter(one.top[0].singer for one in moments if one.top)
+    names = [name for name, _ in counts.most_common()]
+    return names if len(names) <= LANES + 1 else [*names[:LANES], OTHERS]
+
+
+def said(moments: Sequence[Moment]) -> str:
+    """What the timeline shows, in a sentence."""
+    counts = Counter(one.top[0].singer for one in moments if one.top)
+    if not counts:
+        return "No segment names a singer."
+    (name, most), many = counts.most_common(1)[0], len(moments)
+    if many == 1:
+        return f"The one segment names {name} first."
+    rest = "" if len(counts) == 1 else f"; the rest name {counted(len(counts) - 1, 'other singer')}"
+    every = "all" if most == many else f"{most:,} of"
+    return f"{every.capitalize()} {many:,} segments name {name} first{rest}."
+
+
+def tick_seconds(seconds: float) -> list[int]:
+    """Round times from 0, at most `MOST_TICKS`; none so late that its label would not fit."""
+    step = next((one for one in TICKS if seconds / one < MOST_TICKS), TICKS[-1])
+    return [at for at in range(0, int(seconds) + 1, step) if at <= 0.9 * seconds]
+
+
+def _lane(
+    name: str,
+    moments: Sequence[Moment],
+    ends: Sequence[float],
+    seconds: float,
+    colour: str,
+    lanes: Sequence[str],
+) -> str:
+    blocks = []
+    for one, end in zip(moments, ends, strict=True):
+        if not one.top:
+            continue
+        first = one.top[0]
+        if first.singer != name and not (name == OTHERS and first.singer not in lanes):
+            continue
+        blocks.append(
+            f'<i style="{_span(one.start_s, end, seconds)};opacity:'
+            f'{0.25 + 0.75 * first.probability:.2f}" title="{escape(_tip(one))}"></i>'
+        )
+    return (
+        f'<div class="lane"><span>{escape(name)}</span>'
+        f'<div class="time" style="--tint:{escape(colour)}">{"".join(blocks)}</div></div>'
+    )
+
+
+def _tip(one: Moment) -> str:
+    names = ", ".join(f"{choice.singer} {percent(choice.probability)}" for choice in one.top)
+    return f"{clock(one.start_s)} to {clock(one.end_s)}: {names}; voice {percent(one.voice)}"
+
+
+def _voice(moments: Sequence[Moment], ends: Sequence[float], seconds: float) -> str:
+    """A bar for each segment, as high as the share of it that is sung."""
+    path = "".join(
+        f"M{1000 * one.start_s / seconds:.1f} 100V{100 - 100 * one.voice:.0f}"
+        f"H{1000 * end / seconds:.1f}V100Z"
+        for one, end in zip(moments, ends, strict=True)
+    )
+    return (
+        '<div class="lane voice"><span>voice</span><div class="time"><svg viewBox="0 0 1000 100" '
+        f'preserveAspectRatio="none"><path d="{path}"/></svg></div></div>'
+    )
+
+
+def _axis(seconds: float) -> str:
+    ticks = "".join(
+        f'<b style="left:{100 * at / seconds:.2f}%">{clock(at)}</b>' for at in tick_seconds(seconds)
+    )
+    return f'<div class="lane axis"><span></span><div class="time">{ticks}</div></div>'
+
+
+def _span(start: float, end: float, seconds: float) -> str:
+    return f"left:{100 * start / seconds:.2f}%;width:{100 * (end - start) / seconds:.2f}%"
+
+
+def _table(moments: Sequence[Moment]) -> str:
+    rows = [
+        (
+            f"{clock(one.start_s)} to {clock(one.end_s)}",
+            ", ".join(f"{choice.singer} {percent(choice.probability)}" for choice in one.top),
+            percent(one.voice),
+        )
+        for one in moments
+    ]
+    return table(("time", "singers", "voice"), rows, numeric=[2])

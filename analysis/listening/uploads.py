@@ -1,0 +1,174 @@
+"""Uploaded files → their bytes; nothing of them stays on disk, and no name becomes a path.
+
+Enters: what the page's server wrote into its own folder, or the bytes of a zip. Leaves:
+`Recording`s in memory, and a sentence for each that cannot be one.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from embedder.errors import UserError
+from ensemble.serving.answers import Limits
+
+# What a recording may be called in a zip; its content is decoded, whatever it is called.
+SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm")
+MOST_MEMBERS = 1000
+ENTRY = b"PK\x01\x02"  # begins each entry of a zip's list of contents
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that can be unpacked bit by bit
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file in memory. `name` is only shown."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that is no recording, and why."""
+
+    name: str
+    why: str
+
+
+def take(
+    payloads: Sequence[Mapping[str, Any]], folder: Path, still_s: float = 0.0
+) -> list[Recording]:
+    """Read uploaded files into memory and remove them, also when that fails.
+
+    `payloads`: what the browser says of each file: `path` where the server put it, and `orig_name`.
+    `still_s`: how long they stay for what has begun to read them. Only files inside `folder` are
+    touched, wherever a path points. Raises `UserError` for a file that is not there.
+    """
+    found: dict[str, bytes] = {}
+    paths = [Path(str(one.get("path") or "")) for one in payloads]
+    try:
+        for path in paths:
+            if not path.is_file() or not is_inside(path, folder):
+                raise UserError("the file did not arrive; please send it again")
+            found[str(path)] = path.read_bytes()
+    finally:
+        mine = [path for path in paths if is_inside(path, folder)]
+        if still_s:
+            later = threading.Timer(still_s, _remove, [mine, folder])
+            later.daemon = True  # the folder goes with the server
+            later.start()
+        else:
+            _remove(mine, folder)
+    return [
+        Recording(shown_name(str(one.get("orig_name") or path.name)), found[str(path)])
+        for one, path in zip(payloads, paths, strict=True)
+    ]
+
+
+def recordings(files: Iterable[Recording], limits: Limits) -> tuple[list[Recording], list[Refused]]:
+    """Files as they are, zips as what is in them; all together at most `limits.max_mb`.
+
+    Raises `UserError` if there is more, or nothing.
+    """
+    good: list[Recording] = []
+    bad: list[Refused] = []
+    room = int(limits.max_mb * 1e6)
+    for file in files:
+        if not zipfile.is_zipfile(io.BytesIO(file.data)):
+            good.append(file)
+            room -= len(file.data)
+        else:
+            inside, refused = unzipped(file, room, limits)
+            good += inside
+            bad += refused
+            room -= sum(len(one.data) for one in inside)
+        if room < 0:
+            raise _too_large(limits)
+    if not good and not bad:
+        raise UserError("there is no file in what was sent")
+    return good, bad
+
+
+def unzipped(file: Recording, room: int, limits: Limits) -> tuple[list[Recording], list[Refused]]:
+    """What a zip holds, of at most `room` bytes unpacked, counted while it is unpacked.
+
+    Raises `UserError` if it holds more, or too many files, or cannot be read.
+    """
+    if file.data.count(ENTRY) > MOST_MEMBERS:
+        raise UserError(f"{file.name} holds more than {MOST_MEMBERS:,} files, the most at once")
+    good: list[Recording] = []
+    bad: list[Refused] = []
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.data)) as archive:
+            for info in archive.infolist():
+                name = shown_name(info.filename)
+                if info.is_dir() or _of_the_system(name):
+                    continue
+                why = _refusal(info, name)
+                if why:
+                    bad.append(Refused(name, why))
+                    continue
+                with archive.open(info) as member:
+                    data = member.read(room + 1)
+                room -= len(data)
+                if room < 0:
+                    raise _too_large(limits)
+                good.append(Recording(name, data))
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError
+    ) as error:  # fmt: skip
+        raise UserError(f"{file.name} is a zip that cannot be read: it is damaged") from error
+    return good, bad
+
+
+def shown_name(name: str) -> str:
+    """A name from outside as it may be shown: no way up, no root, no drive, all printable."""
+    text = "".join(letter if letter.isprintable() else "�" for letter in name.replace("\\", "/"))
+    parts = [part for part in text.split("/") if part not in ("", ".", "..") and part[-1] != ":"]
+    return "/".join(parts)[-200:] or "recording"
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, with its links followed, is below a folder."""
+    resolved = path.resolve()
+    return resolved != folder.resolve() and resolved.is_relative_to(folder.resolve())
+
+
+def _refusal(info: zipfile.ZipInfo, name: str) -> str:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".zip":
+        return "a zip inside a zip is not opened"
+    if suffix not in SUFFIXES:
+        return f"not a recording: only {' '.join(SUFFIXES)} are heard"
+    if info.flag_bits & 1:
+        return "it is encrypted"
+    if info.compress_type not in PACKED:
+        return "it is packed in a way that is not unpacked here; use an ordinary zip"
+    return ""
+
+
+def _of_the_system(name: str) -> bool:
+    """What systems put into zips beside the files: `__MACOSX/…`, `.DS_Store`."""
+    parts = name.split("/")
+    return parts[0] == "__MACOSX" or parts[-1].startswith(".")
+
+
+def _too_large(limits: Limits) -> UserError:
+    return UserError(
+        f"all recordings together are larger than {limits.max_mb:g} MB, the most at once"
+    )
+
+
+def _remove(paths: Sequence[Path], folder: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if path.parent != folder:
+            with suppress(OSError):  # another upload of the same content uses it
+                path.parent.rmdir()

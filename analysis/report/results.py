@@ -1,0 +1,80 @@
+"""Rows of the results table: what the fusion measured, and the test songs beside it.
+
+Enters: `Material`. Leaves: `ResultRow`s at song level, and how estimates are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from analysis.experts.reliability import answers
+from analysis.inputs import Predicted
+from analysis.material import Material
+from analysis.wording import counted
+from embedder.metrics import Estimate, summarise
+from ensemble.fusion import ResultRow
+
+
+def song_rows(material: Material) -> tuple[ResultRow, ...]:
+    """A row for each expert and all fused, of each predicted split, the fused one last.
+
+    Those of the fusion where it has them, else computed from the predictions.
+    """
+    held = material.fusion.results if material.fusion else ()
+    found: list[ResultRow] = []
+    for table in material.predicted:
+        rows = [row for row in held if row.split == table.split and row.level == "song"]
+        found += rows or _computed(table, material.seed)
+    return tuple(found)
+
+
+def _computed(table: Predicted, seed: int) -> list[ResultRow]:
+    rows = []
+    with np.errstate(divide="ignore"):
+        for name, (truth, probabilities) in answers(table).items():
+            summary = summarise(truth, np.log(probabilities), seed)
+            rows.append(ResultRow(name, table.split, "song", table.split == "validation", summary))
+    return [*rows[1:], rows[0]]  # `answers` has the fused one first
+
+
+def of_split(rows: Iterable[ResultRow], split: str) -> tuple[ResultRow, ...]:
+    """The rows of one split."""
+    return tuple(row for row in rows if row.split == split)
+
+
+def as_text(one: Estimate, songs: int, share: bool = False, most: float = 1.0) -> str:
+    """The interval in words; by the rule of three where there is no mistake to resample."""
+    if one.value >= most:
+        return f"no mistake; up to {min(3 / songs, 1):.1%} is likely"
+    low, high = (f"{x:.1%}" if share else f"{x:.3f}" for x in (one.low, one.high))
+    return f"95% interval {low} to {high}"
+
+
+def footing(predicted: Predicted) -> str:
+    """Split, level, songs and how far the numbers can be trusted."""
+    how = {
+        "validation": "cross-fitted by album",
+        "test": "on which nothing was fitted",
+    }[predicted.split]
+    return (
+        f"Song level, {counted(len(predicted.ids), f'{predicted.split} song')}, {how}. Intervals: "
+        "95%, bootstrap over songs."
+    )
+
+
+def perfect_note(rows: Iterable[ResultRow]) -> str:
+    """What an interval without width means, where there is one."""
+    flat = [row for row in rows if row.metrics.top_1.value == 1]
+    if not flat:
+        return ""
+    return (
+        f" Where no song is wrong, resampling shows no interval: up to "
+        f"{min(3 / flat[0].metrics.songs, 1):.1%} is likely."
+    )
+
+
+def with_interval(one: Estimate) -> str:
+    """`0.990 (0.970–1.000)`."""
+    return f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f})"

@@ -1,0 +1,1 @@
+"""How accuracy falls when songs are degraded."""

@@ -1,0 +1,1 @@
+"""What three seconds of each singer look like to a member."""

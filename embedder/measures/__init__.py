@@ -1,0 +1,1 @@
+"""What pages show and no store holds: measured once on the songs themselves."""

@@ -1,0 +1,1 @@
+"""Recordings are answered one at a time, from memory, by what was loaded once."""

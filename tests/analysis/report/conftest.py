@@ -1,0 +1,168 @@
+"""Decks of made-up runs, and what stands where on their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.inputs import Predicted, song_list
+from analysis.maps.preservation import Preservation
+from analysis.maps.views import View
+from analysis.material import Material
+from analysis.report.pdf import look, page_figure
+from analysis.report.slide import Slide
+from embedder.artifacts import Run, create_run
+from embedder.measures.ladders import steps
+from embedder.measures.spectrogram_file import Spectrograms, write_spectrograms
+from embedder.store import Store, write_store
+from ensemble.fusion import Fusion
+from ensemble.knn import Votes
+from ensemble.methods import Pooling
+from ensemble.robustness import Conditions, Row, begin, write_rows
+
+
+def made_up(
+    ids: Sequence[str],
+    albums: Sequence[str],
+    truth: np.ndarray,
+    singers: Sequence[str],
+    experts: int = 4,
+    wrong: float = 0.3,
+    split: str = "validation",
+) -> Predicted:
+    """Predictions of songs of which a share is named wrongly, by each expert others."""
+    rng = np.random.default_rng(len(singers))
+
+    def answers() -> np.ndarray:
+        drawn = rng.integers(len(singers), size=len(truth))
+        named = np.where(rng.random(len(truth)) < wrong, drawn, truth)
+        rows = rng.dirichlet(np.full(len(singers), 0.5), size=len(truth)) * 0.3
+        rows[np.arange(len(truth)), named] += 0.7
+        return np.asarray(rows)
+
+    kinds = ("head", "knn_song", "knn_segment", "probe")
+    names = {
+        f"aam{'-with-a-long-name' * (number // 4)}{number // 4}/{kinds[number % 4]}": answers()
+        for number in range(experts)
+    }
+    return Predicted(split, tuple(ids), tuple(singers), answers(), truth, tuple(albums), names)
+
+
+def measure(run: Run, singers: Sequence[str]) -> None:
+    """Spectrograms of all singers, and robustness of a few songs, without a sound."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(256, size=(len(singers), 8, 15), dtype=np.uint8)
+    count = len(singers)
+    found = Spectrograms(
+        tuple(singers), ("a/b/c.mp3",) * count, (("x", ""),) * count, (4,) * count,
+        tuple(np.linspace(60, 7000, 8)), 0.2, -80.0, 0.3, levels, 0 * levels,
+    )  # fmt: skip
+    write_spectrograms(run, found)
+    conditions = Conditions("", "x", "", "validation", 10.0, tuple(singers), ("fused",))
+    begin(run, conditions, 4, 4)
+    rows = [
+        Row(f"song {song}", singers[0], step, singers[0], (int(rng.integers(1, 3)),))
+        for song in range(4)
+        for step in steps()
+    ]
+    write_rows(run, ("fused",), rows)
+
+
+@pytest.fixture
+def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callable[..., Material]:
+    """`build_material(singers, fused=False)`: a run of one member, its songs answered."""
+
+    def build(
+        singers: Sequence[str],
+        fused: bool = True,
+        tests: bool = False,
+        measured: bool = False,
+        **choices: Any,
+    ) -> Material:
+        run = create_run(tmp_path / "made")
+        stores = []
+        for split in ("train", "validation", "test")[: 2 + tests]:
+            stores.append(build_store("aam", split, singers, (f"Album of {split}",)))
+            write_store(run.store("aam", split), stores[-1])
+        predicted = tuple(
+            made_up(one.song_ids, one.albums, one.labels, singers, split=one.split, **choices)
+            for one in stores[1:]
+        )
+        songs = song_list(stores, predicted)
+        measure(run, singers) if measured else None
+        fusion = None
+        if fused:
+            experts = list(predicted[0].experts)
+            fusion = Fusion(
+                singers=tuple(singers),
+                aggregate="probability",
+                temperatures=dict.fromkeys(experts, 1.0),
+                pooling=Pooling("log_linear", dict.fromkeys(experts, 0.25)),
+                votes=dict.fromkeys(experts, Votes(5, 0.1)),
+                made_from={"aam": "hash of aam"},
+                probes={},
+            )
+        return Material(run, ("aam",), fusion, songs, predicted)
+
+    return build
+
+
+def flat_view(material: Material) -> Iterator[View]:
+    """A map that costs nothing."""
+    count = len(material.songs.ids)
+    points = np.random.default_rng(0).normal(size=(1, count, 2))
+    kept = Preservation(0.9, count, 10, "validation", 0, 10)
+    yield View(
+        "", "song", (30.0,), points, np.arange(count), None, count, count, (kept,)
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No t-SNE, intervals of few resamples, coarse pictures."""
+    monkeypatch.setattr("embedder.metrics.RESAMPLES", 20)
+    monkeypatch.setattr("analysis.report.powerpoint.DPI", 30)
+    monkeypatch.setattr("analysis.report.findings.all_views", flat_view)
+
+
+@pytest.fixture(scope="session")
+def collisions() -> Callable[[Slide], list[str]]:
+    """What overlaps on a page, or leaves it, by matplotlib's own measure of each text."""
+
+    def find(slide: Slide) -> list[str]:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        with look():
+            figure = page_figure(slide, 1)
+            canvas = FigureCanvasAgg(figure)
+            figure.draw_without_rendering()
+            texts = list(visible_texts(figure, canvas.get_renderer()))
+        width, height = figure.canvas.get_width_height()
+        found = [
+            f"{text!r} leaves the page"
+            for text, box, _ in texts
+            if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+        ]
+        found += [f"{text!r} has {size} points" for text, _, size in texts if size < 10]
+        for (one, first, _), (other, second, _) in combinations(texts, 2):
+            across = min(first.x1, second.x1) - max(first.x0, second.x0)
+            down = min(first.y1, second.y1) - max(first.y0, second.y0)
+            if across > 1 and down > 2.5:  # pixels; boxes have a little air above their letters
+                found.append(f"{one!r} over {other!r}")
+        return found
+
+    return find
+
+
+def visible_texts(figure: Any, renderer: Any) -> Iterator[tuple[str, Any, float]]:
+    """Text, its box in pixels, and its size, of all that is shown."""
+    from matplotlib.text import Text
+
+    for one in figure.findobj(Text):
+        if one.get_visible() and one.get_text().strip():
+            yield one.get_text(), one.get_window_extent(renderer), one.get_fontsize()
