@@ -145,6 +145,7 @@ def test_what_is_known_of_singers_is_handed_over(build_run: Callable[..., Run]) 
     assert list(read_material(run, singers_csv=other).facts) == ["Ada"]
 
 
+@pytest.mark.slow  # the run is large
 def test_two_thousand_songs_of_three_members_fit(build_run: Callable[..., Run]) -> None:
     """Only the maps are made up: 8 MB are for the whole page, with plotly's five."""
     import analysis.maps.tsne as module
