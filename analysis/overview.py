@@ -14,7 +14,7 @@ from analysis.inputs import FUSE, Predicted
 from analysis.maps.neighbours import neighbour_agreement
 from analysis.material import Material
 from analysis.mistakes.confusion import mistakes
-from analysis.page import escape, page, table
+from analysis.page import PAGES, escape, page, table
 from embedder.artifacts import SPLITS
 from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise
@@ -24,6 +24,20 @@ METRICS = (
     ("top_1", "top-1"), ("top_3", "top-3"), ("score", "score"),
     ("macro_f1", "macro F1"), ("nll", "NLL"), ("ece", "ECE"),
 )  # fmt: skip
+
+# What each page answers; the front page leads to all of them.
+CARDS = {
+    "tsne.html": "Songs and segments, near each other where they sound alike to a member.",
+    "confusion.html": "Who is taken for whom, in which songs and in which of their segments.",
+    "albums.html": "How much of what looks like a voice is the production of an album.",
+    "reliability.html": "Whether stated confidence is right, and what leaving songs out gains.",
+    "members.html": "How far the experts agree, and what the ensemble fixed and broke.",
+    "timeline.html": "Who is heard when in a song, and where someone sings.",
+    "voices.html": "Vocal ranges and timbre, and whether they explain the mistakes.",
+    "spectrograms.html": "Three seconds of every singer, mixture and vocals.",
+    "robustness.html": "What noise, codecs, reverberation, pitch, speed and short excerpts cost.",
+    "training.html": "Loss, validation score and learning rate of every member.",
+}
 
 
 def findings(predicted: Predicted, seed: int = 0) -> list[str]:
@@ -133,15 +147,14 @@ def overview_page(material: Material) -> str:
     parts = ", ".join(f"{count:,} {split}" for split, count in counts if count)
     body = [
         f'<p class="soft">{len(songs.ids):,} songs by {len(songs.singers):,} singers: {parts}.</p>',
-        """<div class="cards">
-<a class="card" href="tsne.html"><b>Map of the embeddings</b>
-<span>Songs and segments, near each other where they sound alike to a member.</span></a>
-<a class="card" href="confusion.html"><b>Confusion of singers</b>
-<span>Who is taken for whom, and in which songs.</span></a></div>""",
     ]
-    for one in tables:
+    said = [findings(one, seed) for one in tables]
+    if said:
+        body.insert(0, f'<p id="finding">{escape(said[0][0])}</p>')
+    body.append(_cards())
+    for number, (one, sentences) in enumerate(zip(tables, said, strict=True)):
         body.append(f"<h2>Findings, {one.split} split, song level</h2>")
-        body.append(_list(findings(one, seed)))
+        body.append(_list(sentences[1:] if number == 0 else sentences))
         body.append(f'<p class="soft">{escape(one.how)}</p>')
     body.append("<h2>Embeddings</h2>" + _list(agreements(material)))
     for heading, rows in results_tables(fusion) if fusion else []:
@@ -152,16 +165,26 @@ def overview_page(material: Material) -> str:
     )
 
 
+def _cards() -> str:
+    cards = "".join(
+        f'<a class="card" href="{file}"><b>{label}</b><span>{escape(CARDS[file])}</span></a>'
+        for file, label in PAGES
+        if file in CARDS
+    )
+    return f'<nav class="cards" aria-label="What the pages answer">{cards}</nav>'
+
+
 def _mistakes_sentence(predicted: Predicted) -> str:
     kinds = mistakes(predicted)
     if not kinds:
         return f"None of the {len(predicted.ids):,} {predicted.split} songs is identified wrongly."
     wrong = sum(len(rows) for _, _, rows in kinds)
     true, named, rows = kinds[0]
+    be, often = ("is", "") if wrong == 1 else ("are", "" if len(kinds) == 1 else "most often ")
     of = int((predicted.truth == true).sum())
     return (
-        f"{wrong:,} of {len(predicted.ids):,} {predicted.split} songs are identified wrongly; most "
-        f"often {predicted.singers[true]} is taken for {predicted.singers[named]} "
+        f"{wrong:,} of {len(predicted.ids):,} {predicted.split} songs {be} identified wrongly; "
+        f"{often}{predicted.singers[true]} is taken for {predicted.singers[named]} "
         f"({len(rows)} of {of} songs)."
     )
 

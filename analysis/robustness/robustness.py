@@ -52,8 +52,8 @@ def robustness_finding(measured: Measured, found: Sequence[Curve]) -> str:
         return f"{start}, and at none of {count} levels fewer are."
     curve, point = worst
     harm = (
-        f"none of {count} levels costs more than {_level(curve, point)}, where "
-        f"{point.top_1.value:.1%} are, a change of {points(point.change)}"
+        f"of {count} degraded levels none costs more than {_level(curve, point)}: "
+        f"{point.top_1.value:.1%} are right, a change of {points(point.change)}"
     )
     if not point.falls:
         harm += ", which chance may explain"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.inputs import Predicted, read_predicted
-from analysis.overview import findings, results_tables
+from analysis.overview import CARDS, findings, results_tables
+from analysis.page import PAGES
 from embedder.artifacts import Run
 from embedder.metrics import summarise
 from ensemble.fusion import read_fusion
@@ -27,6 +28,19 @@ def test_findings_state_the_metrics(analyzed: Run) -> None:
     )
     assert fourth == "The hardest singer is Ada: 1 of 3 songs are identified."
     assert "confidence in the first choice is 70.0%, and 75.0% of the choices are right" in fifth
+
+
+def test_one_mistake_is_told_as_one() -> None:
+    truth = np.arange(6) % 2
+    probabilities = np.full((6, 2), 0.2)
+    probabilities[np.arange(6), [0, 1, 0, 1, 0, 0]] = 0.8
+    one = Predicted("test", tuple("abcdef"), ("A", "B"), probabilities, truth, ("",) * 6)
+    wanted = "1 of 6 test songs is identified wrongly; B is taken for A (1 of 3 songs)."
+    assert wanted in findings(one)
+
+
+def test_every_page_has_a_card() -> None:
+    assert set(CARDS) == {file for file, _ in PAGES} - {"index.html"}
 
 
 def test_no_mistake_is_not_called_certain() -> None:

@@ -43,17 +43,17 @@ def sentence(measured: Measured, name: str) -> str:
 def test_the_finding_names_the_level_that_costs_most() -> None:
     measured = made_up({(EXCERPT, 10.0): 2, ("noise", 0.0): 12, ("pitch", -4.0): 30})
     assert finding(measured).startswith(
-        "Of 40 validation songs, 10 s of each, 95.0% are named right undegraded; none of 45 "
-        "levels costs more than pitch at −4 semitones, where 25.0% are, a change of −70.0 "
-        "points, 95% interval −8"
+        "Of 40 validation songs, 10 s of each, 95.0% are named right undegraded; of 45 "
+        "degraded levels none costs more than pitch at −4 semitones: 25.0% are right, a "
+        "change of −70.0 points, 95% interval −8"
     )
     assert "chance" not in finding(measured)
     few = finding(made_up({("speed", 1.25): 3}, seconds=0.0))
     assert few.startswith("Of 40 validation songs, heard in full, 100.0% are named right")
-    assert "costs more than speed at 1.25 times, where 92.5% are" in few
+    assert "costs more than speed at 1.25 times: 92.5% are right" in few
     assert few.endswith(", which chance may explain.")
     short = finding(made_up({(EXCERPT, 1.0): 20}))
-    assert "none of 45 levels costs more than an excerpt of 1 s, where 50.0% are" in short
+    assert "of 45 degraded levels none costs more than an excerpt of 1 s: 50.0% are right" in short
 
 
 def test_the_finding_says_when_nothing_harms() -> None:
