@@ -81,6 +81,8 @@ def print_methods(fusion: Fusion) -> None:
         ],
     )
     say(verdict(fusion))
+    if any(row.method == "stack" and row.metrics.top_1.value == 0 for row in fusion.methods):
+        say("stack learns only singers of whom it saw another validation album, hence its 0")
 
 
 def verdict(fusion: Fusion) -> str:
