@@ -1,0 +1,1 @@
+"""The commands that draw what a run shows."""
