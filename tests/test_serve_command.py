@@ -173,10 +173,11 @@ def test_sixteen_clients_at_once_for_a_minute(trained: Run, capfd: Any) -> None:
         rest = server.communicate(timeout=30)[0]
     took.sort()
     median, late = statistics.median(took), took[int(0.95 * len(took))]
-    with capfd.disabled():
+    with capfd.disabled():  # to stderr, which a worker of pytest-xdist shares with the terminal
         print(
             f"\n{len(took)} requests of {clients} clients in {lasts:.0f} s: median {median:.2f} s, "
-            f"95th percentile {late:.2f} s; memory {before:.0f} MB, then {after:.0f} MB"
+            f"95th percentile {late:.2f} s; memory {before:.0f} MB, then {after:.0f} MB",
+            file=sys.stderr,
         )
     assert not problems
     assert len(answers) == 1
