@@ -1,1 +1,0 @@
-"""The commands that draw what a run shows."""
