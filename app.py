@@ -33,7 +33,15 @@ from embedder.errors import UserError
 from embedder.presets import PRESETS
 from embedder.recipes.lists import RECIPES
 from embedder.settings import parse_assignments
-from ensemble.commands.answers import Members, evaluate, fuse, names_in, predict
+from ensemble.commands.answers import (
+    BundleFile,
+    Members,
+    RunOrBundle,
+    evaluate,
+    fuse,
+    names_in,
+    predict,
+)
 from ensemble.commands.compare import similar, verify
 from ensemble.commands.enrolment import enroll, unenroll
 from ensemble.commands.handing_in import bundle, export
@@ -165,12 +173,8 @@ def serve(
         float, typer.Option("--max_minutes", help="Longest recording, minutes.")
     ] = 15,
     device: Device = "auto",
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
-    ] = None,
+    bundle: BundleFile = None,
+    run_dir: RunOrBundle = None,
 ) -> None:
     """Listen: a page to sing to or drop recordings on, and a JSON API.
 

@@ -124,17 +124,7 @@ def embed_split(
     for song in progress(songs, len(songs), f"{member.name}: {split} songs"):
         key = stem_key(song, stem)
         vectors.append(embed_wave(member, cache.samples(key), listening, voices.of(key, stem)))
-    number = {singer: label for label, singer in enumerate(catalogue.singers)}
-    store = store_of(
-        member,
-        split,
-        vectors,
-        song_ids=[song.id for song in songs],
-        albums=[song.album_id for song in songs],
-        labels=[number[song.singer] for song in songs],
-        catalogue=fingerprint,
-        listening=listening,
-    )
+    store = store_of_songs(member, split, vectors, songs, catalogue, listening)
     write_store(run.store(member.name, split), store)
     return store
 
@@ -155,6 +145,28 @@ def embed_stale(
     for name, split in stale:
         member = members[name]
         embed_split(run, catalogue, member, split, progress, listening=listening, voices=voices)
+
+
+def store_of_songs(
+    member: Member,
+    split: str,
+    vectors: Sequence[SongVectors],
+    songs: Sequence[Song],
+    catalogue: Catalogue,
+    listening: Listening,
+) -> Store:
+    """The store of a catalogue's songs from what a member says of each."""
+    number = {singer: label for label, singer in enumerate(catalogue.singers)}
+    return store_of(
+        member,
+        split,
+        vectors,
+        song_ids=[song.id for song in songs],
+        albums=[song.album_id for song in songs],
+        labels=[number[song.singer] for song in songs],
+        catalogue=catalogue.fingerprint(),
+        listening=listening,
+    )
 
 
 def store_of(

@@ -18,7 +18,7 @@ from embedder.checkpoint import load_member
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.excerpts import remade
-from embedder.embed import SongVectors, embed_wave, stem_key, store_of
+from embedder.embed import SongVectors, embed_wave, stem_key, store_of_songs
 from embedder.listening import Listening
 from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device
@@ -62,17 +62,7 @@ def embed_remade(
         for vectors, member in zip(found, members, strict=True):
             stem_name = member.config.train.recording
             vectors.append(embed_wave(member, waves[stem_name], listening, voices[stem_name]))
-    number_of = {singer: label for label, singer in enumerate(catalogue.singers)}
     for vectors, member in zip(found, members, strict=True):
-        store = store_of(
-            member,
-            REMADE,
-            vectors,
-            song_ids=[song.id for song in songs],
-            albums=[song.album_id for song in songs],
-            labels=[number_of[song.singer] for song in songs],
-            catalogue=catalogue.fingerprint(),
-            listening=listening,
-        )
+        store = store_of_songs(member, REMADE, vectors, songs, catalogue, listening)
         made_from = {**store.made_from, **REMADE_FROM}
         write_store(run.store(member.name, REMADE), replace(store, made_from=made_from))

@@ -74,11 +74,6 @@ def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
     return names
 
 
-def prediction_ids(paths: Sequence[Path], root: Path) -> list[str]:
-    """The `normal_id` of each of `prediction_names`, in the order given."""
-    return [normal_id(name) for name in prediction_names(paths, root)]
-
-
 def top_singers(
     log_probabilities: NDArray[np.floating[Any]], singers: Sequence[str], places: int = PLACES
 ) -> list[tuple[str, ...]]:

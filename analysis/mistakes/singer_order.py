@@ -5,7 +5,7 @@ Enters: members' embeddings of training songs. Leaves: the singers' similarities
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +50,3 @@ def similar_order(similarities: NDArray[np.float64]) -> list[int]:
     np.fill_diagonal(distances, 0)
     tree = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
     return [int(leaf) for leaf in leaves_list(tree)]
-
-
-def nearest_other(similarities: NDArray[np.float64]) -> Sequence[int]:
-    """For each singer, the other one who is most alike; raises `ValueError` for fewer than two."""
-    if len(similarities) < 2:
-        raise ValueError("a single singer is like nobody")
-    others = similarities.copy()
-    np.fill_diagonal(others, -np.inf)
-    return [int(one) for one in others.argmax(axis=1)]

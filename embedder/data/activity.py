@@ -22,7 +22,6 @@ BELOW_DB = -26.0  # a frame this far under the song's loudest second is still su
 SILENCE = 1e-3  # a stem whose loudest second is quieter (−60 dB full scale) holds no voice
 GAP = 5  # frames: a pause of up to 0.25 s (a consonant, a breath) belongs to the voice around it
 BURST = 2  # frames: what lasts 0.1 s or less is no voice
-ENOUGH = 0.3  # share of voice from which a crop is worth training on
 
 Active = NDArray[np.bool_]
 
@@ -102,18 +101,3 @@ def voice_share(
     np.divide(voice, end - first, out=share, where=end > first)
     clipped: NDArray[np.float32] = np.clip(share, 0, 1).astype(np.float32)
     return clipped
-
-
-def voiced_starts(
-    active: Active, length: int, samples: int, enough: float = ENOUGH
-) -> NDArray[np.int64]:
-    """Starts, in samples, from which a crop of `samples` holds at least `enough` voice; ascending.
-
-    `length` is the song's number of samples. Starts are multiples of 800. Where no crop holds
-    enough, those with the most voice; where there is no voice at all, every start: a song without
-    voice is still heard. A song shorter than a crop has the one start 0.
-    """
-    starts = np.arange(0, max(1, length - samples + 1), FRAME, dtype=np.int64)
-    shares = voice_share(active, starts, samples)
-    found: NDArray[np.int64] = starts[shares >= min(enough, float(shares.max()))]
-    return found

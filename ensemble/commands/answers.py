@@ -20,6 +20,12 @@ Members = Annotated[
     list[str] | None,
     typer.Option("--members", help="Members by name, several with commas. Default: all."),
 ]
+BundleFile = Annotated[
+    Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
+]
+RunOrBundle = Annotated[
+    Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
+]
 
 AGGREGATES = "probability | mean | vote"
 METHODS = "auto | best_single | vote | mean | log_linear | stack"
@@ -124,12 +130,8 @@ def predict(
         int, typer.Option("--batch_size", min=1, help="Files held at a time; changes no number.")
     ] = 8,
     device: Device = "auto",
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
-    ] = None,
+    bundle: BundleFile = None,
+    run_dir: RunOrBundle = None,
 ) -> None:
     """Name the three likeliest singers of each file of a folder.
 

@@ -69,11 +69,6 @@ def row_size(height: float, rows: int, largest: float = 13.0) -> float:
     return float(np.clip(72 * height / max(rows, 1) / 1.35, SMALLEST, largest))
 
 
-def most_rows(height: float) -> int:
-    """How many lines of the smallest letters a drawing of this height has room for."""
-    return int((height - 0.75) * 72 / (1.35 * SMALLEST))
-
-
 def scale(
     estimates: Sequence[Estimate], width: float, top: float | None
 ) -> tuple[float, float, float]:

@@ -17,7 +17,6 @@ from embedder.data.activity import (
     smoothed,
     sung,
     voice_share,
-    voiced_starts,
 )
 
 S = 16000
@@ -130,19 +129,3 @@ def test_a_share_is_the_mean_over_the_samples(active: np.ndarray, start: int, sa
     expected = there.mean() if len(there) else 0
     found = voice_share(active, np.array([start]), samples)[0]
     assert found == pytest.approx(expected, abs=1e-5)
-
-
-def test_crops_start_where_someone_sings() -> None:
-    active = np.zeros(100, bool)
-    active[40:60] = True
-    samples, length = 10 * FRAME, 100 * FRAME
-    starts = voiced_starts(active, length, samples, enough=0.5)
-    assert starts.tolist() == [frame * FRAME for frame in range(35, 56)]
-    assert (voice_share(active, starts, samples) >= 0.5).all()
-    # Nowhere so much voice: the places with the most.
-    few = np.zeros(100, bool)
-    few[50] = True
-    assert voiced_starts(few, length, samples).tolist() == [f * FRAME for f in range(41, 51)]
-    # No voice at all: everywhere. And a song shorter than a crop begins at its beginning.
-    assert len(voiced_starts(np.zeros(100, bool), length, samples)) == 91
-    assert voiced_starts(np.ones(5, bool), 5 * FRAME, samples).tolist() == [0]
