@@ -6,13 +6,18 @@ prepared from them, and one with two tiny members trained and fused.
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -24,6 +29,21 @@ from embedder.settings import build_config
 # a run that passes here passes elsewhere.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-randomly shuffles the tests; the seeds are given below, the same in every run."""
+    config.option.randomly_reset_seed = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Each test and its fixtures begin with the same random numbers, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -195,6 +215,43 @@ def _trained(
 def trained(_trained: Path, tmp_path: Path) -> Run:
     """A copy of a run folder with the tiny members "aam" and "triplet", embedded and fused."""
     return Run(Path(shutil.copytree(_trained, tmp_path / "trained")))
+
+
+HELD = """
+    import builtins, sys
+
+    line, *words = sys.argv[1:]
+    def held(*texts, show=print, **options):
+        show(*texts, **options)
+        if texts and str(texts[0]).startswith(line):
+            sys.stdin.read()  # until killed
+    builtins.print = held
+
+    import app
+    sys.exit(app.main(words))
+"""
+
+
+@pytest.fixture
+def killed_at() -> Callable[..., int]:
+    """`killed_at("epoch   1/", "train-embedder")`: a command, killed once it has said that line.
+
+    It runs in a process of its own, which waits there until it is killed; gives the exit status.
+    """
+
+    def run(line: str, *words: str) -> int:
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(HELD), line, *words],
+            cwd=Path(__file__).parents[1], env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            said = any(text.startswith(line) for text in process.stdout)
+            process.kill()
+        assert said, f"the command ended without saying {line!r}"
+        return process.returncode
+
+    return run
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ def test_sixteen_clients_at_once_for_a_minute(trained: Run, capfd: Any) -> None:
         threads = [threading.Thread(target=visit) for _ in range(clients)]
         for thread in threads:
             thread.start()
-        time.sleep(lasts / 4)  # by then everything has been touched once
+        while len(took) < 4 * clients and any(thread.is_alive() for thread in threads):
+            time.sleep(0.1)  # until everything has been touched
         before = memory_mb(server.pid)
         for thread in threads:
             thread.join()

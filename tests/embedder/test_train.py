@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 import subprocess
 import sys
@@ -96,28 +95,22 @@ def undisturbed(prepared: Run, tiny: Tiny) -> Path:
 
 @needs_sigkill
 def test_killed_after_an_epoch_the_same_command_goes_on_to_the_same_weights(
-    prepared: Run, tiny_options: list[str], undisturbed: Path
+    prepared: Run,
+    tiny_options: list[str],
+    undisturbed: Path,
+    killed_at: Callable[..., int],
+    command: Callable[..., Any],
 ) -> None:
-    command = [sys.executable, "app.py", "train-embedder", "--name", "m", "--device", "cpu"]
-    command += [*tiny_options, "--set", KILLED[0], "--set", KILLED[1]]
-    command += ["--run_dir", str(prepared.root)]
-    there = {"cwd": ROOT, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, **there) as process:  # type: ignore[call-overload]
-        for line in process.stdout:
-            if line.startswith("epoch   1/6"):
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
+    words = ["train-embedder", "--name", "m", "--device", "cpu", "--run_dir", str(prepared.root)]
+    words += [*tiny_options, "--set", KILLED[0], "--set", KILLED[1]]
+    assert killed_at("epoch   1/6", *words) == -signal.SIGKILL
     assert not prepared.weights("m").exists()
     assert prepared.member_names() == ["undisturbed"]
 
-    again = subprocess.run(command, capture_output=True, check=True, **there)  # type: ignore[call-overload]
-    lines = again.stdout.splitlines()
-    (said,) = [line for line in lines if line.startswith("going on after epoch ")]
-    done = int(said.rsplit(" ", 1)[1])
-    assert 1 <= done < 6
+    lines = command(*words).out.splitlines()
+    assert "going on after epoch 1" in lines
     epochs = [line.split()[1] for line in lines if line.startswith("epoch ")]
-    assert epochs == [f"{n}/6" for n in range(done + 1, 7)]
+    assert epochs == [f"{n}/6" for n in range(2, 7)]
     assert same_tensors(prepared.weights("m"), undisturbed)
     assert learnt(prepared, "m") == learnt(prepared, "undisturbed")
     assert files_of(prepared) == FINISHED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import time
+import threading
 import zipfile
 from pathlib import Path
 
@@ -51,12 +51,21 @@ def test_a_file_is_taken_and_nothing_stays(tmp_path: Path) -> None:
         take(given, tmp_path)
 
 
-def test_a_file_may_stay_for_a_moment(tmp_path: Path) -> None:
+def test_a_file_may_stay_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[threading.Timer] = []
+
+    class Hand(threading.Timer):
+        """A timer that fires when the test says so."""
+
+        def start(self) -> None:
+            timers.append(self)
+
+    monkeypatch.setattr(threading, "Timer", Hand)
     assert take([uploaded(tmp_path, "a.wav", b"one")], tmp_path, still_s=0.2)
+    (timer,) = timers
+    assert timer.interval == 0.2
     assert (tmp_path / "hash" / "a.wav").exists()
-    until = time.monotonic() + 5
-    while list(tmp_path.iterdir()) and time.monotonic() < until:
-        time.sleep(0.05)
+    timer.function(*timer.args, **timer.kwargs)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +87,24 @@ def test_files_that_give_no_audio_are_results(tmp_path: Path, files: list[Path])
 
 
 def test_after_an_interruption_only_the_rest_is_decoded(
-    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = AudioCache(tmp_path / "cache")
+    dropped = threading.Event()
+    shutdown, watched = ThreadPoolExecutor.shutdown, decoding.decode
+
+    def shut(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+        dropped.set()
+        shutdown(pool, wait=wait)
+
+    def held(path: Path) -> Any:
+        if len(decoded_paths) == 5:  # no faster than the interruption
+            assert dropped.wait(60)
+        return watched(path)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
+    monkeypatch.setattr(decoding, "decode", held)
 
     def interrupted(items: Iterable[Any], _: int, description: str) -> Iterable[Any]:
         for number, item in enumerate(items):
@@ -97,8 +114,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
 
     with pytest.raises(KeyboardInterrupt):
         decode_files(files, cache, 1, interrupted)
-    before = len(decoded_paths)
-    assert before < 9  # what had not begun was dropped
+    assert len(decoded_paths) == 6  # what had not begun was dropped
     found = decode_files(files, cache, 1)
     assert sorted(decoded_paths) == files  # nothing twice
     assert all(item.facts for item in found.values())

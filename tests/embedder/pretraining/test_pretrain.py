@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,28 +144,22 @@ def test_cut_off_after_an_epoch_it_goes_on_to_the_same_weights(
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_killed_after_an_epoch_the_same_command_goes_on_to_the_same_weights(
-    prepared: Run, tiny_options: list[str]
+    prepared: Run,
+    tiny_options: list[str],
+    killed_at: Callable[..., int],
+    command: Callable[..., Any],
 ) -> None:
-    command = [sys.executable, "app.py", "pretrain", "--name", "n", "--device", "cpu"]
-    command += ["--method", "byol", *tiny_options, "--run_dir", str(prepared.root)]
+    words = ["pretrain", "--name", "n", "--device", "cpu", "--method", "byol", *tiny_options]
     changes = {**OWN, "crops_per_song": 6, "epochs": 5}
-    command += [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
-    there = {"cwd": ROOT, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, **there) as process:  # type: ignore[call-overload]
-        for line in process.stdout:
-            if line.startswith("epoch   1/5"):
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
+    words += [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    words += ["--run_dir", str(prepared.root)]
+    assert killed_at("epoch   1/5", *words) == -signal.SIGKILL
     assert not prepared.pretrained.weights("n").exists()
 
-    again = subprocess.run(command, capture_output=True, check=True, **there)  # type: ignore[call-overload]
-    lines = again.stdout.splitlines()
-    (said,) = [line for line in lines if line.startswith("going on after epoch ")]
-    done = int(said.rsplit(" ", 1)[1])
-    assert 1 <= done < 5
+    lines = command(*words).out.splitlines()
+    assert "going on after epoch 1" in lines
     epochs = [line.split()[1] for line in lines if line.startswith("epoch ")]
-    assert epochs == [f"{n}/5" for n in range(done + 1, 6)]
+    assert epochs == [f"{n}/5" for n in range(2, 6)]
     assert lines[-1].startswith("next: python app.py train-embedder --init n --run_dir ")
     texts = [part for part in tiny_options if "=" in part]
     settings = {**dict(text.split("=") for text in texts), **changes, "method": "byol"}

@@ -38,8 +38,8 @@ def test_rows_are_of_the_files_in_the_folder(
         hits = [len(set(one) & set(other)) for one, other in zip(truth, found, strict=True)]
         assert row.recall == pytest.approx(sum(hits) / (130 * K))
         assert row.disk_mb == path.stat().st_size / MB
-        assert 0 < row.build_s < 60
-        assert 0 < row.queries_per_s < 1e7
+        assert row.build_s > 0
+        assert row.queries_per_s > 0
     assert rows[0].recall == 1
 
 
