@@ -28,7 +28,7 @@ from embedder.commands.members import (
 )
 from embedder.commands.pretrain import pretrain
 from embedder.commands.stems import separate, train_detector, train_separator
-from embedder.console import meter, on_terminal, print_table, say
+from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
 from embedder.errors import UserError
 from embedder.presets import PRESETS
 from embedder.recipes.lists import RECIPES
@@ -146,9 +146,6 @@ def report(
     from analysis.report.deck import Author
     from analysis.report.report import write_report
 
-    def warn(text: str) -> None:
-        typer.echo(f"note: {text}", err=True)
-
     author = Author(name.strip(), student_id.strip())
     for path in write_report(open_run(run_dir), author, names_in(members), output, seed, warn):
         say(f"wrote {path}")
@@ -208,7 +205,7 @@ def serve(
                 say("there is no map of the songs; to draw it: python app.py analyze --pages tsne")
             if not is_loopback(made):
                 who = "who knows the password" if password else "without any password"
-                say(f"warning: other machines reach this page, {who}, and can enrol singers")
+                warn(f"other machines reach this page, {who}, and can enrol singers")
             say(f"listening on {address(made)}; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
                 serve_on(made, page)
@@ -427,7 +424,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can mend is one line and code 2."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        return int(app(given or ["--help"], prog_name="python app.py", standalone_mode=False) or 0)
+        with repeating_warnings():
+            code = app(given or ["--help"], prog_name="python app.py", standalone_mode=False)
+        return int(code or 0)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""What a person sees on the terminal: progress, and tables.
+"""What a person sees on the terminal: progress, tables, and warnings.
 
 Enters: items that pass by, rows of a table. Leaves: bars with speed and time left on a terminal,
 plain lines now and then where the output is a file or a pipe.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,11 +24,46 @@ from rich.progress import (
 from rich.table import Table
 
 EVERY_S = 5.0  # between two plain lines of progress
+MOST_REPEATED = 20  # warnings that stand in a command's last lines
 
 
 def say(text: str) -> None:
     """One plain line on standard output, at once."""
     print(text, flush=True)
+
+
+_warnings: Counter[str] = Counter()  # given since the command began, in order
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error at once; the command's last lines repeat it.
+
+    For whatever leaves a command with a result that is not what it seems: a file that was read in
+    part, a threshold that calls most known singers unknown, an answer for a silent recording. Call
+    it where the fact is known, with one sentence that names the file or the number; the command
+    line does the rest. Threads may call it. What a worker process warns of is printed, but not
+    repeated: return the sentence to the parent, and warn there.
+
+    Args:
+        text: One sentence, without "warning:" before it.
+    """
+    line = " ".join(text.split())
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+    _warnings[line] += 1
+
+
+@contextmanager
+def repeating_warnings() -> Iterator[None]:
+    """Collect the warnings of a block, and print each once more when it ends without an error."""
+    _warnings.clear()
+    yield
+    if _warnings:
+        total = _warnings.total()
+        print(f"\n{total} warning{'s' if total > 1 else ''}, once more:", file=sys.stderr)
+        for line, times in list(_warnings.items())[:MOST_REPEATED]:
+            print(f"- {line}" + (f" ({times} times)" if times > 1 else ""), file=sys.stderr)
+        if len(_warnings) > MOST_REPEATED:
+            print(f"- and {len(_warnings) - MOST_REPEATED} more, above", file=sys.stderr)
 
 
 def on_terminal() -> bool:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from embedder import console
-from embedder.console import meter, on_terminal, print_table, say, shown
+from embedder.console import (
+    meter,
+    on_terminal,
+    print_table,
+    repeating_warnings,
+    say,
+    shown,
+    warn,
+)
 
 
 @pytest.fixture
@@ -137,3 +146,50 @@ def test_nothing_is_cut_off_where_there_is_no_terminal(
     monkeypatch.setenv("COLUMNS", "40")
     print_table("t", ["name", "value"], [["x" * width, "1"]])
     assert cells(capsys.readouterr().out) == [["name", "value"], ["x" * width, "1"]]
+
+
+# Warnings ---------------------------------------------------------------------------------------
+
+
+def test_a_warning_is_printed_at_once_and_once_more_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with repeating_warnings():
+        warn("one.mp3 was read in part:\n6.1 of 12.0 s")
+        assert capsys.readouterr().err == "warning: one.mp3 was read in part: 6.1 of 12.0 s\n"
+        warn("no threshold holds")
+        warn("no threshold holds")
+        say("wrote all")
+        capsys.readouterr()
+    shown = capsys.readouterr()
+    assert shown.out == ""  # what a program reads there stays what it was
+    lines = shown.err.strip().splitlines()
+    assert "3 warnings" in lines[0]
+    assert [line for line in lines if "one.mp3" in line] == [
+        "- one.mp3 was read in part: 6.1 of 12.0 s"
+    ]
+    assert "2 times" in next(line for line in lines if "threshold" in line)
+
+
+def test_warnings_of_an_earlier_command_are_not_repeated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with repeating_warnings():
+        warn("old")
+    with suppress(ValueError), repeating_warnings():
+        warn("before the error")
+        raise ValueError
+    capsys.readouterr()
+    with repeating_warnings():
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_of_very_many_warnings_the_end_counts_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    with repeating_warnings():
+        for number in range(console.MOST_REPEATED + 5):
+            warn(f"file {number}")
+        capsys.readouterr()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 + console.MOST_REPEATED + 1
+    assert "5 more" in lines[-1]
