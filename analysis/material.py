@@ -24,7 +24,7 @@ from analysis.singer_facts import SingerFacts, read_singer_facts
 from embedder.artifacts import Run
 from embedder.errors import UserError
 from embedder.store import Store
-from ensemble.fusion import Fusion, check_fusion, read_fusion
+from ensemble.fusion import Fusion, check_fusion, check_songs, read_fusion
 from ensemble.placed import Placed
 
 
@@ -62,6 +62,8 @@ def read_material(
     predictions are missing, unreadable or made from different things, or the csv is none.
     """
     fusion = read_fusion(run.fusion) if run.fusion.is_file() else None
+    if fusion:
+        check_songs(run, fusion)
     names = members_with_stores(run, fusion.members if fusion and members is None else members)
     predicted = read_predicted(run, predicted_splits(run, names))
     songs: Songs | None = None

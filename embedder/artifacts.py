@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ class Run:
     root: Path
     shared_cache: Path | None = None  # decoded audio that several runs of a benchmark share
     shelf: str = "members"  # folder of what is trained: members, or networks without singers
+    fused: str = "fusion"  # folder of the fusion, or of one that is still being written
 
     @property
     def info(self) -> Path:
@@ -108,23 +110,28 @@ class Run:
         return self.separator / "model.safetensors"
 
     @property
+    def fusion_folder(self) -> Path:
+        """All that `fuse` writes; its files are only valid together."""
+        return self.root / self.fused
+
+    @property
     def fusion(self) -> Path:
-        return self.root / "fusion" / "fusion.json"
+        return self.fusion_folder / "fusion.json"
 
     @property
     def verification(self) -> Path:
-        return self.root / "fusion" / "verification.json"
+        return self.fusion_folder / "verification.json"
 
     @property
     def index_table(self) -> Path:
-        return self.root / "fusion" / "index.sqlite"
+        return self.fusion_folder / "index.sqlite"
 
     def vectors(self, member: str, level: str) -> Path:
         return vectors_of(self.index_table, member, level)
 
     @property
     def predictions(self) -> Path:
-        return self.root / "predictions"
+        return self.fusion_folder / "predictions"
 
     @property
     def pages(self) -> Path:
@@ -154,6 +161,10 @@ class Run:
     @property
     def exports(self) -> Path:
         return self.root / "export"
+
+    @property
+    def locks(self) -> Path:
+        return self.root / ".locks"
 
     def member_names(self) -> list[str]:
         """Names of the finished members, sorted."""
@@ -186,9 +197,8 @@ def create_run(root: Path) -> Run:
 
 def abandon_run(run: Run) -> None:
     """Take away a run folder that holds nothing yet but its own mark."""
-    if [entry.name for entry in run.root.iterdir()] == [run.info.name]:
-        run.info.unlink()
-        run.root.rmdir()
+    if {entry.name for entry in run.root.iterdir()} <= {run.info.name, run.locks.name}:
+        shutil.rmtree(run.root)
 
 
 def open_run(root: Path) -> Run:
@@ -205,15 +215,55 @@ def open_run(root: Path) -> Run:
             f"{root} was written in format {found}, this program reads format {FORMAT}; "
             "prepare a new run folder or use the program's version that wrote it"
         )
+    if _is_cut_off(run.fusion_folder):
+        with locked(run, "fusion", wait_s=10):  # or it is being replaced at this moment
+            if _is_cut_off(run.fusion_folder):
+                _old(run.fusion_folder).rename(run.fusion_folder)
     return run
+
+
+@contextmanager
+def locked(run: Run, what: str, wait_s: float = 0) -> Iterator[None]:
+    """Keep other processes from the same work on a run folder while the block runs.
+
+    The system releases the lock when the process ends, however it ends. Blocks of one thread may
+    lie in each other.
+
+    Args:
+        run: the run folder, which must be there.
+        what: the artifact that is written, such as "fusion" or "members/ecapa-aam".
+        wait_s: how long another process may still take, s.
+
+    Raises:
+        UserError: another process holds the lock; it is named by its id.
+    """
+    from filelock import FileLock, Timeout
+
+    path = run.locks / f"{what.replace('/', '.')}.lock"
+    holder = path.with_suffix(".pid")  # beside it: on Windows nobody else may read a locked file
+    path.parent.mkdir(exist_ok=True)
+    lock = FileLock(path, is_singleton=True)
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        pid = holder.read_text(encoding="ascii") if holder.is_file() else ""
+        raise UserError(
+            f"{f'process {pid}' if pid else 'another process'} is at work on {what} in {run.root}; "
+            "run this command again when that has ended"
+        ) from None
+    try:
+        holder.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
 
-    The file appears whole or not at all. On any error the temporary file is removed and what stood
-    at `path` stays.
+    The file appears whole or not at all, even if the power fails: its content is on the disk before
+    its name is. On any error the temporary file is removed and what stood at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -222,9 +272,54 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files private; artifacts are shared
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder `new`, which lies beside `target`, in its place; the old one is removed.
+
+    No system renames a folder over one that holds files. The old one steps aside first, and where a
+    kill leaves it there, `open_run` puts it back: at every moment one of the two is found whole.
+    """
+    for path in (*new.rglob("*"), new):
+        _flush(path)
+    old = _old(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            shutil.rmtree(target, ignore_errors=True)
+            old.rename(target)
+        raise
+    _flush(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.old")
+
+
+def _is_cut_off(folder: Path) -> bool:
+    """Whether replacing a folder was cut off, with the old one aside and no other in its place."""
+    return not folder.exists() and _old(folder).is_dir()
+
+
+def _flush(path: Path) -> None:
+    """Bring a file or the names in a folder to the disk; Windows flushes no folders."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -73,9 +73,30 @@ class Catalogue:
         return tuple(song for song in self.songs if song.split == split)
 
     def fingerprint(self) -> str:
-        """16 hexadecimal digits over the singers and each song's id, split and audio."""
-        rows = sorted((song.id, song.split, song.audio) for song in self.songs)
+        """16 hexadecimal digits over each song's id, split and audio, its singer and its album.
+
+        Stems are apart, in `stems_fingerprint`: not everything is made from them.
+        """
+        rows = sorted((_labelled(song), song.split, song.audio) for song in self.songs)
         return fingerprint(*self.singers, "", *(part for row in rows for part in row))
+
+
+def stems_fingerprint(songs: Iterable[Song], *stems: str) -> str:
+    """16 hexadecimal digits over the named stems, "vocals" and "backing", of songs.
+
+    Empty where no song has any of them.
+    """
+    rows = sorted((song.id, *(getattr(song, stem) for stem in stems)) for song in songs)
+    if not any(key for row in rows for key in row[1:]):
+        return ""
+    return fingerprint(*stems, *(part for row in rows for part in row))
+
+
+def _labelled(song: Song) -> str:
+    """The song's id, with singer and album where a list names others than its path does."""
+    if song.id.startswith(f"{song.album_id}/"):
+        return song.id
+    return f"{song.id}\n{song.album_id}"
 
 
 def scan(data_dir: Path) -> tuple[Song, ...]:

@@ -8,7 +8,7 @@ song's numbers depend neither on its neighbours nor on how many songs are handed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device, margin_free_logits
-from embedder.store import Store, write_store
+from embedder.store import Store, origin, write_store
 from embedder.voice.detect import Detector, Voices, load_detector
 
 CHUNK = 8  # segments
@@ -124,7 +124,8 @@ def embed_split(
     for song in progress(songs, len(songs), f"{member.name}: {split} songs"):
         key = stem_key(song, stem)
         vectors.append(embed_wave(member, cache.samples(key), listening, voices.of(key, stem)))
-    store = store_of_songs(member, split, vectors, songs, catalogue, listening)
+    made_from = origin(catalogue, split, member.config, listening)
+    store = store_of_songs(member, split, vectors, songs, catalogue, made_from)
     write_store(run.store(member.name, split), store)
     return store
 
@@ -153,9 +154,9 @@ def store_of_songs(
     vectors: Sequence[SongVectors],
     songs: Sequence[Song],
     catalogue: Catalogue,
-    listening: Listening,
+    made_from: Mapping[str, str],
 ) -> Store:
-    """The store of a catalogue's songs from what a member says of each."""
+    """The store of a catalogue's songs from what a member says of each; see `store.origin`."""
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
     return store_of(
         member,
@@ -164,8 +165,7 @@ def store_of_songs(
         song_ids=[song.id for song in songs],
         albums=[song.album_id for song in songs],
         labels=[number[song.singer] for song in songs],
-        catalogue=catalogue.fingerprint(),
-        listening=listening,
+        made_from=made_from,
     )
 
 
@@ -177,10 +177,12 @@ def store_of(
     song_ids: Sequence[str],
     albums: Sequence[str],
     labels: Sequence[int],
-    catalogue: str,
-    listening: Listening,
+    made_from: Mapping[str, str],
 ) -> Store:
-    """The store of songs from what a member says of each; `labels` are -1 where unknown."""
+    """The store of songs from what a member says of each; `labels` are -1 where unknown.
+
+    `made_from`: all but the checkpoint.
+    """
     dim, singers = member.config.model.embedding_dim, len(member.singers)
     counts = [len(v.start_s) for v in vectors]
     logits = [v.logits for v in vectors if v.logits is not None]
@@ -197,11 +199,7 @@ def store_of(
         segment_embeddings=_rows([v.embeddings for v in vectors], dim),
         segment_logits=None if member.head is None else _rows(logits, singers),
         segment_weight=_rows([v.weight[:, None] for v in vectors], 1)[:, 0],
-        made_from={
-            "checkpoint": member.checkpoint,
-            "catalogue": catalogue,
-            **listening.made_from(member.config),
-        },
+        made_from={"checkpoint": member.checkpoint, **made_from},
     )
 
 

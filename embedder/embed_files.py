@@ -133,8 +133,7 @@ def embed_waves(
             song_ids=names,
             albums=[""] * len(names),
             labels=[-1] * len(names),
-            catalogue="",
-            listening=listening,
+            made_from=listening.made_from(member.config),
         )
         for member in members
         for stem in [member.config.train.recording]

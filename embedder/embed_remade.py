@@ -8,7 +8,6 @@ is always measured on the songs as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from embedder.listening import Listening
 from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device
 from embedder.separation.songs import separated_vocals, separator_of
-from embedder.store import REMADE, REMADE_DB, REMADE_FROM, write_store
+from embedder.store import REMADE, REMADE_DB, origin, write_store
 from embedder.voice.detect import heard_voice, load_detector
 
 
@@ -63,6 +62,7 @@ def embed_remade(
             stem_name = member.config.train.recording
             vectors.append(embed_wave(member, waves[stem_name], listening, voices[stem_name]))
     for vectors, member in zip(found, members, strict=True):
-        store = store_of_songs(member, REMADE, vectors, songs, catalogue, listening)
-        made_from = {**store.made_from, **REMADE_FROM}
-        write_store(run.store(member.name, REMADE), replace(store, made_from=made_from))
+        separates = separator.fingerprint() if separator else ""
+        made_from = origin(catalogue, REMADE, member.config, listening, separates)
+        store = store_of_songs(member, REMADE, vectors, songs, catalogue, made_from)
+        write_store(run.store(member.name, REMADE), store)

@@ -12,14 +12,18 @@ from typing import Any
 from embedder.artifacts import Run, read_json, write_json
 from embedder.errors import UserError
 
-DECISIVE = ("fingerprint", "start", "separator")
+DECISIVE = ("fingerprint", "stems", "start", "separator")
+
+
+class MadeOtherwise(UserError):
+    """A training of this name is there, made from something else."""
 
 
 def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) -> bool:
     """Make a training's folder ready to begin or to go on; refuse to mix two trainings.
 
-    `wanted`: what the training is made from; of it "fingerprint", "start" and "separator" must be
-    those of the folder's own. Returns whether the training is there already, finished. `overwrite`
+    `wanted`: what the training is made from; of it the `DECISIVE` parts must be those of the
+    folder's own. Returns whether the training is there already, finished. `overwrite`
     takes away a finished one or one made from something else, but goes on with one of its own that
     was cut off.
     """
@@ -33,7 +37,7 @@ def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) 
         found = read_json(settings)
         same = all(found.get(part, "") == wanted.get(part, "") for part in DECISIVE)
         if not same and not overwrite:
-            raise UserError(
+            raise MadeOtherwise(
                 f"{run.kind} {name} is already there with {_difference(found, wanted)}; choose "
                 "another --name, or --overwrite to train it anew"
             )
@@ -50,9 +54,9 @@ def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["catalogue"] != wanted["catalogue"]:
         return "other songs or splits"
-    for part in ("start", "separator"):
+    for part in DECISIVE[1:]:
         if found.get(part, "") != wanted.get(part, ""):
-            return f"another {part}"
+            return "other stems" if part == "stems" else f"another {part}"
     changed = [
         f"{name} {old} (now {wanted['config'][group][name]})"
         for group, values in found["config"].items()

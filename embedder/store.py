@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from embedder.aggregate import song_logits
 from embedder.artifacts import SPLITS, replacing
+from embedder.catalogue import Catalogue, stems_fingerprint
+from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.listening import Listening
 
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = "run again: python app.py fuse"
 REMADE = "remade"  # split of validation songs whose vocals were turned down
 REMADE_DB = 12.0  # by so much at most, dB
-REMADE_FROM = {REMADE: f"vocals up to {REMADE_DB:g} dB lower"}  # what its store is made from
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -51,7 +53,7 @@ class Store:
     segment_embeddings: Floats  # (segments, dim), unit length
     segment_logits: Floats | None  # (segments, singers); None where the member has no head
     segment_weight: Floats  # (segments,), 0 to 1: share of voice; 1 where nobody listened for it
-    made_from: dict[str, str] = field(default_factory=dict)  # checkpoint, catalogue, grid, activity
+    made_from: dict[str, str] = field(default_factory=dict)  # checkpoint, and what `origin` says
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -100,6 +102,32 @@ class Store:
         sums = np.bincount(self.segment_song, self.segment_weight, len(self.song_ids))
         counts = np.bincount(self.segment_song, minlength=len(self.song_ids))
         return np.asarray(sums / counts)
+
+
+def origin(
+    catalogue: Catalogue,
+    split: str,
+    config: MemberConfig,
+    listening: Listening,
+    separator: str = "",
+) -> dict[str, str]:
+    """What a member's store of a split is made from, beside the member's checkpoint.
+
+    `separator`: fingerprint of what separates the mixtures of `REMADE` songs for a member that
+    takes vocals, empty where nothing does.
+    """
+    vocals = config.train.recording == "vocals"
+    made_from = {"catalogue": catalogue.fingerprint(), **listening.made_from(config)}
+    if split == REMADE:
+        stems = stems_fingerprint(catalogue.of("validation"), "vocals", "backing")
+        made_from |= {
+            REMADE: f"vocals up to {REMADE_DB:g} dB lower",
+            "stems": stems or "none",
+            "separator": (vocals and separator) or "none",
+        }
+    elif vocals:
+        made_from["stems"] = stems_fingerprint(catalogue.of(split), "vocals") or "none"
+    return made_from
 
 
 def write_store(path: Path, store: Store) -> None:
@@ -160,21 +188,14 @@ def read_store(path: Path) -> Store:
         raise UserError(f"{path} is not a readable store ({error}); {AGAIN}") from None
 
 
-def check_store(
-    store: Store,
-    checkpoint_hash: str,
-    catalogue_hash: str = "",
-    heard: Mapping[str, str] | None = None,
-) -> None:
-    """Raise `UserError` if the store was made from another checkpoint, catalogue or listening.
+def check_store(store: Store, checkpoint_hash: str, made_from: Mapping[str, str]) -> None:
+    """Raise `UserError` unless the store was made from this checkpoint and from what `origin` says.
 
-    An empty `catalogue_hash` leaves the catalogue unchecked (files to predict stand in none).
-    `heard`: the "grid" and "activity" that the store must have.
+    What is not in `made_from` is not checked: files to predict stand in no catalogue.
     """
-    wanted = {"checkpoint": checkpoint_hash, "catalogue": catalogue_hash, **(heard or {})}
-    for kind, value in wanted.items():
+    for kind, value in {"checkpoint": checkpoint_hash, **made_from}.items():
         found = store.made_from.get(kind, "none")
-        if value and found != value:
+        if found != value:
             raise UserError(
                 f"the {store.split or 'prediction'} store of member {store.member} was made from "
                 f"{kind} {found}, but the {kind} is now {value}; {AGAIN}"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, file_fingerprint
-from embedder.catalogue import Catalogue, Song
+from embedder.catalogue import Catalogue, Song, stems_fingerprint
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
 from embedder.classical import fit_classical
 from embedder.config import MemberConfig
@@ -182,11 +182,19 @@ def _open_folder(
     wanted = {
         "fingerprint": settings_fingerprint(config, catalogue.fingerprint()),
         "catalogue": catalogue.fingerprint(),
+        "stems": _stems_fingerprint(catalogue, config.train.stem),
         "start": start.fingerprint if start else "",
         "separator": _separator_fingerprint(run, config),
         "config": config.to_dict(),
     }
     return open_training(run, name, wanted, overwrite)
+
+
+def _stems_fingerprint(catalogue: Catalogue, stem: str) -> str:
+    """Of the stems that a training hears: mixtures' crops are looked for, and remixed, by both."""
+    if stem == "vocals":
+        return stems_fingerprint((*catalogue.of("train"), *catalogue.of("validation")), "vocals")
+    return stems_fingerprint(catalogue.of("train"), "vocals", "backing")
 
 
 def _separator_fingerprint(run: Run, config: MemberConfig) -> str:

@@ -7,7 +7,8 @@ read, and checked against the members' checkpoints.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import read_json, write_json
+from embedder.artifacts import Run, fingerprint, read_json, write_json
+from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
@@ -26,7 +28,7 @@ from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe
 from ensemble.unknown import Unknown
 
-FUSION_FORMAT = 3
+FUSION_FORMAT = 4
 AS_TRAINED = Listening()
 
 
@@ -80,6 +82,11 @@ class Fusion:
     best_expert: str = ""  # the one with the highest cross-fitted score, which methods are beside
     unknown: Unknown | None = None  # None: too few singers to leave some out
     gate: Gate | None = None  # for singers who are enrolled; None likewise
+    catalogue: str = ""  # fingerprint of the songs that it was fitted on
+    vocals: str = ""  # of their vocal stems, where a member takes these
+    id: str = (
+        ""  # of it and its index, in both, so that only files of one `fuse` are taken together
+    )
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -113,6 +120,22 @@ def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
             )
 
 
+def check_songs(run: Run, fusion: Fusion) -> None:
+    """Raise `UserError` if the run has other songs, or vocals for a member, than were fused.
+
+    A run without songs of its own, as in a bundle, has nothing to compare.
+    """
+    songs = read_catalogue(run.catalogue).songs if run.catalogue.is_file() else ()
+    if not songs:
+        return
+    if Catalogue(songs).fingerprint() != fusion.catalogue:
+        raise UserError(f"the fusion was fitted on other songs than {run.catalogue} has; {AGAIN}")
+    if fusion.vocals and stems_fingerprint(songs, "vocals") != fusion.vocals:
+        raise UserError(
+            f"the fusion was fitted with other vocal stems than {run.catalogue} has; {AGAIN}"
+        )
+
+
 def check_detector(fusion: Fusion, fingerprint: str) -> None:
     """Raise `UserError` unless this is the voice detector that the fusion was fitted with.
 
@@ -128,6 +151,16 @@ def check_detector(fusion: Fusion, fingerprint: str) -> None:
 
 def write_fusion(path: Path, fusion: Fusion) -> None:
     """Write `fusion.json`, atomically. Arrays stand in it as base64 of little-endian float64."""
+    write_json(path, _described(fusion))
+
+
+def with_id(fusion: Fusion, index_from: Sequence[str]) -> Fusion:
+    """The fusion with its id: a hash of all of it, and of what its index is made from."""
+    text = json.dumps(_described(fusion), sort_keys=True)
+    return replace(fusion, id=fingerprint(text, *index_from))
+
+
+def _described(fusion: Fusion) -> dict[str, Any]:
     head = replace(fusion, probes={}, pooling=replace(fusion.pooling, coefficients=np.zeros(0)))
     found = {"format": FUSION_FORMAT, **asdict(head)}
     found["pooling"]["coefficients"] = _packed(fusion.pooling.coefficients)
@@ -135,7 +168,7 @@ def write_fusion(path: Path, fusion: Fusion) -> None:
         member: {"weights": _packed(probe.weights), "bias": _packed(probe.bias)}
         for member, probe in fusion.probes.items()
     }
-    write_json(path, found)
+    return found
 
 
 def read_fusion(path: Path) -> Fusion:
@@ -184,6 +217,9 @@ def _fusion(found: dict[str, Any]) -> Fusion:
         best_expert=found["best_expert"],
         unknown=Unknown.from_dict(unknown) if unknown else None,
         gate=Gate(**found["gate"]) if found["gate"] else None,
+        catalogue=found["catalogue"],
+        vocals=found["vocals"],
+        id=found["id"],
     )
 
 

@@ -1,28 +1,46 @@
 """The ensemble over a run folder: stores become a fusion.
 
-Enters: members' stores on disk. Leaves: `fusion/` and `predictions/`, and the fusion with its
+Enters: members' stores on disk. Leaves: `fusion/`, and the fusion with its
 indexes opened again. Embedding itself is handed in: no torch here.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import SPLITS, Run, file_fingerprint, read_json
-from embedder.catalogue import Catalogue
+from embedder.artifacts import (
+    SPLITS,
+    Run,
+    file_fingerprint,
+    locked,
+    read_json,
+    replace_folder,
+)
+from embedder.catalogue import Catalogue, stems_fingerprint
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.settings import config_from_dict
-from embedder.store import REMADE, REMADE_FROM, Store, check_store, read_store
+from embedder.stem_record import separator_fingerprint
+from embedder.store import REMADE, Store, check_store, origin, read_store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
-from ensemble.fusion import AS_TRAINED, Fusion, read_fusion, write_fusion
+from ensemble.fusion import (
+    AS_TRAINED,
+    Fusion,
+    check_songs,
+    read_fusion,
+    with_id,
+    write_fusion,
+)
 from ensemble.index.members import MemberIndex, index_of
+from ensemble.index.songs import embedder_of
 from ensemble.index.table import read_indexes
 from ensemble.index.table import write_table as write_index
 from ensemble.index.vectors import KINDS
@@ -51,18 +69,16 @@ def stale_stores(
 ) -> list[tuple[str, str]]:
     """(member, split) of each store that is missing or no longer fits.
 
-    It must be of the member's checkpoint and of the catalogue's songs, heard as `listening` says.
+    It must be of the member's checkpoint and of the catalogue's songs, or their vocal stems where
+    the member takes these, heard as `listening` says.
     """
-    songs = catalogue.fingerprint()
     stale = []
     for member in members:
-        checkpoint = file_fingerprint(run.weights(member))
         for split in SPLITS:
             if not catalogue.of(split):
                 continue
             try:
-                heard = _heard(run, member, listening)
-                check_store(read_store(run.store(member, split)), checkpoint, songs, heard)
+                _checked_store(run, catalogue, member, split, listening)
             except (UserError, KeyError, TypeError):  # what is broken is refused when it is loaded
                 stale.append((member, split))
     return stale
@@ -80,16 +96,20 @@ def stale_remade(
     stale = []
     for member in members if can_remake(catalogue) else ():
         try:
-            _remade(run, catalogue, member, listening)
+            _checked_store(run, catalogue, member, REMADE, listening)
         except (UserError, KeyError, TypeError):
             stale.append(member)
     return stale
 
 
-def _remade(run: Run, catalogue: Catalogue, member: str, listening: Listening) -> Store:
-    store = read_store(run.store(member, REMADE))
-    heard = {**_heard(run, member, listening), **REMADE_FROM}
-    check_store(store, file_fingerprint(run.weights(member)), catalogue.fingerprint(), heard)
+def _checked_store(
+    run: Run, catalogue: Catalogue, member: str, split: str, listening: Listening
+) -> Store:
+    """A member's store, which must be made from what there is now; `UserError` where it is not."""
+    store = read_store(run.store(member, split))
+    separator = separator_fingerprint(run, catalogue) if split == REMADE else ""
+    made_from = origin(catalogue, split, _config(run, member), listening, separator)
+    check_store(store, file_fingerprint(run.weights(member)), made_from)
     return store
 
 
@@ -123,19 +143,46 @@ def fuse_run(
 ) -> Fusion:
     """Fit the fusion of the members' stores and write index, fusion, verification and predictions.
 
+    They are written into one new folder, which then takes the place of the old one: whatever
+    interrupts this leaves a whole fusion, and nobody is enrolled meanwhile.
+
     Validation numbers are cross-fitted by album; where the catalogue has test songs, the fusion
     fitted on all validation songs answers them and has its own rows. Singers who were enrolled stay
     so, if the same members heard them in the same way. `say` is told what is worth a line.
 
     Raises:
         UserError: a store is missing, or does not fit its checkpoint, the catalogue or the others;
-            a choice is not legal; or enrolled singers would be lost.
+            a choice is not legal; enrolled singers would be lost; or another process fuses or
+            enrolls in this run.
     """
     choices.check()
+    new = replace(run, fused=f"{run.fused}.new")
+    with locked(run, "fusion"):
+        shutil.rmtree(new.fusion_folder, ignore_errors=True)  # a killed one's
+        try:
+            fusion = _write_all(run, new, catalogue, members, choices, listening, say)
+            replace_folder(new.fusion_folder, run.fusion_folder)
+        finally:
+            shutil.rmtree(new.fusion_folder, ignore_errors=True)
+    return fusion
+
+
+def _write_all(
+    run: Run,
+    new: Run,
+    catalogue: Catalogue,
+    members: Sequence[str],
+    choices: Choices,
+    listening: Listening,
+    say: Callable[[str], None] | None,
+) -> Fusion:
+    """What `fuse_run` does, into the folder of `new`."""
     enrolled = kept_enrolled(run, members, choices, listening)
     stores = {split: read_stores(run, catalogue, members, split, listening) for split in SPLITS}
     remade = [
-        _remade(run, catalogue, member, listening) for member in members if can_remake(catalogue)
+        _checked_store(run, catalogue, member, REMADE, listening)
+        for member in members
+        if can_remake(catalogue)
     ]
     tell = say or (lambda _: None)
     indexes = {store.member: _index(store, choices.index) for store in stores["train"]}
@@ -156,17 +203,24 @@ def fuse_run(
         rows = result_rows(stores["test"][0].labels, scores, "test", seed=choices.seed)
         fusion = replace(fusion, results=(*fusion.results, *rows))
         tables["test"] = table_of(stores["test"][0], scores)
+    takes_vocals = any(_config(run, name).train.recording == "vocals" for name in members)
+    fusion = replace(
+        fusion,
+        catalogue=catalogue.fingerprint(),
+        vocals=stems_fingerprint(catalogue.songs, "vocals") if takes_vocals else "",
+    )
+    made_from = [str(sorted(store.made_from.items())) for store in stores["train"]]
+    fusion = with_id(fusion, [choices.index, *made_from])
     verification = fit_verification(stores["train"], stores["validation"], listening)
-    for split in SPLITS:
-        if split not in tables:
-            (run.predictions / f"{split}.npz").unlink(missing_ok=True)
-    write_index(run.index_table, stores["train"], choices.index, enrolled.songs)
+    write_index(new.index_table, stores["train"], choices.index, enrolled.songs, fusion.id)
     held = {store.member: _some(store.segment_embeddings) for store in stores["validation"]}
-    read_indexes(run.index_table, held=held, say=tell)
-    write_fusion(run.fusion, fusion)
-    write_verification(run.verification, verification)
+    read_indexes(new.index_table, held=held, say=tell)
+    write_fusion(new.fusion, fusion)
+    write_verification(new.verification, replace(verification, fusion=fusion.id))
     for split, table in tables.items():
-        write_table(run.predictions / f"{split}.npz", table)
+        write_table(new.predictions / f"{split}.npz", table)
+    if enrolled.problem:
+        tell(f"who was enrolled before is not known and enrolled no longer: {enrolled.problem}")
     if enrolled.songs:
         tell(f"still enrolled: {', '.join(enrolled.songs)}")
     if enrolled.lost:
@@ -178,8 +232,16 @@ def kept_enrolled(
     run: Run, members: Sequence[str], choices: Choices, listening: Listening
 ) -> Enrolled:
     """What stays enrolled when these members are fused; `UserError` if something would be lost."""
-    checkpoints = {name: file_fingerprint(run.weights(name)) for name in members}
-    found = enrolled_songs(run.index_table, run.fusion, checkpoints, listening)
+    embedders = {
+        name: embedder_of(
+            {
+                "checkpoint": file_fingerprint(run.weights(name)),
+                **listening.made_from(_config(run, name)),
+            }
+        )
+        for name in members
+    }
+    found = enrolled_songs(run.index_table, embedders)
     if found.lost and not choices.drop_enrolled:
         raise UserError(
             f"what was enrolled of {', '.join(found.lost)} was heard by other members or in "
@@ -201,10 +263,9 @@ def _index(store: Store, kind: str) -> MemberIndex:
         raise UserError(f"--index {kind}, member {store.member}: {error}") from None
 
 
-def _heard(run: Run, member: str, listening: Listening) -> dict[str, str]:
-    """What a member's stores must say of how its songs were heard."""
-    config = read_json(run.member(member) / "config.json")["config"]
-    return listening.made_from(config_from_dict(config))
+def _config(run: Run, member: str) -> MemberConfig:
+    """A member's settings."""
+    return config_from_dict(read_json(run.member(member) / "config.json")["config"])
 
 
 def read_stores(
@@ -213,25 +274,22 @@ def read_stores(
     """The members' stores of a split, none if it has no songs; `UserError` if one does not fit."""
     if not catalogue.of(split):
         return []
-    found = []
-    for member in members:
-        store = read_store(run.store(member, split))
-        checkpoint, heard = file_fingerprint(run.weights(member)), _heard(run, member, listening)
-        check_store(store, checkpoint, catalogue.fingerprint(), heard)
-        found.append(store)
-    return found
+    return [_checked_store(run, catalogue, member, split, listening) for member in members]
 
 
 def open_fusion(run: Run, names: Sequence[str] | None) -> tuple[Fusion, dict[str, MemberIndex]]:
     """The fusion and the indexes of its members, or of those of them that are named.
 
-    Raises `UserError` if there is no fusion, or a named member is not part of it.
+    Raises `UserError` if there is no fusion, it is of other songs than the run has now, its index
+    is not its own, or a named member is not part of it.
     """
     fusion = read_fusion(run.fusion)
+    check_songs(run, fusion)
     missing = [name for name in names or () if name not in fusion.members]
     if missing:
         raise UserError(
             f"member {missing[0]} is not in the fusion, which has {', '.join(fusion.members)}; "
             "run again: python app.py fuse"
         )
-    return fusion, read_indexes(run.index_table, list(dict.fromkeys(names or fusion.members)))
+    chosen = list(dict.fromkeys(names or fusion.members))
+    return fusion, read_indexes(run.index_table, chosen, fusion=fusion.id)

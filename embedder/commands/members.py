@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import SPLITS, Run, abandon_run, create_run, open_run
+from embedder.artifacts import SPLITS, Run, abandon_run, create_run, locked, open_run
 from embedder.config import MemberConfig
 from embedder.console import on_terminal, print_table, say, shown
 from embedder.errors import UserError
@@ -186,17 +186,19 @@ def train_embedder(
         start = published_start(built, weights)
     from embedder.train import train_member
 
-    member = train_member(
-        run,
-        catalogue,
-        name or own_name,
-        built,
-        start=start,
-        device=device,
-        overwrite=overwrite,
-        show_bar=on_terminal(),
-        say=say,
-    )
+    chosen_name = name or own_name
+    with locked(run, f"members/{chosen_name}"):
+        member = train_member(
+            run,
+            catalogue,
+            chosen_name,
+            built,
+            start=start,
+            device=device,
+            overwrite=overwrite,
+            show_bar=on_terminal(),
+            say=say,
+        )
     say(f"wrote {run.member(member.name)}")
     say(f"next: train another member, or python app.py fuse{in_run(run_dir)}")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from embedder.artifacts import open_run
+from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, catalogue_of, in_run
 from embedder.console import on_terminal, print_table, say
 from embedder.presets import PRESETS
@@ -72,16 +72,18 @@ def pretrain(
     catalogue = catalogue_of(run)
     from embedder.pretraining.pretrain import pretrain as train
 
-    network = train(
-        run,
-        catalogue,
-        name or pretrained_name(built),
-        built,
-        device=device,
-        overwrite=overwrite,
-        show_bar=on_terminal(),
-        say=say,
-    )
+    own_name = name or pretrained_name(built)
+    with locked(run, f"pretrained/{own_name}"):
+        network = train(
+            run,
+            catalogue,
+            own_name,
+            built,
+            device=device,
+            overwrite=overwrite,
+            show_bar=on_terminal(),
+            say=say,
+        )
     say(f"wrote {run.pretrained.member(network.name)}")
     say(f"next: python app.py train-embedder --init {network.name}{in_run(run_dir)}")
 

@@ -10,13 +10,14 @@ from typing import Annotated
 
 import typer
 
-from embedder.artifacts import open_run
+from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
 from embedder.config import SeparatorTrainConfig
 from embedder.console import on_terminal, print_table, say, shown
 from embedder.errors import UserError
+from embedder.stem_record import FOLDER
 
-FOLDER = "folder"  # reads stems that exist, where the other methods make them
+# FOLDER reads stems that exist, where the other methods make them.
 METHODS = f"hdemucs | umx | own | {FOLDER}"
 
 
@@ -48,19 +49,22 @@ def separate(
     if weights is not None and method == FOLDER:
         raise UserError(f"--method {method} takes no --weights")
     run = open_run(run_dir)
-    catalogue = catalogue_of(run)
     from embedder.separation.songs import separate_songs, take_stems
 
-    if stems_dir is not None:
-        done, problems = take_stems(run, catalogue, stems_dir, replacing=replace, progress=shown)
-    else:
-        from embedder.model.network import default_device
-        from embedder.model.separators import open_separator
+    with locked(run, "catalogue"):
+        catalogue = catalogue_of(run)
+        if stems_dir is not None:
+            done, problems = take_stems(
+                run, catalogue, stems_dir, replacing=replace, progress=shown
+            )
+        else:
+            from embedder.model.network import default_device
+            from embedder.model.separators import open_separator
 
-        separator = open_separator(method, run, weights, default_device(device))
-        done, problems = separate_songs(
-            run, catalogue, separator, weights, replacing=replace, progress=shown
-        )
+            separator = open_separator(method, run, weights, default_device(device))
+            done, problems = separate_songs(
+                run, catalogue, separator, weights, replacing=replace, progress=shown
+            )
     for problem in problems:
         say(f"not used: {problem.file}: {problem.reason}")
     vocals = sum(bool(song.vocals) for song in done.songs)
@@ -89,16 +93,17 @@ def train_detector(
     from embedder.voice.train import train_detector as train
 
     run = open_run(run_dir)
-    rows = train(
-        run,
-        catalogue_of(run),
-        Plan(epochs=epochs, seed=seed),
-        device=device,
-        overwrite=overwrite,
-        show_bar=on_terminal(),
-        say=say,
-        progress=shown,
-    )
+    with locked(run, "detector"):
+        rows = train(
+            run,
+            catalogue_of(run),
+            Plan(epochs=epochs, seed=seed),
+            device=device,
+            overwrite=overwrite,
+            show_bar=on_terminal(),
+            say=say,
+            progress=shown,
+        )
     if rows:
         print_table(
             f"Voice detector on {rows[0].songs} validation songs: frames of 50 ms, "
@@ -141,18 +146,19 @@ def train_separator(
     from embedder.separation.train import catalogue_with_stems
     from embedder.separation.train import train_separator as train
 
-    if stems_dir is not None:
-        catalogue = catalogue_with_stems(run, catalogue, stems_dir, shown)
-    trained = train(
-        run,
-        catalogue,
-        config=SeparatorTrainConfig(seed=seed, epochs=epochs),
-        device=device,
-        overwrite=overwrite,
-        show_bar=on_terminal(),
-        say=say,
-        progress=shown,
-    )
+    with locked(run, "separator"):
+        if stems_dir is not None:
+            catalogue = catalogue_with_stems(run, catalogue, stems_dir, shown)
+        trained = train(
+            run,
+            catalogue,
+            config=SeparatorTrainConfig(seed=seed, epochs=epochs),
+            device=device,
+            overwrite=overwrite,
+            show_bar=on_terminal(),
+            say=say,
+            progress=shown,
+        )
     rows = []
     for kind, found in trained.quality.items():
         cells = [

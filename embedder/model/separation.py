@@ -19,6 +19,7 @@ from torch import Tensor
 
 from embedder.artifacts import file_fingerprint, fingerprint
 from embedder.config import SAMPLE_RATE
+from embedder.stem_record import VERSION
 
 Floats = NDArray[np.float32]
 # `wave (samples,)`, mono float32 in [-1, 1) → vocals and backing, `(samples,)` each; a backing of
@@ -27,7 +28,6 @@ Split = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 LEAST_S = 1.0  # shorter songs are filled up with silence: networks cannot hear less, s
 SILENCE = 1e-8  # spread of a song that is nothing but silence
-VERSION = 2  # raised whenever the same weights would give other stems
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embedder.artifacts import SPLITS, Run, fingerprint
+from embedder.artifacts import Run, fingerprint
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.data.audio import FULL_SCALE, Samples, to_int16
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
 from embedder.data.prepare import stem_problem, with_stems
 from embedder.data.report import Problem
-from embedder.data.stem_record import StemRecord, read_record, write_record
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import UserError
 from embedder.model.separation import SongSeparator, separate
 from embedder.model.separators import SEPARATORS, open_separator
+from embedder.stem_record import FOLDER, StemRecord, read_record, write_record
 
 
 def separate_songs(
@@ -76,13 +76,13 @@ def take_stems(
         UserError: the songs have other stems, or no stems of theirs are there.
     """
     place = str(folder.resolve())
-    made_by = fingerprint("folder", place)
+    made_by = fingerprint(FOLDER, place)
     _check_stems(run, catalogue, made_by, replacing)
     stems = find_stems(folder, (song.id for song in catalogue.songs))
     files = [stem for found in stems.values() for stem in found.values()]
     decoded = decode_files(files, AudioCache(run.cache), progress=progress)
     songs, problems = with_stems(catalogue.songs, stems, decoded)
-    return _point_to_stems(run, catalogue, songs, "folder", made_by, place), problems
+    return _point_to_stems(run, catalogue, songs, FOLDER, made_by, place), problems
 
 
 def separator_of(run: Run, catalogue: Catalogue, device: torch.device) -> SongSeparator | None:
@@ -182,7 +182,7 @@ def _check_stems(run: Run, catalogue: Catalogue, made_by: str, replacing: bool) 
 def _point_to_stems(
     run: Run, catalogue: Catalogue, songs: Sequence[Song], method: str, made_by: str, place: str
 ) -> Catalogue:
-    """Write record and catalogue; what was embedded with other stems is taken away.
+    """Write record and catalogue; `fuse` knows the stores that were made from other stems.
 
     The record comes first: if this is cut off in between, it does not fit and counts for nothing.
     """
@@ -190,9 +190,6 @@ def _point_to_stems(
     keys = {song.id: [song.vocals, song.backing] for song in songs}
     write_record(run, StemRecord(method, made_by, place, keys))
     if changed != catalogue:
-        for name in run.member_names():
-            for split in SPLITS:
-                run.store(name, split).unlink(missing_ok=True)
         try:
             write_catalogue(run.catalogue, changed)
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from embedder.artifacts import open_run
+from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
 from embedder.console import print_table, say, shown
 from embedder.errors import UserError
@@ -94,18 +94,21 @@ def fuse(
     choices = Choices(aggregate, method, score_norm, target_fpr, index, drop_enrolled, seed)
     choices.check()
     listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
-    kept_enrolled(run, chosen, choices, listening)  # what would be lost is refused before any work
-    if stale := stale_stores(run, catalogue, chosen, listening):
-        from embedder.embed import embed_stale
+    with locked(run, "fusion"):
+        kept_enrolled(
+            run, chosen, choices, listening
+        )  # what would be lost is refused before any work
+        if stale := stale_stores(run, catalogue, chosen, listening):
+            from embedder.embed import embed_stale
 
-        embed_stale(run, catalogue, stale, listening, device, shown)
-    if again := stale_remade(run, catalogue, chosen, listening):
-        from embedder.embed_remade import embed_remade
+            embed_stale(run, catalogue, stale, listening, device, shown)
+        if again := stale_remade(run, catalogue, chosen, listening):
+            from embedder.embed_remade import embed_remade
 
-        embed_remade(run, catalogue, again, listening, device, shown)
-    fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
+            embed_remade(run, catalogue, again, listening, device, shown)
+        fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
     print_fusion(fusion)
-    say(f"wrote {run.fusion.parent} and {run.predictions}")
+    say(f"wrote {run.fusion_folder}, with the predictions of known songs")
     say(f"next: python app.py analyze{in_run(run_dir)}, or predict --test_dir X")
 
 

@@ -48,7 +48,7 @@ def verify(
     run = open_run(run_dir)
     fusion, indexes = open_fusion(run, names_in(members))
     verification = read_verification(run.verification)
-    check_verification(verification, fusion.made_from, fusion.listening)
+    check_verification(verification, fusion.id)
     stores = heard(run, fusion, list(indexes), [first, second], device, teller(as_json))
     calibration = verification.of([store.member for store in stores])
     found = cosine(embeddings_of(stores, 0), embeddings_of(stores, 1))

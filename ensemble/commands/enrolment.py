@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.artifacts import open_run
+from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, catalogue_of, in_run
 from embedder.console import print_table, say, shown
 from embedder.errors import UserError
@@ -61,6 +61,7 @@ def enroll(
     from ensemble.answering import list_files
     from ensemble.commands.hearing import hear, load_listeners
     from ensemble.enrolled.enrolling import check_name, check_new, enrolled_from, enrolled_ids
+    from ensemble.index.database import LOCK_S
     from ensemble.index.table import enroll as add
     from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names
@@ -81,7 +82,8 @@ def enroll(
             "needs every member; train a separator: python app.py train-separator"
         )
     songs = enrolled_from(heard.batches)
-    change = add(run.index_table, name, songs)
+    with locked(run, "fusion", wait_s=LOCK_S):
+        change = add(run.index_table, name, songs, fusion.id)
     for path, why in sorted(bad.items()):
         say(f"left out {path}: {why}")
     say(told(change))
@@ -100,6 +102,7 @@ def unenroll(
 
     Example: python app.py unenroll --singer "Aimee Mann"
     """
+    from ensemble.index.database import LOCK_S
     from ensemble.index.table import unenroll as take_out
 
     run = open_run(run_dir)
@@ -111,17 +114,22 @@ def unenroll(
     if singer is None:
         raise UserError("unenroll needs --singer NAME, or --undo")
     known = known_songs(run)
-    say(told(take_out(run.index_table, singer.strip())))
+    with locked(run, "fusion", wait_s=LOCK_S):
+        change = take_out(run.index_table, singer.strip())
+    say(told(change))
     print_costs(run, known)
     say(f"to take it back: python app.py unenroll --undo{in_run(run_dir)}")
 
 
 def take_back(run: Run) -> None:
     """Undo the last change and say which it was."""
+    from ensemble.index.database import LOCK_S
     from ensemble.index.table import undo
 
     known = known_songs(run)
-    say(f"taken back: {told(undo(run.index_table))}")
+    with locked(run, "fusion", wait_s=LOCK_S):
+        change = undo(run.index_table)
+    say(f"taken back: {told(change)}")
     print_costs(run, known)
 
 

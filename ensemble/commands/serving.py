@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedder.artifacts import Run, fingerprint
+from embedder.artifacts import Run, fingerprint, locked
 from embedder.console import say
 from embedder.errors import UserError
 
@@ -41,6 +42,7 @@ def open_predictor(
     from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import load_listeners
     from ensemble.index.copying import copy_table
+    from ensemble.index.database import LOCK_S
     from ensemble.pipeline import open_fusion
     from ensemble.serving.predictor import Beside, FusionPredictor
 
@@ -63,6 +65,7 @@ def open_predictor(
             beside=Beside() if bundle is not None else beside(run, tuple(members)),
             limits=limits,
             lasting=bundle is None,
+            writing=nullcontext if bundle is not None else partial(locked, run, "fusion", LOCK_S),
         )
         with suppress(UserError):  # limits may be smaller than that
             predictor.recognise(_noise())  # what is loaded on first use is there from then on

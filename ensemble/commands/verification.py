@@ -26,7 +26,7 @@ def evaluate_verification(run: Run, seed: int) -> None:
 
     fusion, _ = open_fusion(run, None)
     verification = read_verification(run.verification)
-    check_verification(verification, fusion.made_from, fusion.listening)
+    check_verification(verification, fusion.id)
     fitted, catalogue = verification.of(fusion.members), catalogue_of(run)
     splits = [split for split in ("validation", "test") if catalogue.of(split)]
     stores = {

@@ -1,7 +1,7 @@
 """Enrolled singers, carried from an old song table into the one that takes its place.
 
-Enters: the old table and what was heard how. Leaves: `Enrolled`: the songs that the new table takes
-over if its members are those that heard them, or else the singers that would be lost.
+Enters: the old table, and what embeds songs now. Leaves: `Enrolled`: the songs that the new table
+takes over if its members are those that heard them, or else the singers that would be lost.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from embedder.errors import UserError
-from embedder.listening import Listening
-from ensemble.fusion import read_fusion
-from ensemble.index.database import TableInUse, transaction
+from ensemble.index.database import TableInUse, embedded_by, transaction
 from ensemble.index.songs import Heard, NewSong
 
 ACTIVE = "added_by IS NOT NULL AND removed_by IS NULL"
@@ -27,16 +25,15 @@ class Enrolled:
 
     songs: dict[str, list[NewSong]] = field(default_factory=dict)  # singer → songs, in their order
     lost: tuple[str, ...] = ()  # singers whose songs other members heard, or in another way
+    problem: str = ""  # why nobody knows who was enrolled, where the old table cannot be read
 
 
-def enrolled_songs(
-    table: Path, fusion: Path, checkpoints: Mapping[str, str], listening: Listening
-) -> Enrolled:
-    """The singers enrolled in a table, and whether these members heard their songs in this way.
+def enrolled_songs(table: Path, embedders: Mapping[str, str]) -> Enrolled:
+    """The singers enrolled in a table, and whether these members embedded their songs in this way.
 
-    `checkpoints`: member → hash of its checkpoint. `fusion` is the one that the table belongs to;
-    it says how songs were heard. A table that is missing or cannot be read has none: a new one is
-    made in any case. Raises `TableInUse` if another command is changing it.
+    `embedders`: member → what `embedder_of` says of its stores now. A table that is missing has
+    none, and one that cannot be read may have had some: a new one is made in any case. Raises
+    `TableInUse` if another command is changing it.
     """
     if not table.is_file():
         return Enrolled()
@@ -44,22 +41,18 @@ def enrolled_songs(
         found, heard_by = _read(table)
     except TableInUse:
         raise
-    except UserError:
-        return Enrolled()
+    except UserError as error:
+        return Enrolled(problem=str(error))
     if not found:
         return Enrolled()
-    try:
-        same = read_fusion(fusion).listening == listening
-    except UserError:
-        same = False
-    if not same or any(heard_by.get(name) != value for name, value in checkpoints.items()):
+    if any(heard_by.get(name) != value for name, value in embedders.items()):
         return Enrolled(lost=tuple(found))
     return Enrolled(found)
 
 
 def _read(table: Path) -> tuple[dict[str, list[NewSong]], dict[str, str]]:
     with transaction(table) as connection:
-        checkpoints = dict(connection.execute("SELECT name, checkpoint FROM member"))
+        embedders = embedded_by(connection)
         songs = connection.execute(
             f"SELECT number, song_id, singer, album FROM song WHERE {ACTIVE} "
             "ORDER BY added_by, number"
@@ -78,6 +71,7 @@ def _read(table: Path) -> tuple[dict[str, list[NewSong]], dict[str, str]]:
                     np.frombuffer(start, "<f4").astype(np.float32),
                     np.frombuffer(weight, "<f4").astype(np.float32),
                     np.frombuffer(segments, "<f2").astype(np.float32).reshape(-1, len(vector)),
+                    embedders.get(member, ""),
                 )
             found.setdefault(singer, []).append(NewSong(song_id, album, heard))
-    return found, checkpoints
+    return found, embedders

@@ -20,6 +20,8 @@ APPLICATION = 0x53494458  # "SIDX": marks the file as ours, in SQLite's own head
 FORMAT = 1  # of the schema below
 LOCK_S = 10.0  # how long a command waits for another that is changing the table
 
+EMBEDDED_BY = "embedded by "  # setting, with a member's name behind it
+
 # Songs keep the numbers of the changes that added and removed them: a change that is deleted takes
 # its songs along, and gives those back that it removed. No number: there since the table was made.
 SCHEMA = """
@@ -72,6 +74,10 @@ TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 
 
 class TableInUse(UserError):
     """Another command is changing the table; it may be whole."""
+
+
+class OtherFusion(UserError):
+    """The table was written together with another fusion."""
 
 
 @contextmanager
@@ -181,6 +187,23 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is a table of songs of format {version}, this program reads format {FORMAT}; "
             f"{AGAIN}"
         )
+
+
+def embedded_by(connection: sqlite3.Connection) -> dict[str, str]:
+    """Member → what embedded the songs of the table, as `songs.embedder_of` says it."""
+    rows = connection.execute(
+        "SELECT member.name, value FROM member JOIN setting ON setting.name = ? || member.name "
+        "ORDER BY place",
+        (EMBEDDED_BY,),
+    )
+    return dict(rows)
+
+
+def check_fusion_id(connection: sqlite3.Connection, path: Path, fusion: str) -> None:
+    """Raise `OtherFusion` unless the table was written together with the fusion of this id."""
+    found = connection.execute("SELECT value FROM setting WHERE name = 'fusion'").fetchone()
+    if found != (fusion,):
+        raise OtherFusion(f"{path} belongs to another fusion than is used here; {AGAIN}")
 
 
 def _is_ours(path: Path) -> bool:

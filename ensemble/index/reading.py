@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedder.artifacts import fingerprint, vectors_of
 from embedder.errors import UserError
 from embedder.store import AGAIN
-from ensemble.index.database import transaction
+from ensemble.index.database import check_fusion_id, transaction
 from ensemble.index.derived import derived_vectors
 from ensemble.index.kinds import BUILT_AS, KINDS, LEAST, Floats
 from ensemble.index.members import MemberIndex
@@ -59,16 +59,18 @@ def read_indexes(
     kind: str | None = None,
     held: Mapping[str, Floats] | None = None,
     say: Callable[[str], None] | None = None,
+    fusion: str | None = None,
 ) -> dict[str, MemberIndex]:
     """The index of each member, or of those named, in their order.
 
     `kind` of the segments' index is remembered in the table; None takes what is remembered, or flat
     where songs went and too few segments are left for it. `held`: unit embeddings (q, dim) by
     member that are not in the index; with them, `say` is told how many of their nearest an
-    approximate index finds when it is built.
+    approximate index finds when it is built. `fusion`: id of the one that the table must belong to;
+    None takes any.
 
-    Raises `UserError` if the table cannot be used, has no such member, or has too few segments for
-    the kind.
+    Raises `UserError` if the table cannot be used, belongs to another fusion, has no such member,
+    or has too few segments for the kind.
     """
     if kind is not None and kind not in KINDS:
         raise UserError(f"--index {kind} is unknown; choose from {', '.join(KINDS)}")
@@ -81,6 +83,8 @@ def read_indexes(
             )
 
     with transaction(path) as connection:
+        if fusion is not None:
+            check_fusion_id(connection, path, fusion)
         rows = connection.execute("SELECT name, checkpoint, dim FROM member ORDER BY place")
         known = {row[0]: _Member(*row) for row in rows}
         if missing := [name for name in members or () if name not in known]:

@@ -19,6 +19,15 @@ from embedder.store import Store
 SEGMENTS_KEPT = 16
 
 
+def embedder_of(made_from: Mapping[str, str]) -> str:
+    """What embedded a store's songs: the checkpoint, the grid, and what says where is sung.
+
+    Embeddings may only be compared where it is the same.
+    """
+    parts = (made_from.get(part, "none") for part in ("checkpoint", "grid", "activity"))
+    return "checkpoint {}, {}, activity {}".format(*parts)
+
+
 @dataclass(frozen=True, eq=False)
 class Heard:
     """What one member heard in one song."""
@@ -27,6 +36,7 @@ class Heard:
     segment_start_s: NDArray[np.float32]  # (n,), seconds from the start of the song
     segment_weight: NDArray[np.float32]  # (n,), 0 to 1: share of voice
     segment_embeddings: NDArray[np.float32]  # (n, dim), unit length
+    embedded_by: str = embedder_of({})  # of the store that it is taken from
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +56,7 @@ def heard_of(store: Store, song: int) -> Heard:
         store.segment_start_s[part],
         store.segment_weight[part],
         store.segment_embeddings[part],
+        embedder_of(store.made_from),
     )
 
 
@@ -76,6 +87,7 @@ def thinned(heard: Heard) -> Heard:
         heard.segment_start_s[chosen],
         heard.segment_weight[chosen],
         heard.segment_embeddings[chosen],
+        heard.embedded_by,
     )
 
 

@@ -17,8 +17,14 @@ import numpy as np
 
 from embedder.artifacts import fingerprint
 from embedder.errors import UserError
-from embedder.store import UNIT_TOLERANCE, Store
-from ensemble.index.database import new_table, transaction
+from embedder.store import AGAIN, UNIT_TOLERANCE, Store
+from ensemble.index.database import (
+    EMBEDDED_BY,
+    check_fusion_id,
+    embedded_by,
+    new_table,
+    transaction,
+)
 from ensemble.index.derived import forget_others
 from ensemble.index.kinds import KINDS
 from ensemble.index.members import check_training
@@ -27,7 +33,7 @@ from ensemble.index.reading import read_indexes as read_indexes
 from ensemble.index.songs import SEGMENTS_KEPT as SEGMENTS_KEPT
 from ensemble.index.songs import Heard as Heard
 from ensemble.index.songs import NewSong as NewSong
-from ensemble.index.songs import halves, thinned
+from ensemble.index.songs import embedder_of, halves, thinned
 from ensemble.index.songs import songs_of as songs_of
 
 
@@ -47,10 +53,12 @@ def write_table(
     train_stores: Sequence[Store],
     kind: str = "flat",
     enrolled: Mapping[str, Sequence[NewSong]] = MappingProxyType({}),
+    fusion: str = "",
 ) -> None:
     """A new table of the members' training songs; what was enrolled before is gone.
 
-    `enrolled`: singer → songs that are enrolled at once, a change for each singer.
+    `enrolled`: singer → songs that are enrolled at once, a change for each singer. `fusion`: id of
+    the one that the table belongs to.
     Raises `UserError` if they have too few segments for the kind or `enroll` would refuse a song,
     `ValueError` if a store holds no labelled training songs or the stores disagree.
     """
@@ -66,7 +74,14 @@ def write_table(
         check_enough(kind, int(np.minimum(counts, SEGMENTS_KEPT).sum()))
     members = [store.member for store in train_stores]
     with new_table(path) as connection:
-        connection.execute("INSERT INTO setting VALUES ('kind', ?)", (kind,))
+        connection.executemany(
+            "INSERT INTO setting VALUES (?, ?)",
+            [
+                ("kind", kind),
+                ("fusion", fusion),
+                *((EMBEDDED_BY + s.member, embedder_of(s.made_from)) for s in train_stores),
+            ],
+        )
         connection.executemany(
             "INSERT INTO member VALUES (?, ?, ?, ?)",
             [
@@ -84,17 +99,21 @@ def write_table(
     forget_others(path, members)
 
 
-def enroll(path: Path, singer: str, songs: Sequence[NewSong]) -> Change:
+def enroll(path: Path, singer: str, songs: Sequence[NewSong], fusion: str | None = None) -> Change:
     """Add songs of a singer, known or new; a change that `undo` takes back.
 
-    Raises `UserError` if there is no song, if one is in the index already or stands twice, or if a
-    member of the index did not hear it; `ValueError` for embeddings that do not fit their member.
+    `fusion`: id of the one that the table must belong to; None takes any. Raises `UserError` if it
+    belongs to another, if there is no song, if one is in the index already or stands twice, or if a
+    member of the index did not embed it, or by another checkpoint or on another grid than the
+    index's songs; `ValueError` for embeddings that do not fit their member.
     """
     if not singer.strip():
         raise UserError("--singer needs a name")
     if not songs:
         raise UserError(f"there is no song to enroll {singer} with")
     with transaction(path, write=True) as connection:
+        if fusion is not None:
+            check_fusion_id(connection, path, fusion)
         return _enroll(connection, singer, songs)
 
 
@@ -135,12 +154,13 @@ def history(path: Path) -> list[Change]:
 
 def _enroll(connection: sqlite3.Connection, singer: str, songs: Sequence[NewSong]) -> Change:
     dims = dict(connection.execute("SELECT name, dim FROM member ORDER BY place"))
+    embedders = embedded_by(connection)
     change = _record(connection, "enroll", singer, len(songs))
     for song in songs:
         there = "SELECT singer FROM song WHERE song_id = ? AND removed_by IS NULL"
         for (owner,) in connection.execute(there, (song.song_id,)):
             raise UserError(f"{song.song_id} is in the index already, as a song of {owner}")
-        _check_song(song, dims)
+        _check_song(song, dims, embedders)
         _insert(connection, list(dims), song, singer, change.number)
     return change
 
@@ -170,11 +190,16 @@ def _nothing_enrolled(connection: sqlite3.Connection, singer: str) -> str:
     return f"{singer} is not enrolled; enrolled are: {', '.join(enrolled) or 'none'}"
 
 
-def _check_song(song: NewSong, dims: Mapping[str, int]) -> None:
+def _check_song(song: NewSong, dims: Mapping[str, int], embedders: Mapping[str, str]) -> None:
     for member, dim in dims.items():
         if member not in song.heard:
             raise UserError(f"member {member} did not hear {song.song_id}, but it is in the index")
         heard = song.heard[member]
+        if heard.embedded_by != embedders.get(member):
+            raise UserError(
+                f"{song.song_id} was embedded by member {member} with {heard.embedded_by}, the "
+                f"songs of the index with {embedders.get(member, 'something unknown')}; {AGAIN}"
+            )
         count = len(heard.segment_embeddings)
         shapes = (
             heard.embedding.shape,

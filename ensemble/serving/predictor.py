@@ -6,7 +6,8 @@ beside the index. Leaves: `FusionPredictor`, a `Predictor`. Hearing is handed in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -22,11 +23,12 @@ from ensemble.answering import Answered, answer, strangers
 from ensemble.enrolled.enrolling import album_of, check_name, check_new, copies_of
 from ensemble.experts import FUSED
 from ensemble.fusion import Fusion
+from ensemble.index.database import OtherFusion
 from ensemble.index.members import MemberIndex
 from ensemble.index.reading import read_indexes
 from ensemble.index.songs import songs_of
+from ensemble.index.table import Change, history
 from ensemble.index.table import enroll as add
-from ensemble.index.table import history
 from ensemble.index.table import undo as take_back
 from ensemble.notes import notes_on
 from ensemble.serving.answers import Choice, Limits, MapPoint, Moment, Near, Place, Recognised
@@ -76,16 +78,19 @@ class FusionPredictor:
         beside: Beside = Beside(),
         limits: Limits = DEFAULT,
         lasting: bool = True,
+        writing: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`table` is the index that is read, and written by `enroll`; `members` of it answer.
 
-        `lasting`: what is enrolled is still there when the program has ended.
+        `lasting`: what is enrolled is still there when the program has ended. `writing` gives what
+        keeps other processes from replacing the index while it is written.
         """
         self._fusion, self._table, self._hear = fusion, table, hear
         self._members = list(members or fusion.members)
         self._beside, self._limits, self._lasting = beside, limits, lasting
-        self._indexes = read_indexes(table, self._members)
-        self._changes: list[int] = []  # numbers of this predictor's own enrolments
+        self._writing = writing
+        self._indexes = self._read()
+        self._changes: list[Change] = []  # this predictor's own enrolments
         self._lock = Lock()
 
     def singers(self) -> tuple[str, ...]:
@@ -144,9 +149,9 @@ class FusionPredictor:
                 for store in heard.stores
             ]
             copy = self._copy(stores)
-            change = add(self._table, who, songs_of(stores))
-            self._changes.append(change.number)
-            self._indexes = read_indexes(self._table, self._members)
+            with self._writing(), self._unchanged():
+                self._changes.append(add(self._table, who, songs_of(stores), self._fusion.id))
+                self._indexes = self._read()
         end = "" if self._lasting else " until this program ends"
         return f"{who} is enrolled with this recording{end}.{copy}"
 
@@ -155,20 +160,35 @@ class FusionPredictor:
         with self._lock:
             if not self._changes:
                 raise UserError("There is nothing to undo: nobody was enrolled here.")
-            last = history(self._table)
-            if not last or last[-1].number != self._changes[-1]:
-                self._changes.clear()
-                raise UserError(
-                    "There is nothing to undo: the index was changed elsewhere since then."
-                )
-            change = take_back(self._table)
-            self._changes.pop()
-            self._indexes = read_indexes(self._table, self._members)
+            with self._writing(), self._unchanged():
+                self._read()  # an index of another fusion is refused
+                last = history(self._table)
+                if not last or last[-1] != self._changes[-1]:
+                    self._changes.clear()
+                    raise UserError(
+                        "There is nothing to undo: the index was changed elsewhere since then."
+                    )
+                change = take_back(self._table)
+                self._changes.pop()
+                self._indexes = self._read()
         return f"Taken back: {change.singer} is no longer enrolled with the last recording."
 
     def song_audio(self, song_id: str) -> bytes | None:
         """A short excerpt (mp3) of a song of the index; None if there is none of it."""
         return self._beside.audio(song_id) if song_id in self._beside.playable else None
+
+    def _read(self) -> dict[str, MemberIndex]:
+        return read_indexes(self._table, self._members, fusion=self._fusion.id)
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """In a visitor's words that the run was fused again, where it was."""
+        try:
+            yield
+        except OtherFusion:
+            raise UserError(
+                "The run was fused again since this page was started; start it again to enrol."
+            ) from None
 
     @property
     def _first(self) -> MemberIndex:

@@ -60,6 +60,7 @@ class Verification:
     non_targets: int
     calibrations: tuple[Calibration, ...]  # one for each set of members that may be asked
     problem: str = ""  # why nothing could be fitted; empty if it could
+    fusion: str = ""  # id of the one that was fitted beside it
 
     def of(self, members: Sequence[str]) -> Calibration:
         """The calibration of these members' mean cosine; `UserError` if there is none."""
@@ -146,15 +147,10 @@ def fit_calibration(
     return Calibration(tuple(members), slope, offset, eer_threshold(cosines, target))
 
 
-def check_verification(
-    verification: Verification, checkpoints: Mapping[str, str], listening: Listening
-) -> None:
-    """Raise `UserError` unless it was fitted on the fusion's checkpoints, heard as it hears."""
-    if verification.made_from != dict(checkpoints) or verification.listening != listening:
-        raise UserError(
-            "the verification was fitted on other members, or on songs heard otherwise, than the "
-            f"fusion; {AGAIN}"
-        )
+def check_verification(verification: Verification, fusion: str) -> None:
+    """Raise `UserError` unless it was fitted beside the fusion of this id."""
+    if verification.fusion != fusion:
+        raise UserError(f"the verification belongs to another fusion than is used here; {AGAIN}")
 
 
 def write_verification(path: Path, verification: Verification) -> None:
@@ -181,6 +177,7 @@ def read_verification(path: Path) -> Verification:
             non_targets=int(found["non_targets"]),
             calibrations=tuple(_calibration(row) for row in found["calibrations"]),
             problem=str(found["problem"]),
+            fusion=str(found["fusion"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a readable verification ({error!r}); {AGAIN}") from None

@@ -154,21 +154,22 @@ def test_an_inconsistent_store_cannot_be_made(changes: dict[str, Any], message: 
 
 def test_check_store_names_what_changed() -> None:
     store = make_store()
-    check_store(store, "c0ffee", "beef")
-    check_store(store, "c0ffee")
+    beef = {"catalogue": "beef"}
+    check_store(store, "c0ffee", beef)
+    check_store(store, "c0ffee", {})
     with pytest.raises(
         UserError, match=r"member ecapa-aam was made from checkpoint c0ffee.* now 1"
     ):
-        check_store(store, "1", "beef")
+        check_store(store, "1", beef)
     with pytest.raises(UserError, match=r"catalogue beef, but .* now 2; .*python app\.py fuse"):
-        check_store(store, "c0ffee", "2")
+        check_store(store, "c0ffee", {"catalogue": "2"})
     with pytest.raises(UserError, match="made from checkpoint none"):
-        check_store(make_store(made_from={}), "1")
-    check_store(store, "c0ffee", "beef", {"grid": "3 s"})
+        check_store(make_store(made_from={}), "1", {})
+    check_store(store, "c0ffee", {**beef, "grid": "3 s", "stems": "none"})
     with pytest.raises(UserError, match=r"made from grid 3 s, but the grid is now 5 s; .* fuse"):
-        check_store(store, "c0ffee", "beef", {"grid": "5 s"})
+        check_store(store, "c0ffee", {**beef, "grid": "5 s"})
     with pytest.raises(UserError, match=r"made from activity none, but .* now abc; .* fuse"):
-        check_store(store, "c0ffee", "beef", {"grid": "3 s", "activity": "abc"})
+        check_store(store, "c0ffee", {**beef, "grid": "3 s", "activity": "abc"})
 
 
 def test_a_store_of_the_format_without_weights_is_refused(tmp_path: Path) -> None:

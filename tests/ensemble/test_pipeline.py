@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -111,13 +114,12 @@ def test_fusing_writes_everything_and_the_same_bytes_again(trained: Run) -> None
     catalogue = read_catalogue(trained.catalogue)
     first = fuse_run(trained, catalogue, MEMBERS)
     written, songs = contents(trained.root), tables(trained)
-    made = {name for name in written if name.startswith(("fusion/", "predictions/"))}
+    made = {name for name in written if name.startswith("fusion")}
     vectors = {f"fusion/{m}.{level}.faiss" for m in MEMBERS for level in ("songs", "segments")}
     fitted = {f"fusion/{name}" for name in ("fusion.json", "verification.json", "index.sqlite")}
-    predicted = {f"predictions/{split}.npz" for split in ("validation", "test")}
+    predicted = {f"fusion/predictions/{split}.npz" for split in ("validation", "test")}
     assert made == {*fitted, *vectors, *predicted}
-    shutil.rmtree(trained.fusion.parent)
-    shutil.rmtree(trained.predictions)
+    shutil.rmtree(trained.fusion_folder)
     again = fuse_run(trained, catalogue, MEMBERS)
     assert again.results == first.results == read_fusion(trained.fusion).results
     assert tables(trained) == songs
@@ -330,3 +332,114 @@ def test_after_all_are_taken_out_nobody_is_asked(enrolled: Run) -> None:
     write_fusion(enrolled.fusion, replace(fusion, listening=Listening(tta=5)))
     fuse_run(enrolled, read_catalogue(enrolled.catalogue), MEMBERS, QUICK)
     assert history(enrolled.index_table) == []
+
+
+# Interruptions ----------------------------------------------------------------------------------
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+
+from embedder.artifacts import SPLITS, open_run
+from embedder.catalogue import read_catalogue
+from embedder.listening import Listening
+from embedder.store import read_store
+from ensemble import pipeline
+from ensemble.answering import answer
+from ensemble.pipeline import Choices, fuse_run, open_fusion
+
+root, kept = Path(sys.argv[1]), Path(sys.argv[2])
+run = open_run(root)
+catalogue = read_catalogue(run.catalogue)
+members = ["aam", "triplet"]
+validation = [read_store(run.store(name, "validation")) for name in members]
+
+def state():
+    '''Everything that the fusion answers with, after the run was opened.'''
+    run = open_run(root)
+    fusion, indexes = open_fusion(run, None)
+    answers = answer(fusion, indexes, [validation]).answers.scores["fused"].tobytes()
+    files = (run.fusion, run.verification, *sorted(run.predictions.iterdir()))
+    return [answers, *((path.name, path.read_bytes()) for path in files)]
+
+def fuse():
+    fuse_run(run, catalogue, members, Choices(aggregate="vote", seed=1))
+
+old = state()
+shutil.copytree(run.fusion_folder, kept)
+fitted = {}
+for name in ("fit_fusion", "fit_verification", "predict_songs"):  # once: only writing matters here
+    def once(*arguments, name=name, fit=getattr(pipeline, name), **named):
+        if name not in fitted:
+            fitted[name] = fit(*arguments, **named)
+        return fitted[name]
+    setattr(pipeline, name, once)
+fuse()
+new = state()
+assert old[0] != new[0] and old[1] != new[1]
+
+WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "sqlite3.connect")
+seen, limit = 0, 0
+
+def watch(event, arguments):
+    global seen
+    writes = event in WRITES or (
+        event == "open" and isinstance(arguments[2], int)
+        and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    )
+    if limit and writes and str(root) in str(arguments[0]):
+        seen += 1
+        if seen == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+found, number = [], 0
+while True:
+    shutil.rmtree(run.fusion_folder)
+    shutil.copytree(kept, run.fusion_folder)
+    number += 1
+    child = os.fork()
+    if not child:
+        limit = number
+        fuse()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    after = state()
+    assert after in (old, new), number
+    found.append("new" if after == new else "old")
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, status
+print(*found)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
+def test_a_kill_at_any_write_leaves_a_whole_fusion(trained: Run, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(trained.root), str(tmp_path / "kept")],
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    states = done.stdout.split()
+    assert len(states) > 20
+    assert states == sorted(states, reverse=True)  # the old one until it is replaced, then the new
+    assert states[0] == "old"
+    assert states[-1] == "new"
+
+
+def test_files_of_two_fusions_are_refused(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    old = contents(trained.fusion_folder)
+    fuse_run(trained, catalogue, MEMBERS, Choices(aggregate="vote"))
+    new = contents(trained.fusion_folder)
+    for name in ("fusion.json", "index.sqlite"):
+        (trained.fusion_folder / name).write_bytes(old[name])
+        with pytest.raises(UserError, match="another fusion"):
+            open_fusion(trained, None)
+        (trained.fusion_folder / name).write_bytes(new[name])
+    open_fusion(trained, None)

@@ -21,7 +21,6 @@ from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import no_progress
 from embedder.data.prepare import prepare
-from embedder.data.stem_record import read_record
 from embedder.errors import UserError
 from embedder.model.separation import SongSeparator, Split
 from embedder.separation.songs import (
@@ -32,6 +31,7 @@ from embedder.separation.songs import (
     stem_keys,
     take_stems,
 )
+from embedder.stem_record import read_record
 from embedder.train import train_member
 
 CPU = torch.device("cpu")

@@ -25,12 +25,12 @@ from embedder.artifacts import Run, file_fingerprint, read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
 from embedder.config import MemberConfig, SeparatorConfig
-from embedder.data.stem_record import StemRecord, read_record
 from embedder.embed import embed_wave
 from embedder.model.own import save_vocal_separator
 from embedder.model.separation import SongSeparator
 from embedder.model.separator import VocalSeparator
 from embedder.separation import songs as separation
+from embedder.stem_record import StemRecord, read_record
 from embedder.train import train_member
 from ensemble.bundling.archive import MANIFEST
 from ensemble.bundling.bundle import requirements

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.listening import Listening
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
-from ensemble.fusion import write_fusion
 from ensemble.index import database
+from ensemble.index.songs import embedder_of
 from ensemble.index.table import (
     NewSong,
     enroll,
@@ -26,14 +25,12 @@ from ensemble.index.table import (
     write_table,
 )
 
-HEARD_AS = Listening()
 CHECKPOINTS = {"one": "one-1", "two": "two-1"}
 
 
 @pytest.fixture
 def folder(world: Any, tmp_path: Path) -> Path:
-    """A fusion with two enrolled singers; a third was taken out again."""
-    write_fusion(tmp_path / "fusion.json", world.fusion)
+    """An index with two enrolled singers; a third was taken out again."""
     write_table(tmp_path / "index.sqlite", world.train)
     for singer, rows in (
         ("Zoë", [0, 1]),
@@ -51,10 +48,12 @@ def part(world: Any, rows: list[int]) -> list[NewSong]:
     return songs_of([store.take(np.array(rows)) for store in world.strangers])
 
 
-def found_in(
-    folder: Path, checkpoints: dict[str, str], listening: Listening = HEARD_AS
-) -> Enrolled:
-    return enrolled_songs(folder / "index.sqlite", folder / "fusion.json", checkpoints, listening)
+def found_in(folder: Path, checkpoints: dict[str, str], **how: str) -> Enrolled:
+    embedders = {
+        name: embedder_of({"checkpoint": checkpoint, "grid": "3 s", **how})
+        for name, checkpoint in checkpoints.items()
+    }
+    return enrolled_songs(folder / "index.sqlite", embedders)
 
 
 def test_a_new_table_knows_who_was_enrolled(folder: Path, world: Any) -> None:
@@ -97,23 +96,25 @@ def test_fewer_of_the_same_members_are_no_loss(folder: Path, world: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("checkpoints", "listening"),
+    ("checkpoints", "how"),
     [
-        ({"one": "one-2", "two": "two-1"}, HEARD_AS),  # trained anew
-        ({**CHECKPOINTS, "three": "three-1"}, HEARD_AS),  # a member that did not hear them
-        (CHECKPOINTS, Listening(tta=1)),
-        (CHECKPOINTS, Listening(detector="d")),
+        ({"one": "one-2", "two": "two-1"}, {}),  # trained again
+        ({**CHECKPOINTS, "three": "three-1"}, {}),  # a member that did not embed them
+        (CHECKPOINTS, {"grid": "5 s every 1 s"}),
+        (CHECKPOINTS, {"activity": "d"}),
     ],
 )
 def test_who_was_heard_otherwise_would_be_lost(
-    checkpoints: dict[str, str], listening: Listening, folder: Path
+    checkpoints: dict[str, str], how: dict[str, str], folder: Path
 ) -> None:
-    found = found_in(folder, checkpoints, listening)
+    found = found_in(folder, checkpoints, **how)
     assert (found.songs, found.lost) == ({}, ("Zoë", "Ada", "singer 2"))
 
 
-def test_without_the_fusion_nobody_knows_how_they_were_heard(folder: Path) -> None:
-    (folder / "fusion.json").write_text("{}", encoding="utf-8")
+def test_an_index_that_does_not_say_how_its_songs_were_embedded_loses_them(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "index.sqlite")) as table:
+        table.execute("DELETE FROM setting WHERE name LIKE 'embedded by %'")
+        table.commit()
     assert found_in(folder, CHECKPOINTS).lost == ("Zoë", "Ada", "singer 2")
 
 
@@ -124,6 +125,8 @@ def test_nobody_is_enrolled_where_nothing_can_be_read(folder: Path, world: Any) 
         change()
         found = found_in(folder, {"one": "other"})  # nothing can be lost
         assert (found.songs, found.lost) == ({}, ())
+        broken = table.is_file() and table.read_bytes() == b"no table"
+        assert ("is not a readable table" in found.problem) == broken
 
 
 def test_a_table_in_use_is_not_taken_for_an_empty_one(

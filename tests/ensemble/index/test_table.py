@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from embedder.errors import UserError
 from embedder.store import Store
 from ensemble.index import database
 from ensemble.index import table as module
-from ensemble.index.songs import Heard
+from ensemble.index.songs import embedder_of
 from ensemble.index.table import (
     NewSong,
     enroll,
@@ -158,16 +159,17 @@ def test_every_member_must_have_heard_an_enrolled_song(
     before = table.read_bytes()
     song = new_songs[1]
 
-    def heard(**changes: np.ndarray) -> NewSong:
+    def heard(**changes: Any) -> NewSong:
         return replace(song, heard={**song.heard, "two": replace(song.heard["two"], **changes)})
 
     deaf = replace(song, heard={"one": song.heard["one"]})
     with pytest.raises(UserError, match=f"member two did not hear {song.song_id}"):
         enroll(table, "Zoë", [new_songs[0], deaf])
     two = song.heard["two"]
-    nothing = Heard(two.embedding, *(getattr(two, name)[:0] for name in SEGMENTS))
+    nothing = replace(two, **{name: getattr(two, name)[:0] for name in SEGMENTS})
+    other = replace(song.heard["one"], embedded_by=two.embedded_by)
     for wrong in (
-        replace(song, heard={**song.heard, "two": song.heard["one"]}),
+        replace(song, heard={**song.heard, "two": other}),
         replace(song, heard={**song.heard, "two": nothing}),
         heard(segment_weight=two.segment_weight[1:]),
         heard(segment_start_s=two.segment_start_s[1:]),
@@ -180,6 +182,11 @@ def test_every_member_must_have_heard_an_enrolled_song(
     ):
         with pytest.raises(ValueError, match="embeddings of two must be of unit length"):
             enroll(table, "Zoë", [new_songs[0], wrong])
+    for made_from in ({"checkpoint": "two-2"}, {"checkpoint": "two-1", "grid": "1 s every 1 s"}):
+        with pytest.raises(UserError, match="was embedded by member two with"):
+            enroll(table, "Zoë", [heard(embedded_by=embedder_of(made_from))])
+    with pytest.raises(UserError, match="another fusion"):
+        enroll(table, "Zoë", [song], "of another fuse")
     assert table.read_bytes() == before
     # What members outside the index heard is left out.
     enroll(table, "Zoë", [replace(song, heard={**song.heard, "three": nothing})])
@@ -252,9 +259,10 @@ import numpy as np
 rows = np.eye(16, dtype=np.float32)
 half = np.eye(8, dtype=np.float32).repeat(2, axis=0)
 weights = np.ones(16, np.float32)
+how = [table.embedder_of({"checkpoint": f"{name}-1", "grid": "3 s"}) for name in ("one", "two")]
 heard = {
-    "one": table.Heard(rows[0], weights, weights, rows),
-    "two": table.Heard(half[0], weights, weights, half),
+    "one": table.Heard(rows[0], weights, weights, rows, how[0]),
+    "two": table.Heard(half[0], weights, weights, half, how[1]),
 }
 songs = [table.NewSong(f"{number}.wav", "", heard) for number in range(100)]
 table.enroll(Path(sys.argv[1]), "Zoë", songs)

@@ -9,8 +9,8 @@ import pytest
 
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, Song
-from embedder.data.stem_record import StemRecord, read_record, write_record
 from embedder.errors import UserError
+from embedder.stem_record import StemRecord, read_record, write_record
 
 SONGS = (
     Song("a/A/1.wav", "", "a", "A", "1", "train", vocals="v1", backing="b1"),

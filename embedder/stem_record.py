@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from embedder.artifacts import FORMAT, Run, read_json, write_json
+from embedder.artifacts import FORMAT, Run, file_fingerprint, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue
 from embedder.errors import UserError
+
+FOLDER = "folder"  # method of stems that somebody else made
+VERSION = 2  # of separation: raised whenever the same weights would give other stems
 
 
 @dataclass(frozen=True)
@@ -50,3 +53,17 @@ def read_record(run: Run, catalogue: Catalogue) -> StemRecord | None:
         raise UserError(
             f"{run.stems} does not say how stems were made; run again: python app.py separate"
         ) from None
+
+
+def separator_fingerprint(run: Run, catalogue: Catalogue) -> str:
+    """Of what separates new songs: what separated the run's, else its own separator; "": nothing.
+
+    Raises:
+        UserError: `stems.json` cannot be read.
+    """
+    record = read_record(run, catalogue)
+    if record is not None and record.method != FOLDER:
+        return record.fingerprint
+    if not run.separator_weights.is_file():
+        return ""
+    return fingerprint("own", str(VERSION), file_fingerprint(run.separator_weights))
