@@ -57,9 +57,7 @@ def embed_wave(
     """
     grid = listening.grid(member.config)
     starts, segments = cut(wave, grid.eval_segment_s, grid.eval_hop_s, listening.tta)
-    weight = np.ones(len(starts), dtype=np.float32)
-    if active is not None:
-        weight = voice_share(active, starts, segments.shape[1])
+    weight = segment_weights(active, starts, segments.shape[1])
     device = next(member.network.parameters()).device
     embeddings, logits = [], []
     with torch.inference_mode():
@@ -79,6 +77,15 @@ def embed_wave(
         logits=np.concatenate(logits) if logits else None,
         weight=weight,
     )
+
+
+def segment_weights(
+    active: Active | None, starts: NDArray[np.int64], samples: int
+) -> NDArray[np.float32]:
+    """Share of voice (segments,) of the `samples` from each of `starts`; 1 where nothing says."""
+    if active is None:
+        return np.ones(len(starts), dtype=np.float32)
+    return voice_share(active, starts, samples)
 
 
 def stem_key(song: Song, stem: str) -> str:

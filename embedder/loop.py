@@ -7,58 +7,87 @@ after each epoch what the validation songs say (`validation_result`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 from embedder import metrics
+from embedder.aggregate import song_logits, song_weights
 from embedder.catalogue import Song
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.segments import cut
-from embedder.embed import stem_key
-from embedder.losses import build_loss
+from embedder.embed import segment_weights, stem_key
+from embedder.losses import ClassLoss, build_loss
 from embedder.model.features import SpecAugment
 from embedder.model.network import Network, margin_free_logits
 from embedder.optimise import adamw, clip_gradients
+from embedder.voice.detect import Detector, Voices
+
+# A song's segments (segments, samples) int16, their share of voice (segments,), its label.
+WholeSong = tuple[Tensor, Tensor, int]
 
 
-class WholeSongs(Dataset[tuple[Tensor, int]]):
-    """A song's segments without overlap, `(segments, samples)` int16, and its label."""
+class WholeSongs(Dataset[WholeSong]):
+    """A song's segments without overlap, how much each weighs, and its label.
+
+    `detector` says where someone sings; without it every segment weighs 1.
+    """
 
     def __init__(
-        self, songs: tuple[Song, ...], labels: list[int], cache: AudioCache, config: MemberConfig
+        self,
+        songs: tuple[Song, ...],
+        labels: list[int],
+        cache: AudioCache,
+        config: MemberConfig,
+        detector: Detector | None = None,
     ) -> None:
         self.songs, self.labels, self.cache, self.config = songs, labels, cache, config
+        self.voices = Voices(detector, cache)
 
     def __len__(self) -> int:
         return len(self.songs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        key = stem_key(self.songs[index], self.config.train.recording)
+    def __getitem__(self, index: int) -> WholeSong:
+        stem = self.config.train.recording
+        key = stem_key(self.songs[index], stem)
         length_s = self.config.embed.eval_segment_s
-        _, segments = cut(self.cache.samples(key), length_s, length_s)
-        return torch.from_numpy(segments.copy()), self.labels[index]
+        starts, segments = cut(self.cache.samples(key), length_s, length_s)
+        weight = segment_weights(self.voices.of(key, stem), starts, segments.shape[1])
+        return torch.from_numpy(segments.copy()), torch.from_numpy(weight), self.labels[index]
 
     def middles(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the middle segments of all songs, `(batch, samples)`, and their labels."""
         for first in range(0, len(self), 32):
             items = [self[index] for index in range(first, min(first + 32, len(self)))]
-            waves = torch.stack([segments[len(segments) // 2] for segments, _ in items])
-            yield waves, torch.tensor([label for _, label in items])
+            waves = torch.stack([segments[len(segments) // 2] for segments, _, _ in items])
+            yield waves, torch.tensor([label for _, _, label in items])
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a validation song is taken for."""
+
+    song: NDArray[np.float64]  # (singers,), logits
+    segments: NDArray[np.float64]  # (segments, singers), logits
+    weights: NDArray[np.float64]  # (segments,), share of voice, scaled to a mean of 1
+    label: int
 
 
 class Training(lightning.LightningModule):
     """One member's training step, schedule and song-level validation.
 
-    A song's validation answer: the mean of its segments' margin-free logits where the loss has
-    class weights; else the cosines of its embedding to the singers' mean embeddings over the middle
-    segments of `prototypes`, the training songs.
+    A song is validated as it is predicted, in float32 and weighted by voice: by the aggregate of
+    its segments' margin-free logits where the loss has class weights; else by the cosines of its
+    embedding to the singers' mean embeddings over the middle segments of `prototypes`, the training
+    songs.
     """
 
     def __init__(
@@ -73,22 +102,28 @@ class Training(lightning.LightningModule):
         self.loss = build_loss(config.loss, singers, config.model.embedding_dim)
         self.mask = SpecAugment(config.features, config.augment, self.network.features.mel_rows)
         self.losses: list[Tensor] = []
-        self.answers: list[tuple[Tensor, Tensor, int]] = []  # song's logits, its segments', label
+        self.answers: list[Answer] = []
         self.centres: Tensor | None = None
 
     def configure_optimizers(self) -> Any:
         return adamw(self._parameters_by_rate(), self.config.train, self.steps)
 
     def _parameters_by_rate(self) -> list[dict[str, Any]]:
-        """What learns: all at the settings' rate, but a backbone's published weights at its own."""
-        backbone = self.network.backbone
+        """What learns: all at the settings' rate, but published and class weights at their own.
+
+        Class weights do not decay: every loss here uses their directions alone.
+        """
+        backbone, lr = self.network.backbone, self.config.train.lr
         published = list(getattr(backbone, "pretrained_parameters", tuple)())
         apart = {id(parameter) for parameter in published}
-        everything = [*self.network.parameters(), *self.loss.parameters()]
-        groups = [{"params": [p for p in everything if p.requires_grad and id(p) not in apart]}]
+        own = [p for p in self.network.parameters() if p.requires_grad and id(p) not in apart]
+        groups: list[dict[str, Any]] = [{"params": own}]
         if published:
-            rate = self.config.train.lr * backbone.pretrained_rate
-            groups.append({"params": published, "lr": rate})
+            groups.append({"params": published, "lr": lr * backbone.pretrained_rate})
+        for part in self.loss.modules():
+            if isinstance(part, ClassLoss):
+                weights = list(part.parameters())
+                groups.append({"params": weights, "lr": lr * part.rate, "weight_decay": 0.0})
         return groups
 
     def configure_gradient_clipping(
@@ -129,31 +164,40 @@ class Training(lightning.LightningModule):
             total.index_add_(0, labels.to(self.device), embedding)
         return functional.normalize(total, dim=1)
 
-    def validation_step(self, batch: tuple[Tensor, int], _: int) -> None:
-        segments, label = batch
-        embedding = self.network(segments.float() / 32768)
-        head = self.loss.head()
-        if head is not None:
-            loss = self.config.loss
-            parts = margin_free_logits(embedding, head, loss.aam_scale, loss.centres)
-            song = parts.mean(dim=0)
-        else:
-            assert self.centres is not None
-            centres = self.config.loss.aam_scale * self.centres
-            parts = embedding @ centres.T
-            song = centres @ functional.normalize(embedding.mean(dim=0), dim=0)
-        self.answers.append((song.float().cpu(), parts.float().cpu(), int(label)))
+    def validation_step(self, batch: WholeSong, _: int) -> None:
+        segments, weight, label = batch
+        weights = song_weights(weight.cpu().numpy())
+        with torch.autocast(segments.device.type, enabled=False):
+            embedding = self.network(segments.float() / 32768)
+            head = self.loss.head()
+            if head is not None:
+                loss = self.config.loss
+                parts = margin_free_logits(embedding, head, loss.aam_scale, loss.centres)
+                logits = parts.cpu().double().numpy()
+                song = song_logits(logits, segment_weight=weights)
+            else:
+                assert self.centres is not None
+                centres = self.config.loss.aam_scale * self.centres
+                logits = (embedding @ centres.T).cpu().double().numpy()
+                weighted = torch.from_numpy(weights).to(embedding) @ embedding
+                song = (centres @ functional.normalize(weighted, dim=0)).cpu().double().numpy()
+        self.answers.append(Answer(song, logits, weights, int(label)))
 
     def validation_result(self) -> dict[str, float]:
         """Top-1, top-3, score and NLL of the validation songs of the epoch that just ended.
 
-        `segment_score` is the score of their single segments: ten times as many answers, so less
-        a matter of luck, and what excerpts depend on.
+        `segment_score` is the score of their single segments, weighted by voice: ten times as many
+        answers, so less a matter of luck, and what excerpts depend on.
         """
-        songs, parts, labels = zip(*self.answers, strict=True)
-        answers = torch.log_softmax(torch.stack(songs).double(), dim=1).numpy()
-        truth = np.array(labels)
-        segments = torch.cat(parts).numpy()
+        songs = np.stack([answer.song for answer in self.answers])
+        answers = songs - np.logaddexp.reduce(songs, axis=1, keepdims=True)
+        truth = np.array([answer.label for answer in self.answers])
+        segments = np.concatenate([answer.segments for answer in self.answers])
+        weights = np.concatenate([answer.weights for answer in self.answers])
+        owners = np.repeat(truth, [len(answer.segments) for answer in self.answers])
+        first, among = (
+            np.average(metrics.top_k_hits(owners, segments, k), weights=weights) for k in (1, 3)
+        )
         top1 = metrics.top_k(truth, answers, 1)
         top3 = metrics.top_k(truth, answers, 3)
         return {
@@ -161,5 +205,5 @@ class Training(lightning.LightningModule):
             "top3": top3,
             "score": top1 + 0.5 * top3,
             "nll": metrics.nll(truth, answers),
-            "segment_score": metrics.score(np.repeat(truth, [len(p) for p in parts]), segments),
+            "segment_score": float(first + 0.5 * among),
         }

@@ -23,17 +23,24 @@ class ClassLoss(nn.Module):
     """A loss over class weights. Its margin, where it warms up, grows linearly from 0.
 
     `weights` names what the library keeps them as: "W" `(dim, rows)` or "proxies" `(rows, dim)`.
-    `margin` is in the unit of the loss: rad, or cosine.
+    `margin` is in the unit of the loss: rad, or cosine. `rate` is the class weights' learning rate,
+    as a multiple of the network's.
     """
 
     def __init__(
-        self, loss: nn.Module, weights: str, margin: float = 0.0, warmup: float | None = None
+        self,
+        loss: nn.Module,
+        weights: str,
+        margin: float = 0.0,
+        warmup: float | None = None,
+        rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.loss = loss
         self.weights = weights
         self.margin = margin
         self.warmup = warmup  # share of training; None where the margin never changes
+        self.rate = rate
 
     def set_progress(self, share: float) -> None:
         """`share` of training done, in [0, 1]: the margin grows until the warm-up ends."""
@@ -132,6 +139,7 @@ def proxyanchor(config: LossConfig, singers: int, dim: int) -> ClassLoss:
 
     The mean over the batch's singers of log(1 + Σ₊ exp(−α·(cos(x, p) − δ))), x the singer's own
     crops, plus the mean over all singers of log(1 + Σ₋ exp(α·(cos(x, p) + δ))), x the others'.
+    Proxies learn at `proxy_lr` times the network's rate: in the paper 100 times (section 4.2).
     """
     loss = losses.ProxyAnchorLoss(
         num_classes=singers,
@@ -139,7 +147,7 @@ def proxyanchor(config: LossConfig, singers: int, dim: int) -> ClassLoss:
         margin=config.proxy_margin,
         alpha=config.proxy_alpha,
     )
-    return ClassLoss(loss, "proxies")
+    return ClassLoss(loss, "proxies", rate=config.proxy_lr)
 
 
 LOSSES: dict[str, Callable[[LossConfig, int, int], ClassLoss | PairLoss]] = {

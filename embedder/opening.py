@@ -12,7 +12,8 @@ from typing import Any
 from embedder.artifacts import Run, read_json, write_json
 from embedder.errors import UserError
 
-DECISIVE = ("fingerprint", "stems", "start", "separator")
+RECIPE = 2  # raised whenever the same settings would train another network
+DECISIVE = ("recipe", "fingerprint", "stems", "start", "separator", "detector")
 
 
 class MadeOtherwise(UserError):
@@ -22,13 +23,14 @@ class MadeOtherwise(UserError):
 def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) -> bool:
     """Make a training's folder ready to begin or to go on; refuse to mix two trainings.
 
-    `wanted`: what the training is made from; of it the `DECISIVE` parts must be those of the
-    folder's own. Returns whether the training is there already, finished. `overwrite`
+    `wanted`: what the training is made from; of it what `DECISIVE` names must be the folder's own.
+    Returns whether the training is there already, finished. `overwrite`
     takes away a finished one or one made from something else, but goes on with one of its own that
     was cut off.
     """
     if not name or name != name.strip() or any(c in name for c in '/\\:*?"<>|') or name[0] == ".":
         raise UserError(f"'{name}' cannot name a {run.kind}: it names a folder and a file")
+    wanted = {"recipe": RECIPE, **wanted}
     settings = run.resume(name) / "settings.json"
     finished = run.weights(name).is_file()
     if finished and overwrite:
@@ -54,7 +56,9 @@ def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     if found["catalogue"] != wanted["catalogue"]:
         return "other songs or splits"
-    for part in DECISIVE[1:]:
+    if found.get("recipe") != wanted["recipe"]:
+        return "a training as another version of this program does it"
+    for part in DECISIVE[2:]:
         if found.get(part, "") != wanted.get(part, ""):
             return "other stems" if part == "stems" else f"another {part}"
     changed = [

@@ -18,9 +18,17 @@ from embedder.config import TrainConfig
 def adamw(groups: list[dict[str, Any]], train: TrainConfig, steps: int) -> dict[str, Any]:
     """Fused AdamW; the rate grows linearly over `lr_warmup`, then falls as half a cosine to 1 %.
 
-    The cosine is that of Loshchilov & Hutter, ICLR 2017, eq. 5. A group may have its own `lr`.
+    The cosine is that of Loshchilov & Hutter, ICLR 2017, eq. 5. Weights decay only in matrices and
+    convolution kernels, not in norms and biases, which have one dimension. A group may have its own
+    `lr` and `weight_decay`.
     """
-    optimizer = torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    parts = []
+    for group in groups:
+        matrices = [p for p in group["params"] if p.ndim > 1]
+        rest = [p for p in group["params"] if p.ndim <= 1]
+        parts += [{**group, "params": matrices}] if matrices else []
+        parts += [{**group, "params": rest, "weight_decay": 0.0}] if rest else []
+    optimizer = torch.optim.AdamW(parts, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     warmup = max(1, round(train.lr_warmup * steps))
 
     def factor(step: int) -> float:

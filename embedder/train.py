@@ -25,11 +25,13 @@ from embedder.data.crops import Crops
 from embedder.errors import UserError
 from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Keeper, Say
+from embedder.listening import detector_fingerprint
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
 from embedder.model.own import load_vocal_separator
 from embedder.opening import open_training
 from embedder.start import Start, published_start
+from embedder.voice.detect import load_detector
 
 
 def train_member(
@@ -87,8 +89,9 @@ def train_member(
         persistent_workers=workers > 0,
     )
     truth = [number[song.singer] for song in validation]
+    target = default_device(device)
     songs: DataLoader[Any] = DataLoader(
-        WholeSongs(validation, truth, cache, config), batch_size=None
+        WholeSongs(validation, truth, cache, config, load_detector(run, target)), batch_size=None
     )
     torch.manual_seed(config.train.seed)
     training = Training(
@@ -106,7 +109,6 @@ def train_member(
         training.network.separator.load_state_dict(separator.state_dict())
     crops = batches.singers * batches.crops * per_epoch
     keeper = Keeper(run, name, crops * config.train.segment_s, say)
-    target = default_device(device)
     say(_opening(name, config, training, train, validation, target))
     trainer = open_trainer(
         target,
@@ -185,6 +187,7 @@ def _open_folder(
         "stems": _stems_fingerprint(catalogue, config.train.stem),
         "start": start.fingerprint if start else "",
         "separator": _separator_fingerprint(run, config),
+        "detector": detector_fingerprint(run),  # weighs the segments by which an epoch is chosen
         "config": config.to_dict(),
     }
     return open_training(run, name, wanted, overwrite)

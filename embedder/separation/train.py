@@ -35,7 +35,7 @@ from embedder.model.separator import VocalSeparator
 from embedder.separation.loop import SeparatorKeeper, SeparatorTraining
 from embedder.separation.quality import measure, read_quality, write_quality
 
-RECIPE = 1  # raised whenever the same settings would train another separator
+RECIPE = 2  # raised whenever the same settings would train another separator
 
 
 @dataclass(frozen=True, eq=False)

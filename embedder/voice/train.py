@@ -39,7 +39,7 @@ from embedder.voice.detect import save_detector
 
 BATCH = 16  # remixes
 SCHEDULE = TrainConfig(lr=0.003, lr_warmup=0.05)
-RECIPE = 1  # raised whenever the same settings would train another detector
+RECIPE = 2  # raised whenever the same settings would train another detector
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, create_run, read_json
+from embedder.artifacts import Run, create_run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
@@ -266,6 +266,40 @@ def test_other_settings_are_refused_for_a_training_that_was_cut_off(
     _, said = train(prepared, tiny(epochs=5), overwrite=True)
     assert "going on" not in said
     assert len(log_rows(prepared)) == 5
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_another_version_trained_is_not_gone_on_with(
+    finished: bool, prepared: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if finished:
+        train(prepared, tiny(epochs=2))
+    else:
+        cut_off(prepared, tiny(epochs=2), 1, monkeypatch)
+    settings = prepared.resume("m") / "settings.json"
+    old = read_json(settings)
+    del old["recipe"]  # as before weight decay spared norms and biases
+    write_json(settings, old)
+    before = files_of(prepared)
+    with no_training(monkeypatch), pytest.raises(UserError, match=r"another version.*--overwrite"):
+        train(prepared, tiny(epochs=2))
+    assert files_of(prepared) == before
+    _, said = train(prepared, tiny(epochs=2), overwrite=True)
+    assert "going on" not in said
+
+
+def test_another_detector_is_not_gone_on_with(
+    prepared: Run,
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+    put_detector: Callable[[Run, float], None],
+) -> None:
+    """It would weigh the later epochs' segments otherwise."""
+    put_detector(prepared, 0.0)
+    cut_off(prepared, tiny(epochs=2), 1, monkeypatch)
+    put_detector(prepared, 20.0)
+    with no_training(monkeypatch), pytest.raises(UserError, match="another detector"):
+        train(prepared, tiny(epochs=2))
 
 
 def cut_off(run: Run, config: MemberConfig, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
