@@ -198,7 +198,7 @@ def create_run(root: Path) -> Run:
 def abandon_run(run: Run) -> None:
     """Take away a run folder that holds nothing yet but its own mark."""
     if {entry.name for entry in run.root.iterdir()} <= {run.info.name, run.locks.name}:
-        shutil.rmtree(run.root)
+        shutil.rmtree(run.root, ignore_errors=True)
 
 
 def open_run(root: Path) -> Run:

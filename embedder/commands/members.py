@@ -62,6 +62,9 @@ def prepare(
     keep_duplicates: Annotated[
         bool, typer.Option("--keep_duplicates", help="Keep recordings that stand in two splits.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace songs that members were trained on.")
+    ] = False,
     seed: Seed = 0,
     run_dir: RunDir = Path("runs"),
 ) -> None:
@@ -72,20 +75,22 @@ def prepare(
     from embedder.data.prepare import prepare as prepare_songs
 
     run = create_run(run_dir)
-    try:
-        report = prepare_songs(
-            run,
-            data_dir,
-            split,
-            stems_dir,
-            seed=seed,
-            keep_duplicates=keep_duplicates,
-            lists_dir=lists_dir,
-            progress=shown,
-        )
-    except UserError:
-        abandon_run(run)  # a refusal leaves nothing behind
-        raise
+    with locked(run, "catalogue"):
+        try:
+            report = prepare_songs(
+                run,
+                data_dir,
+                split,
+                stems_dir,
+                seed=seed,
+                keep_duplicates=keep_duplicates,
+                lists_dir=lists_dir,
+                progress=shown,
+                overwrite=overwrite,
+            )
+        except UserError:
+            abandon_run(run)  # a refusal leaves nothing behind
+            raise
     say("\n".join(report.lines()))
     if not report.stems_wanted:
         say(

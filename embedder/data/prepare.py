@@ -7,18 +7,21 @@ Leaves: `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt`, the decoded 
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedder.artifacts import FORMAT, SPLITS, Run, read_json, write_json
+from embedder.artifacts import FORMAT, SPLITS, Run, fingerprint, read_json, write_json
 from embedder.catalogue import (
     AUDIO_SUFFIXES,
     Catalogue,
     Song,
+    read_catalogue,
     scan,
     unsupported,
+    visible_files,
     write_catalogue,
 )
 from embedder.data.audio import FULL_SCALE
@@ -49,6 +52,7 @@ class Prepared:
     stems_dir: str | None
     lists_dir: str | None
     keep_duplicates: bool
+    files: str  # fingerprint of names, sizes and times of the files in these folders
 
 
 def prepare(
@@ -61,15 +65,18 @@ def prepare(
     lists_dir: Path | None = None,
     progress: Progress = no_progress,
     jobs: int | None = None,
+    overwrite: bool = False,
 ) -> Report:
     """Scan, decode, check and split the songs of `data_dir` into the run folder `run`.
 
     `split` is a rule of `splits.SPLITTERS`; "files" reads lists, from `lists_dir` if given. Of a
     recording that stands in two splits the training copy is left out, unless `keep_duplicates`
     (between validation and test, the validation copy). `jobs` is the number of threads.
+    `overwrite` takes the place of other songs, from which something was made already.
     The same arguments give the same bytes; what the cache holds is not decoded again.
-    Raises `UserError` if the songs cannot be found or split, if none can be used, or if the run
-    folder cannot be written. Files that cannot be used are in the report, not errors.
+    Raises `UserError` if the songs cannot be found or split, if none can be used, if something was
+    made from other songs of the run, or if the run folder cannot be written. Files that cannot be
+    used are in the report, not errors.
     """
     if seed < 0:
         raise UserError(f"seed = {seed} is not legal; it must be 0 or more")
@@ -98,15 +105,17 @@ def prepare(
         problems += missing
     crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
 
-    where = [str(folder.resolve()) if folder else None for folder in (stems_dir, lists_dir)]
-    made = Prepared(str(data_dir.resolve()), split, seed, where[0], where[1], keep_duplicates)
+    catalogue = Catalogue(tuple(good))
+    made = _prepared(data_dir, split, seed, stems_dir, lists_dir, keep_duplicates, catalogue)
+    if not overwrite:
+        _check_other_songs(run, made, catalogue)
     try:
         lists = {name: [song for song in good if song.split == name] for name in SPLITS}
         for name in SPLITS:
             if lists[name]:
                 write_list(run.song_list(name), lists[name])
         write_json(run.info, {"format": FORMAT, "prepared": asdict(made)})
-        write_catalogue(run.catalogue, Catalogue(tuple(good)))
+        write_catalogue(run.catalogue, catalogue)
         for name in SPLITS:  # last, so that a full disk takes nothing away
             if not lists[name]:  # a list of an earlier preparation
                 run.song_list(name).unlink(missing_ok=True)
@@ -118,12 +127,67 @@ def prepare(
 def is_prepared(
     run: Run, data_dir: Path, split: str, seed: int = 0, stems_dir: Path | None = None
 ) -> bool:
-    """Whether the run folder was prepared in just this way, so that nothing is left to do."""
-    if not run.catalogue.is_file() or not run.info.is_file():
+    """Whether the run folder was prepared in just this way, from the files that are there now."""
+    if not run.catalogue.is_file() or not run.info.is_file() or not data_dir.is_dir():
         return False
-    stems = str(stems_dir.resolve()) if stems_dir else None
-    wanted = Prepared(str(data_dir.resolve()), split, seed, stems, None, False)
+    catalogue = read_catalogue(run.catalogue)
+    wanted = _prepared(data_dir, split, seed, stems_dir, None, False, catalogue)
     return bool(read_json(run.info).get("prepared") == asdict(wanted))
+
+
+def _prepared(
+    data_dir: Path,
+    split: str,
+    seed: int,
+    stems_dir: Path | None,
+    lists_dir: Path | None,
+    keep_duplicates: bool,
+    catalogue: Catalogue,
+) -> Prepared:
+    """What `run.json` says of this preparation, which gives this catalogue."""
+    paths = {Path(song.path) for song in catalogue.songs}
+    for folder in filter(None, (data_dir, stems_dir, lists_dir)):
+        paths |= {folder.resolve() / file for file in visible_files(folder)}
+    if split == "files":  # the lists may lie beside the data folder
+        paths |= {path for path in data_dir.resolve().parent.iterdir() if path.is_file()}
+    facts = ((path, path.stat()) for path in sorted(paths) if path.exists())
+    return Prepared(
+        str(data_dir.resolve()),
+        split,
+        seed,
+        str(stems_dir.resolve()) if stems_dir else None,
+        str(lists_dir.resolve()) if lists_dir else None,
+        keep_duplicates,
+        fingerprint(
+            *(f"{str(path)!a} {found.st_size} {found.st_mtime_ns}" for path, found in facts)
+        ),
+    )
+
+
+def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
+    """Raise `UserError` if the run has other songs, and something that was made from them."""
+    work = [run.members, run.pretrained.members, run.detector, run.separator, run.fusion_folder]
+    there = [path.name for path in work if path.is_dir() and any(path.iterdir())]
+    if not there or not run.catalogue.is_file():
+        return
+    try:
+        old = read_catalogue(run.catalogue)
+    except UserError:
+        return
+    if old.fingerprint() == catalogue.fingerprint():
+        return
+    before = (read_json(run.info).get("prepared") or {}).get("data_dir", "another folder")
+    command = ["python", "app.py", "prepare", "--data_dir", made.data_dir, "--split", made.split]
+    for name in ("stems_dir", "lists_dir"):
+        if folder := getattr(made, name):
+            command += [f"--{name}", folder]
+    command += ["--keep_duplicates"] if made.keep_duplicates else []
+    command += ["--seed", str(made.seed), "--run_dir", str(run.root), "--overwrite"]
+    raise UserError(
+        f"{run.root} holds {', '.join(there)} made from {len(old.songs)} songs of {before}, and "
+        f"{made.data_dir} now gives other songs or splits ({len(catalogue.songs)} songs), of which "
+        f"they could say nothing; choose another --run_dir, or: {shlex.join(command)}"
+    )
 
 
 def _passed_over(file: str) -> Problem:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,18 +20,28 @@ from numpy.typing import NDArray
 
 from embedder import metrics
 from embedder.aggregate import song_logits
-from embedder.artifacts import Run, abandon_run, create_run, fingerprint, read_json, write_json
-from embedder.catalogue import Catalogue, Song, read_catalogue
+from embedder.artifacts import (
+    Run,
+    abandon_run,
+    create_run,
+    fingerprint,
+    locked,
+    read_json,
+    write_json,
+)
+from embedder.catalogue import Catalogue, Song, read_catalogue, stems_fingerprint
 from embedder.checkpoint import Member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.excerpts import excerpt, remade
-from embedder.data.prepare import prepare
+from embedder.data.prepare import is_prepared, prepare
 from embedder.embed import SongVectors, embed_wave, stem_key
 from embedder.errors import UserError
 from embedder.model.cost import size_of
+from embedder.opening import MadeOtherwise
 from embedder.recipes.lists import BENCHMARK
 from embedder.settings import build_config
+from embedder.splits import SPLITTERS
 from embedder.train import train_member
 
 EXCERPT_S = 5.0
@@ -114,19 +126,58 @@ def config_of(condition: Condition, preset: str, settings: Mapping[str, Any]) ->
 def prepared(
     root: Path, data_dir: Path, stems_dir: Path | None, split: str, seed: int = 0
 ) -> tuple[Run, Catalogue]:
-    """The run folder of a split inside the benchmark's folder. All splits share one cache."""
+    """The run folder of a split inside the benchmark's folder. All splits share one cache.
+
+    Raises `UserError` if the songs cannot be prepared, or are others than those of the rows that
+    are there: rows of one table are measured on the same songs.
+    """
+    for rule in SPLITTERS:
+        there = Run(root / rule, shared_cache=root / "cache")
+        if there.catalogue.is_file() and not is_prepared(there, data_dir, rule, seed, stems_dir):
+            _check_same_songs(there, data_dir, stems_dir, rule, seed)
     folder = root / split
     create_run(folder)
     run = Run(folder, shared_cache=root / "cache")
-    if not run.catalogue.is_file():
-        try:
-            prepare(run, data_dir, split, stems_dir, seed=seed)
-        except UserError:
-            abandon_run(run)  # a refusal leaves nothing behind
-            if not any(root.iterdir()):
-                root.rmdir()
-            raise
+    with locked(run, "catalogue"):
+        if not run.catalogue.is_file():
+            try:
+                prepare(run, data_dir, split, stems_dir, seed=seed)
+            except UserError:
+                abandon_run(run)  # a refusal leaves nothing behind
+                if not any(root.iterdir()):
+                    root.rmdir()
+                raise
     return run, read_catalogue(run.catalogue)
+
+
+def _check_same_songs(
+    run: Run, data_dir: Path, stems_dir: Path | None, split: str, seed: int
+) -> None:
+    """Prepare the songs beside those of a benchmark; `UserError` if they are others."""
+    was = read_json(run.info).get("prepared") or {}
+    with TemporaryDirectory() as scratch:
+        new = Run(create_run(Path(scratch) / "run").root, shared_cache=run.cache)
+        prepare(new, data_dir, split, stems_dir, seed=seed)
+        there, now = (read_catalogue(one.catalogue) for one in (run, new))
+        if _songs(there) == _songs(now):
+            write_json(run.info, read_json(new.info))
+            return
+    before, after = (
+        f"{len(songs.songs)} songs of {data}" + (f" with stems of {stems}" if stems else "")
+        for songs, data, stems in (
+            (there, was.get("data_dir", "another folder"), was.get("stems_dir")),
+            (now, data_dir.resolve(), stems_dir.resolve() if stems_dir else None),
+        )
+    )
+    raise UserError(
+        f"the rows in {run.root.parent} were measured on {before}, and these are {after}, which "
+        "are others; choose another --run_dir for them"
+    )
+
+
+def _songs(catalogue: Catalogue) -> tuple[str, str]:
+    """Fingerprints of the songs and of their stems."""
+    return catalogue.fingerprint(), stems_fingerprint(catalogue.songs, "vocals", "backing")
 
 
 def run_row(
@@ -140,15 +191,23 @@ def run_row(
     show_bar: bool = False,
     say: Say = print,
 ) -> dict[str, Any]:
-    """Train and measure one row, or read it if it is there; the row as it is on disk."""
+    """Train and measure one row, or read it if it is there; the row as it is on disk.
+
+    A training that was cut off goes on, and one that is done is measured.
+    """
     path = root / "rows" / f"{condition.name}.json"
-    wanted = fingerprint(config.fingerprint(), catalogue.fingerprint())
+    wanted = fingerprint(config.fingerprint(), *_songs(catalogue))
     if path.is_file() and (row := read_json(path)).get("made_from") == wanted:
         return dict(row)
-    member = train_member(
-        run, catalogue, condition.name, config, device=device, overwrite=True, show_bar=show_bar,
+    train = partial(
+        train_member, run, catalogue, condition.name, config, device=device, show_bar=show_bar,
         say=say,
     )  # fmt: skip
+    with locked(run, f"members/{condition.name}"):
+        try:
+            member = train()
+        except MadeOtherwise:  # of other settings: the row is made again
+            member = train(overwrite=True)
     split = "test" if catalogue.of("test") else "validation"
     size = size_of(config)
     row = {

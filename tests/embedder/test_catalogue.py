@@ -16,6 +16,7 @@ from embedder.catalogue import (
     Song,
     read_catalogue,
     scan,
+    stems_fingerprint,
     unsupported,
     write_catalogue,
 )
@@ -157,15 +158,37 @@ def test_singers_and_splits_of_a_catalogue() -> None:
         catalogue.of("valid")
 
 
-def test_fingerprint_changes_with_id_split_audio_and_singer_and_nothing_else() -> None:
+def test_fingerprint_changes_with_id_split_audio_singer_and_album() -> None:
     first = Song("1", "/p", "a", "A", "t", "train", 2.0, "k1", "v", "b")
     second = Song("2", "/p", "b", "A", "t", "train", 2.0, "k2")
-    before = Catalogue((first, second)).fingerprint()
-    assert Catalogue((second, first)).fingerprint() == before
-    same = replace(first, path="/q", seconds=3.0, vocals="", backing="")
-    assert Catalogue((same, second)).fingerprint() == before
-    for change in ({"id": "3"}, {"split": "test"}, {"audio": "k2"}, {"singer": "c"}):
-        assert Catalogue((replace(first, **change), second)).fingerprint() != before
+    third = Song("3", "/p", "b", "B", "t", "train", 2.0, "k3")
+    before = Catalogue((first, second, third)).fingerprint()
+    assert Catalogue((third, second, first)).fingerprint() == before
+    same = replace(first, path="/q", seconds=3.0, vocals="", backing="")  # stems are apart
+    assert Catalogue((same, second, third)).fingerprint() == before
+    for change in (
+        {"id": "4"}, {"split": "test"}, {"audio": "k2"}, {"singer": "c"}, {"album": "C"},
+    ):  # fmt: skip
+        changed = Catalogue((replace(first, **change), second, third))
+        assert changed.fingerprint() != before
+    relabelled = Catalogue((first, replace(second, singer="a"), third))  # by a list
+    assert relabelled.singers == ("a", "b")
+    assert relabelled.fingerprint() != before
+
+
+def test_the_stems_fingerprint_is_of_the_named_stems() -> None:
+    first = Song("1", "/p", "a", "A", "t", "train", 2.0, "k1", "v1", "b1")
+    second = Song("2", "/p", "b", "A", "t", "train", 2.0, "k2", "v2")
+    both = stems_fingerprint((first, second), "vocals", "backing")
+    vocals = stems_fingerprint((first, second), "vocals")
+    assert len({"", both, vocals}) == 3
+    assert stems_fingerprint((second, first), "vocals") == vocals
+    other = replace(first, backing="b2", audio="k3")
+    assert stems_fingerprint((other, second), "vocals") == vocals
+    assert stems_fingerprint((other, second), "vocals", "backing") != both
+    swapped = (replace(first, vocals="v2"), replace(second, vocals="v1"))
+    assert stems_fingerprint(swapped, "vocals") != vocals
+    assert stems_fingerprint([replace(second, vocals="")], "vocals", "backing") == ""
 
 
 def test_a_catalogue_that_cannot_be_used_is_named_with_its_line(tmp_path: Path) -> None:

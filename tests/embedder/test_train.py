@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,40 @@ def test_another_detector_is_not_gone_on_with(
     put_detector(prepared, 20.0)
     with no_training(monkeypatch), pytest.raises(UserError, match="another detector"):
         train(prepared, tiny(epochs=2))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_other_stems_are_another_training(
+    finished: bool, prepared: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = read_catalogue(prepared.catalogue)
+    bare = Catalogue(tuple(replace(s, vocals="", backing="") for s in songs.songs))
+    backings = [song.backing for song in songs.songs]
+    others = zip(songs.songs, (*backings[1:], backings[0]), strict=True)
+    exchanged = Catalogue(tuple(replace(song, backing=other) for song, other in others))
+    write_catalogue(prepared.catalogue, bare)
+    if finished:
+        train(prepared, tiny(epochs=1))
+    else:
+        cut_off(prepared, tiny(), 1, monkeypatch)
+    epochs = 1 if finished else 2
+    for catalogue in (songs, exchanged):
+        write_catalogue(prepared.catalogue, catalogue)
+        before = files_of(prepared)
+        with pytest.raises(UserError, match=r"m is already there with other stems; .*--overwrite"):
+            train(prepared, tiny(epochs=epochs))
+        assert files_of(prepared) == before
+        train(prepared, tiny(epochs=epochs), overwrite=True)
+        assert len(log_rows(prepared)) == epochs
+        assert "already trained" in train(prepared, tiny(epochs=epochs))[1]
+
+
+def test_stems_that_a_training_does_not_hear_do_not_count(prepared: Run, tiny: Tiny) -> None:
+    songs = read_catalogue(prepared.catalogue)
+    train(prepared, tiny(epochs=1, stem="vocals"))
+    without = (replace(s, backing="" if s.split != "test" else s.backing) for s in songs.songs)
+    write_catalogue(prepared.catalogue, Catalogue(tuple(without)))
+    assert "already trained" in train(prepared, tiny(epochs=1, stem="vocals"))[1]
 
 
 def cut_off(run: Run, config: MemberConfig, after: int, monkeypatch: pytest.MonkeyPatch) -> None:

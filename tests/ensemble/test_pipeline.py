@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,13 @@ import pytest
 
 from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
+from embedder.config import MemberConfig
+from embedder.embed import embed_stale
+from embedder.embed_remade import embed_remade
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.store import REMADE, read_store, write_store
+from embedder.train import train_member
 from ensemble.answering import answer
 from ensemble.experts import FUSED
 from ensemble.fusion import read_fusion, write_fusion
@@ -105,6 +110,65 @@ def test_another_grid_or_detector_makes_every_store_stale(trained: Run) -> None:
     with pytest.raises(UserError, match=r"made from activity none, but the activity is now d;"):
         fuse_run(trained, catalogue, MEMBERS, QUICK, Listening(detector="d"))
     assert contents(trained.root) == before
+
+
+def exchanged(catalogue: Catalogue, *stems: str, split: str = "") -> Catalogue:
+    """The catalogue with the named stems of each song given to the next one, of a split or all."""
+    songs = [song for song in catalogue.songs if split in ("", song.split)]
+    others = dict(zip((song.id for song in songs), (*songs[1:], songs[0]), strict=True))
+    return Catalogue(
+        tuple(
+            replace(song, **{stem: getattr(others.get(song.id, song), stem) for stem in stems})
+            for song in catalogue.songs
+        )
+    )
+
+
+def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else(
+    trained: Run, tiny: Callable[..., MemberConfig]
+) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    members = ["aam", "voice"]
+    train_member(
+        trained, catalogue, "voice", tiny(stem="vocals", epochs=1), device="cpu",
+        say=lambda _: None,
+    )  # fmt: skip
+
+    def embed() -> tuple[list[tuple[str, str]], list[str]]:
+        stale = stale_stores(trained, catalogue, members), stale_remade(trained, catalogue, members)
+        embed_stale(trained, catalogue, stale[0], Listening(), "cpu")
+        embed_remade(trained, catalogue, stale[1], Listening(), "cpu")
+        assert stale_stores(trained, catalogue, members) == []
+        assert stale_remade(trained, catalogue, members) == []
+        return stale
+
+    assert embed() == ([("voice", split) for split in SPLITS], ["voice"])
+    fuse_run(trained, catalogue, members, QUICK)
+    for stems, split, stale, remade in (
+        (("vocals", "backing"), "test", [("voice", "test")], []),
+        (("backing",), "", [], members),
+        (("vocals",), "", [("voice", split) for split in SPLITS], members),
+    ):
+        catalogue = exchanged(catalogue, *stems, split=split)
+        write_catalogue(trained.catalogue, catalogue)
+        if "vocals" in stems:  # what answered with the old ones answers no longer
+            with pytest.raises(UserError, match="other vocal stems"):
+                open_fusion(trained, None)
+        assert embed() == (stale, remade)
+        fuse_run(trained, catalogue, members, QUICK)
+        open_fusion(trained, None)
+    trained.separator.mkdir()
+    trained.separator_weights.write_bytes(b"another separator")  # of vocals to remade songs
+    assert stale_stores(trained, catalogue, members) == []
+    assert stale_remade(trained, catalogue, members) == ["voice"]
+
+
+def test_stems_that_come_later_make_no_store_of_mixtures_stale(trained: Run) -> None:
+    with_stems = read_catalogue(trained.catalogue)
+    bare = Catalogue(tuple(replace(s, vocals="", backing="") for s in with_stems.songs))
+    assert stale_stores(trained, bare, MEMBERS) == []
+    write_catalogue(trained.catalogue, bare)
+    open_fusion(trained, None)
 
 
 # Fusing -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from embedder.artifacts import FORMAT, Run, create_run, read_json
 from embedder.catalogue import read_catalogue
 from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
-from embedder.data.prepare import prepare
+from embedder.data.prepare import is_prepared, prepare
 from embedder.data.report import Problem
 from embedder.errors import UserError
 
@@ -68,6 +69,7 @@ def test_course_writes_catalogue_lists_cache_and_what_was_prepared(run: Run, dat
     assert not run.song_list("test").exists()
     info = read_json(run.info)
     assert info["format"] == FORMAT
+    assert len(info["prepared"].pop("files")) == 16
     assert info["prepared"] == {
         "data_dir": str(data.resolve()),
         "split": "course",
@@ -349,7 +351,7 @@ def test_killed_and_started_again_it_ends_in_the_same_files(
         import sys
         from pathlib import Path
         from embedder.artifacts import Run
-        from embedder.data.prepare import prepare
+        from embedder.data.prepare import is_prepared, prepare
 
         def slow(items, total, description):
             for number, item in enumerate(items):
@@ -392,3 +394,58 @@ def test_the_real_voice_set(run: Run) -> None:
     with pytest.raises(UserError, match=r"backing/alys/.* lies 3 folders deep") as error:
         prepare(run, VOICES)
     assert str(VOICES / "mix") in str(error.value)
+
+
+# Other songs ------------------------------------------------------------------------------------
+
+
+def test_songs_that_members_were_trained_on_are_replaced_only_if_told(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    prepare(run, data, "album")
+    other = Path(shutil.copytree(data, tmp_path / "other songs"))
+    put(other / "c" / "One" / "1.wav", 90)
+    put(other / "c" / "Two" / "1.wav", 91)
+    put(other / "c" / "three" / "1.wav", 92)
+    prepare(run, other, "album")  # nothing was made from the first ones
+    prepare(run, data, "album")
+    run.member("m").mkdir(parents=True)
+    before = files_of(run)
+    for folder, split in ((other, "album"), (data, "course")):
+        with pytest.raises(UserError) as refused:
+            prepare(run, folder, split)
+        assert f"12 songs of {data.resolve()}" in str(refused.value)
+        command = shlex.split(str(refused.value).partition(", or: ")[2])
+        assert command[:5] == ["python", "app.py", "prepare", "--data_dir", str(folder.resolve())]
+        assert command[-3:] == ["--run_dir", str(run.root), "--overwrite"]
+        assert files_of(run) == before
+    moved = Path(shutil.copytree(data, tmp_path / "moved"))  # the same songs
+    prepare(run, moved, "album")
+    prepare(run, other, "album", overwrite=True)
+    assert len(read_catalogue(run.catalogue).songs) == 15
+
+
+def test_a_run_is_prepared_as_long_as_the_files_are_those_that_were_read(
+    run: Run, data: Path
+) -> None:
+    assert not is_prepared(run, data, "album")
+    prepare(run, data, "album")
+
+    def prepared() -> bool:
+        return is_prepared(run, data, "album")
+
+    assert prepared()
+    assert not is_prepared(run, data, "course")
+    put(data / "a" / "Two" / "3.wav", 70)
+    assert not prepared()
+    prepare(run, data, "album")
+    assert prepared()
+    put(data / "a" / "Two" / "3.wav", 71)  # of the same size
+    assert not prepared()
+    (data / "a" / "Two" / "3.wav").unlink()
+    assert not prepared()
+    prepare(run, data, "album")
+    assert prepared()
+    assert not is_prepared(run, data, "album", stems_dir=data)
+    shutil.rmtree(data)
+    assert not prepared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +115,44 @@ def test_splits_share_what_was_decoded(tmp_path: Path, synthesised: Path) -> Non
     assert song.cache == album.cache
     assert len(decoded) == len(catalogue.songs)
     assert decoded == {path: path.stat().st_mtime_ns for path in song.cache.glob("*.npy")}
+
+
+def test_rows_of_one_table_are_of_the_same_songs(tmp_path: Path, synthesised: Path) -> None:
+    root, songs = tmp_path / "benchmark", Path(shutil.copytree(synthesised, tmp_path / "songs"))
+    run, catalogue = prepared(root, songs / "mix", songs, "album")
+    again, same = prepared(root, songs / "mix", songs, "album")
+    assert (again, same) == (run, catalogue)
+    for file in (songs / "mix").rglob("*.*"):
+        file.touch()  # the songs are what they were
+    assert prepared(root, songs / "mix", songs, "album")[1] == catalogue
+    with pytest.raises(UserError, match=r"with stems of .*choose another --run_dir"):
+        prepared(root, songs / "mix", None, "album")
+    other = Path(shutil.copytree(songs / "mix", tmp_path / "other"))
+    shutil.rmtree(next(other.iterdir()))
+    for split in ("album", "song"):  # a split that is not prepared yet, too
+        with pytest.raises(UserError) as refused:
+            prepared(root, other, songs, split)
+        assert str(songs / "mix") in str(refused.value)
+        assert str(other) in str(refused.value)
+    assert read_catalogue(run.catalogue) == catalogue
+    assert not (root / "song").exists()
+
+
+def test_a_row_that_was_cut_off_while_measuring_is_not_trained_again(
+    tmp_path: Path, synthesised: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, catalogue = prepared(tmp_path, synthesised / "mix", synthesised, "album")
+    condition, config = Condition("m", "album", 1, 0), tiny(epochs=1)
+    quiet = {"device": "cpu", "say": lambda _: None}
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "measure", None)
+        with pytest.raises(TypeError):
+            run_row(tmp_path, run, catalogue, condition, config, **quiet)  # type: ignore[arg-type]
+    trained = run.weights(condition.name).stat()
+    assert list(read_rows(tmp_path)) == []
+    run_row(tmp_path, run, catalogue, condition, config, **quiet)  # type: ignore[arg-type]
+    assert len(list(read_rows(tmp_path))) == 1
+    assert run.weights(condition.name).stat() == trained
 
 
 def test_training_time_is_that_of_the_logged_epochs(tmp_path: Path) -> None:

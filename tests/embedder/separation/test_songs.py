@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from embedder.artifacts import SPLITS, Run, create_run, read_json
+from embedder.artifacts import Run, create_run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.data.audio import decode
@@ -223,16 +223,6 @@ def test_silent_stems_are_not_used_and_are_named(bare: Run, tmp_path: Path) -> N
     )
     assert all(song.vocals and not song.backing for song in acapella.songs)
     assert {p.file.partition("/")[0] for p in problems} == {"backing"}
-
-
-def test_what_was_embedded_with_other_stems_is_taken_away(trained: Run, tmp_path: Path) -> None:
-    stores = [trained.store(name, split) for name in ("aam", "triplet") for split in SPLITS]
-    assert all(store.is_file() for store in stores)
-    done, _ = separate_songs(trained, songs_of(trained), fake(tmp_path), replacing=True)
-    assert not any(store.exists() for store in stores)
-    stores[0].write_bytes(b"embedded again")
-    separate_songs(trained, done, fake(tmp_path))  # nothing new
-    assert stores[0].exists()
 
 
 # Stems that exist -------------------------------------------------------------------------------
