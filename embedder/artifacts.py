@@ -272,9 +272,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files private; artifacts are shared
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -285,8 +285,7 @@ def replace_folder(new: Path, target: Path) -> None:
     No system renames a folder over one that holds files. The old one steps aside first, and where a
     kill leaves it there, `open_run` puts it back: at every moment one of the two is found whole.
     """
-    for path in (*new.rglob("*"), new):
-        _flush(path)
+    flush_folder(new)
     old = _old(target)
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -298,7 +297,7 @@ def replace_folder(new: Path, target: Path) -> None:
             shutil.rmtree(target, ignore_errors=True)
             old.rename(target)
         raise
-    _flush(target.parent)
+    flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -311,7 +310,13 @@ def _is_cut_off(folder: Path) -> bool:
     return not folder.exists() and _old(folder).is_dir()
 
 
-def _flush(path: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Bring all that is in a folder to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
+
+
+def flush(path: Path) -> None:
     """Bring a file or the names in a folder to the disk; Windows flushes no folders."""
     if os.name == "nt" and path.is_dir():
         return

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from embedder import stem_record
 from embedder.artifacts import Run, file_fingerprint, fingerprint, read_json, write_json, write_text
-from embedder.catalogue import Catalogue, Song, csv_text
+from embedder.catalogue import Catalogue, Song, csv_text, read_catalogue
 from embedder.errors import UserError
 from embedder.measures.ladders import LADDERS, steps
 
@@ -33,11 +34,12 @@ class Conditions:
 
     fusion: str  # fingerprint of the run's fusion
     catalogue: str  # fingerprint of the run's songs
-    separator: str  # of the run's own one, "" where there is none
+    separator: str  # of what makes vocals of files, "" where there is none
     split: str  # whose songs were degraded: "validation" or "test"
     seconds: float  # heard of each song that is degraded; 0 for all of it
     singers: tuple[str, ...]  # who could be named: trained ones, then enrolled ones
     sources: tuple[str, ...]  # whose answers: "fused" first, then the experts
+    stems: str = ""  # fingerprint of the vocal stems, which say where songs are sung
     ladders: dict[str, list[float]] = field(default_factory=lambda: current_ladders())
 
 
@@ -89,8 +91,10 @@ def generator(seed: int, song: str, step: Step) -> np.random.Generator:
 
 
 def separator_fingerprint(run: Run) -> str:
-    """Of the run's own separator's weights, "" where there are none."""
-    return file_fingerprint(run.separator_weights) if run.separator_weights.is_file() else ""
+    """Of what makes vocals of files in this run, "" where there is nothing."""
+    there = run.catalogue.is_file()
+    catalogue = read_catalogue(run.catalogue) if there else Catalogue(())
+    return stem_record.separator_fingerprint(run, catalogue)
 
 
 def begin(run: Run, conditions: Conditions, wanted: int, available: int) -> list[Row]:

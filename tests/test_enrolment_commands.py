@@ -31,7 +31,8 @@ def songs_of(run: Run, split: str) -> list[Path]:
 
 
 def in_fusion(run: Run) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(run.fusion.parent.iterdir())}
+    files = (path for path in sorted(run.fusion_folder.iterdir()) if path.is_file())
+    return {path.name: path.read_bytes() for path in files}
 
 
 def cells(text: str) -> list[list[str]]:

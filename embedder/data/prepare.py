@@ -114,8 +114,8 @@ def prepare(
         for name in SPLITS:
             if lists[name]:
                 write_list(run.song_list(name), lists[name])
-        write_json(run.info, {"format": FORMAT, "prepared": asdict(made)})
         write_catalogue(run.catalogue, catalogue)
+        write_json(run.info, {"format": FORMAT, "prepared": asdict(made)})  # it is prepared now
         for name in SPLITS:  # last, so that a full disk takes nothing away
             if not lists[name]:  # a list of an earlier preparation
                 run.song_list(name).unlink(missing_ok=True)

@@ -37,6 +37,7 @@ class Spectrograms:
     step_db: float  # from one level to the next
     mixture: Levels  # (singers, mels, frames), lowest band first
     vocals: Levels  # likewise, 0 where there is no vocal stem
+    made_from: str = ""  # fingerprint of the songs that were looked at, and of the voice detector
 
 
 def write_spectrograms(run: Run, found: Spectrograms) -> None:
@@ -51,6 +52,7 @@ def write_spectrograms(run: Run, found: Spectrograms) -> None:
         "hop_s": found.hop_s,
         "low_db": found.low_db,
         "step_db": found.step_db,
+        "made_from": found.made_from,
     }
     text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     with replacing(run.measure(FILE)) as temporary, temporary.open("wb") as file:
@@ -81,6 +83,7 @@ def read_spectrograms(run: Run) -> Spectrograms | None:
                 head["step_db"],
                 file["mixture"],
                 file["vocals"],
+                head.get("made_from", ""),
             )
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path} holds no spectrograms; {AGAIN}") from None

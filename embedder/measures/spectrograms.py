@@ -14,13 +14,14 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run
+from embedder.artifacts import Run, fingerprint
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE, FeatureConfig
 from embedder.data.activity import voice_share
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.errors import UserError
+from embedder.listening import detector_fingerprint
 from embedder.measures.spectrogram_file import (
     FILE,
     SECONDS,
@@ -49,7 +50,8 @@ def measure_spectrograms(run: Run, progress: Progress = no_progress) -> Path:
     singers = tuple(sorted({song.singer for song in songs}))
     candidates = [[s for s in songs if s.singer == singer][:LOOKED_AT] for singer in singers]
     path = run.measure(FILE)
-    if _is_fresh(run, singers, candidates):
+    made_from = _made_from(candidates, detector_fingerprint(run))
+    if _is_fresh(run, made_from):
         return path
     voices = Voices(load_detector(run), cache)
     places = [
@@ -80,6 +82,7 @@ def measure_spectrograms(run: Run, progress: Progress = no_progress) -> Path:
         step_db=step,
         mixture=quantised(mixture),
         vocals=quantised(vocals),
+        made_from=made_from,
     )
     write_spectrograms(run, found)
     return path
@@ -125,15 +128,15 @@ def _read(cache: AudioCache, key: str, second: int) -> NDArray[np.float32]:
     return cache.read(key, second * SAMPLE_RATE, SECONDS * SAMPLE_RATE)
 
 
-def _is_fresh(run: Run, singers: Sequence[str], candidates: Sequence[Sequence[Song]]) -> bool:
-    """Whether what lies there is of these singers, each by a song that would be looked at today."""
+def _made_from(candidates: Sequence[Sequence[Song]], detector: str) -> str:
+    """The fingerprint of all that decides what is drawn."""
+    keys = (f"{song.id} {song.audio} {song.vocals}" for some in candidates for song in some)
+    return fingerprint(detector, *keys)
+
+
+def _is_fresh(run: Run, made_from: str) -> bool:
     try:
         there = read_spectrograms(run)
     except UserError:  # of another version
         return False
-    if there is None or there.singers != tuple(singers):
-        return False
-    return all(
-        (song, key) in [(one.id, (one.audio, one.vocals)) for one in some]
-        for song, key, some in zip(there.songs, there.keys, candidates, strict=True)
-    )
+    return there is not None and there.made_from == made_from

@@ -74,7 +74,7 @@ def train_separator(
             f"no training song in {run.catalogue} has both a vocal and a backing stem, and a "
             "separator learns from them: python app.py train-separator --stems_dir S"
         )
-    if _open_folder(run, train, shape, config, overwrite):
+    if _open_folder(run, (*train, *validation), len(train), shape, config, overwrite):
         say("the separator is already trained with these settings; --overwrite trains it anew")
         return Trained(load_vocal_separator(run), read_quality(run))
     torch.manual_seed(config.seed)
@@ -138,15 +138,24 @@ def _with_stems(songs: tuple[Song, ...]) -> tuple[Song, ...]:
 
 def _open_folder(
     run: Run,
-    train: tuple[Song, ...],
+    songs: tuple[Song, ...],
+    train: int,
     shape: SeparatorConfig,
     config: SeparatorTrainConfig,
     overwrite: bool,
 ) -> bool:
-    """Make the folder ready to begin or to go on; return whether the separator is there already."""
+    """Make the folder ready to begin or to go on; return whether the separator is there already.
+
+    `songs`: the first `train` of them to learn from, the rest to measure the separator on.
+    """
     settings = run.separator / "settings.json"
-    songs = fingerprint(*(part for song in train for part in (song.id, song.vocals, song.backing)))
-    wanted = {"recipe": RECIPE, "songs": songs, **asdict(shape), **asdict(config)}
+    parts = (part for song in songs for part in (song.id, song.vocals, song.backing))
+    wanted = {
+        "recipe": RECIPE,
+        "songs": fingerprint(str(train), *parts),
+        **asdict(shape),
+        **asdict(config),
+    }
     finished = run.separator_weights.is_file()
     if run.separator.is_dir():
         same = settings.is_file() and read_json(settings) == wanted

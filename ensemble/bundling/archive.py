@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedder.artifacts import read_json, replacing, write_json
+from embedder.artifacts import flush, flush_folder, read_json, replacing, write_json
 from embedder.errors import UserError
 
 MANIFEST = "bundle.json"
@@ -44,9 +44,11 @@ def filling(output: Path, overwrite: bool) -> Iterator[Path]:
             with replacing(output) as temporary:
                 _write_zip(folder, temporary)
             return
+        flush_folder(folder)
         if output.exists():
             output.rename(Path(scratch, "old"))
         folder.rename(output)
+        flush(output.parent)
 
 
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:

@@ -71,6 +71,7 @@ def measure_robustness(run: Run, device: str, songs: int = SONGS, seconds: float
         UserError: there is no fusion, a song is not in the cache, or `seconds` is none of the
             lengths that are measured.
     """
+    from embedder.catalogue import stems_fingerprint
     from embedder.data.cache import AudioCache
     from ensemble.commands.hearing import load_listeners
     from ensemble.experts import FUSED
@@ -99,6 +100,7 @@ def measure_robustness(run: Run, device: str, songs: int = SONGS, seconds: float
         seconds=seconds,
         singers=next(iter(indexes.values())).singers,
         sources=(FUSED, *fusion.experts),
+        stems=stems_fingerprint(available, "vocals"),
     )
     chosen = sample(available, songs, SEED)
     there = read_measured(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from embedder.artifacts import (
     create_run,
     file_fingerprint,
     fingerprint,
+    locked,
     open_run,
     read_json,
+    replace_folder,
     replacing,
     vectors_of,
     write_json,
@@ -163,3 +166,90 @@ def test_a_run_is_abandoned_only_while_it_holds_nothing(tmp_path: Path) -> None:
     write_text(run.catalogue, "songs")
     abandon_run(run)
     assert sorted(path.name for path in run.root.iterdir()) == ["catalogue.csv", "run.json"]
+
+
+def test_a_file_is_on_the_disk_before_its_name_and_then_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, bool]] = []  # inode, and whether the name was there
+
+    def flush(handle: int) -> None:
+        flushed.append((os.fstat(handle).st_ino, (tmp_path / "a.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    write_json(tmp_path / "a.json", {})
+    file, folder = (path.stat().st_ino for path in (tmp_path / "a.json", tmp_path))
+    assert flushed == [(file, False), *([(folder, True)] if os.name != "nt" else [])]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_takes_the_place_of_another_or_leaves_it(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path / "run")
+    new = run.root / "fusion.new"
+    if there:
+        write_text(run.fusion, "old")
+    write_text(new / "fusion.json", "new")
+
+    def fail(self: Path, target: Path) -> Path:
+        if self == new:
+            raise OSError("in use")
+        return rename(self, target)
+
+    rename = Path.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="in use"):
+            replace_folder(new, run.fusion_folder)
+    assert run.fusion_folder.exists() is there
+    assert not there or run.fusion.read_text(encoding="utf-8") == "old"
+    replace_folder(new, run.fusion_folder)
+    assert run.fusion.read_text(encoding="utf-8") == "new"
+    assert {path.name for path in run.root.iterdir()} == {"run.json", "fusion"}
+
+
+def test_a_fusion_that_a_kill_left_aside_is_put_back(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    write_text(run.root / "fusion.old" / "fusion.json", "old")
+    assert open_run(run.root).fusion.read_text(encoding="utf-8") == "old"
+    write_text(run.root / "fusion.old" / "fusion.json", "older")  # its removal was cut off
+    assert open_run(run.root).fusion.read_text(encoding="utf-8") == "old"
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from embedder.artifacts import locked, open_run
+
+with locked(open_run(Path(sys.argv[1])), "members/aam"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_process_at_a_time_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(run.root)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with locked(run, "members/triplet"), locked(run, "members/triplet"):
+                pass
+            with (
+                pytest.raises(UserError, match=f"process {other.pid} is at work on members/aam"),
+                locked(run, "members/aam"),
+            ):
+                pass
+        finally:
+            other.kill()
+    with locked(run, "members/aam"):
+        pass
+    abandon_run(run)
+    assert not run.root.exists()

@@ -17,7 +17,7 @@ from embedder.store import Store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
 from ensemble.fusion import Fusion
-from ensemble.index.table import write_table
+from ensemble.index.table import enroll, history, songs_of, write_table
 from ensemble.serving.answers import Limits, MapPoint, Place
 from ensemble.serving.hearing import Recording, by_segment, ends_of
 from ensemble.serving.predictor import Beside, FusionPredictor, named, shown
@@ -213,6 +213,29 @@ def test_an_enrolled_strangers_other_songs_are_found_and_undo_forgets_them(
     predictor.undo()
     predictor.undo()
     assert predictor.recognise(b"!2") == before
+
+
+def test_nobody_is_enrolled_in_the_index_of_another_fusion(world: Any, table: Path) -> None:
+    predictor = predictor_of(world, table)
+    predictor.enroll("Ann", b"!0")
+    before = predictor.recognise(b"!2")
+    write_table(table, world.train, fusion="a later one")
+    for change in (lambda: predictor.enroll("Ben", b"!5"), predictor.undo):
+        with pytest.raises(UserError, match="The run was fused again"):
+            change()
+    assert history(table) == []
+    assert predictor.recognise(b"!2") == before  # of what was loaded
+
+
+def test_only_one_s_own_change_is_taken_back(world: Any, table: Path) -> None:
+    predictor = predictor_of(world, table)
+    predictor.enroll("Ann", b"!0")
+    write_table(table, world.train)  # the same fusion again
+    songs = [store.take(np.array([5])) for store in world.strangers]
+    enroll(table, "Ben", songs_of(songs))  # a change of the same number
+    with pytest.raises(UserError, match="changed elsewhere"):
+        predictor.undo()
+    assert [change.singer for change in history(table)] == ["Ben"]
 
 
 def test_files_that_are_too_large_are_not_heard(world: Any, table: Path) -> None:
