@@ -27,6 +27,10 @@ os.umask(UMASK)
 SPLITS = ("train", "validation", "test")
 
 
+class InUse(UserError):
+    """Another process is at work on what a command would write."""
+
+
 @dataclass(frozen=True)
 class Run:
     """The paths inside one run folder. Nothing is created or read here."""
@@ -235,7 +239,7 @@ def locked(run: Run, what: str, wait_s: float = 0) -> Iterator[None]:
         wait_s: how long another process may still take, s.
 
     Raises:
-        UserError: another process holds the lock; it is named by its id.
+        InUse: another process holds the lock; it is named by its id.
     """
     from filelock import FileLock, Timeout
 
@@ -247,7 +251,7 @@ def locked(run: Run, what: str, wait_s: float = 0) -> Iterator[None]:
         lock.acquire(timeout=wait_s)
     except Timeout:
         pid = holder.read_text(encoding="ascii") if holder.is_file() else ""
-        raise UserError(
+        raise InUse(
             f"{f'process {pid}' if pid else 'another process'} is at work on {what} in {run.root}; "
             "run this command again when that has ended"
         ) from None

@@ -98,7 +98,7 @@ def test_verification_must_fit_the_fusion(
     song = songs_of(trained, "test")[0].path
     words = ("verify", song, song, "--run_dir", trained.root)
     verification = read_verification(trained.verification)
-    write_verification(trained.verification, replace(verification, made_from={"aam": "1"}))
+    write_verification(trained.verification, replace(verification, fusion="another"))
     assert "run again: python app.py fuse" in refused(*words)
     none = replace(verification, calibrations=(), problem="no singer has songs of two albums")
     write_verification(trained.verification, none)
@@ -264,7 +264,8 @@ def test_an_index_of_other_checkpoints_is_not_asked(
 ) -> None:
     other = {"checkpoint": "another"}
     stores = [read_store(trained.store(member, "train")) for member in MEMBERS]
-    write_table(trained.index_table, [replace(store, made_from=other) for store in stores])
+    foreign = [replace(store, made_from=other) for store in stores]
+    write_table(trained.index_table, foreign, fusion=read_fusion(trained.fusion).id)
     song = songs_of(trained, "test")[0].path
     line = refused("similar", song, "--run_dir", trained.root)
     assert "checkpoint another" in line

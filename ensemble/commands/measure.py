@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from embedder.artifacts import Run, open_run
+from embedder.artifacts import Run, locked, open_run
 from embedder.commands.members import Device, RunDir, in_run
 from embedder.console import say
 from embedder.errors import UserError
@@ -72,6 +72,7 @@ def measure(
         raise UserError(f"--what {wrong[0]} is unknown; choose from {', '.join(MEASURES)}")
     run = open_run(run_dir)
     asked = MEASURES | {"robustness": partial(measure_robustness, songs=songs, seconds=seconds)}
-    for name in names:
-        say(f"wrote {asked[name](run, device)}")
+    with locked(run, "measures"):
+        for name in names:
+            say(f"wrote {asked[name](run, device)}")
     say(f"next: python app.py analyze{in_run(run_dir)}")

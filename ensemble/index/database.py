@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from embedder.artifacts import replacing
+from embedder.artifacts import InUse, replacing
 from embedder.errors import UserError
 from embedder.store import AGAIN
 
@@ -72,7 +72,7 @@ CREATE TABLE heard (
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
 
 
-class TableInUse(UserError):
+class TableInUse(InUse):
     """Another command is changing the table; it may be whole."""
 
 

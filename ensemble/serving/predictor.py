@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifacts import InUse
 from embedder.errors import UserError
 from embedder.metrics import ranking
 from embedder.store import Store
@@ -149,7 +150,7 @@ class FusionPredictor:
                 for store in heard.stores
             ]
             copy = self._copy(stores)
-            with self._writing(), self._unchanged():
+            with self._changing():
                 self._changes.append(add(self._table, who, songs_of(stores), self._fusion.id))
                 self._indexes = self._read()
         end = "" if self._lasting else " until this program ends"
@@ -160,7 +161,7 @@ class FusionPredictor:
         with self._lock:
             if not self._changes:
                 raise UserError("There is nothing to undo: nobody was enrolled here.")
-            with self._writing(), self._unchanged():
+            with self._changing():
                 self._read()  # an index of another fusion is refused
                 last = history(self._table)
                 if not last or last[-1] != self._changes[-1]:
@@ -181,13 +182,18 @@ class FusionPredictor:
         return read_indexes(self._table, self._members, fusion=self._fusion.id)
 
     @contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        """In a visitor's words that the run was fused again, where it was."""
+    def _changing(self) -> Iterator[None]:
+        """The index may be changed inside; in a visitor's words why not, where it may not."""
         try:
-            yield
+            with self._writing():
+                yield
         except OtherFusion:
             raise UserError(
                 "The run was fused again since this page was started; start it again to enrol."
+            ) from None
+        except InUse:
+            raise UserError(
+                "Another program is changing the index; try again when it has ended."
             ) from None
 
     @property

@@ -329,6 +329,17 @@ def test_other_stems_are_another_training(
         assert "already trained" in train(prepared, tiny(epochs=epochs))[1]
 
 
+def test_a_member_of_before_stems_were_recorded_is_not_taken_for_one_of_these(
+    trained: Run, tiny: Tiny
+) -> None:
+    settings = trained.resume("aam") / "settings.json"
+    found = read_json(settings)
+    assert found.pop("stems")
+    write_json(settings, found)
+    with pytest.raises(UserError, match="aam is already there with other stems"):
+        train(trained, tiny(), "aam")
+
+
 def test_stems_that_a_training_does_not_hear_do_not_count(prepared: Run, tiny: Tiny) -> None:
     songs = read_catalogue(prepared.catalogue)
     train(prepared, tiny(epochs=1, stem="vocals"))

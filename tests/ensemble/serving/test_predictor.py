@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedder.artifacts import InUse
 from embedder.errors import UserError
 from embedder.store import Store
 from ensemble.apply import predict_songs
@@ -225,6 +227,19 @@ def test_nobody_is_enrolled_in_the_index_of_another_fusion(world: Any, table: Pa
             change()
     assert history(table) == []
     assert predictor.recognise(b"!2") == before  # of what was loaded
+
+
+def test_nobody_is_enrolled_while_another_program_fuses(world: Any, table: Path) -> None:
+    @contextmanager
+    def writing() -> Iterator[None]:
+        raise InUse("process 1 is at work on fusion in /srv/run")
+        yield
+
+    predictor = predictor_of(world, table, writing=writing)
+    with pytest.raises(UserError, match="Another program is changing the index") as refused:
+        predictor.enroll("Ann", b"!0")
+    assert "/srv" not in str(refused.value)
+    assert history(table) == []
 
 
 def test_only_one_s_own_change_is_taken_back(world: Any, table: Path) -> None:
