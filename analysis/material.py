@@ -24,7 +24,7 @@ from analysis.singer_facts import SingerFacts, read_singer_facts
 from embedder.artifacts import Run
 from embedder.errors import UserError
 from embedder.store import Store
-from ensemble.fusion import Fusion, check_fusion, check_songs, read_fusion
+from ensemble.fusion import Fusion, check_fusion, check_songs, check_stores, read_fusion
 from ensemble.placed import Placed
 
 
@@ -72,6 +72,7 @@ def read_material(
         if fusion and name in fusion.made_from:
             for store in stores:
                 check_fusion(fusion, {name: store.made_from.get("checkpoint", "")})
+            check_stores(fusion, stores)
         listed = song_list(stores, predicted)
         if songs is not None and (listed.ids, listed.singers) != (songs.ids, songs.singers):
             raise UserError(f"members {names[0]} and {name} were given different songs; {FUSE}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.metrics import Estimate, Summary
-from embedder.store import AGAIN
+from embedder.store import AGAIN, Store
 from ensemble.enrolled.enrolment import Gate
+from ensemble.index.songs import embedder_of
 from ensemble.knn import Votes
 from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe
@@ -82,6 +83,7 @@ class Fusion:
     best_expert: str = ""  # the one with the highest cross-fitted score, which methods are beside
     unknown: Unknown | None = None  # None: too few singers to leave some out
     gate: Gate | None = None  # for singers who are enrolled; None likewise
+    embedded_by: Mapping[str, str] = field(default_factory=dict)  # member → see `embedder_of`
     catalogue: str = ""  # fingerprint of the songs that it was fitted on
     vocals: str = ""  # of their vocal stems, where a member takes these
     id: str = (
@@ -134,6 +136,20 @@ def check_songs(run: Run, fusion: Fusion) -> None:
         raise UserError(
             f"the fusion was fitted with other vocal stems than {run.catalogue} has; {AGAIN}"
         )
+
+
+def check_stores(fusion: Fusion, stores: Sequence[Store]) -> None:
+    """Raise `UserError` unless a member's stores were embedded as those that were fused.
+
+    A `fuse` that was interrupted may have embedded the songs otherwise already.
+    """
+    for store in stores:
+        fused = fusion.embedded_by.get(store.member)
+        if fused is not None and embedder_of(store.made_from) != fused:
+            raise UserError(
+                f"the {store.split} store of member {store.member} is of "
+                f"{embedder_of(store.made_from)}, and the fusion of {fused}; {AGAIN}"
+            )
 
 
 def check_detector(fusion: Fusion, fingerprint: str) -> None:
@@ -217,6 +233,7 @@ def _fusion(found: dict[str, Any]) -> Fusion:
         best_expert=found["best_expert"],
         unknown=Unknown.from_dict(unknown) if unknown else None,
         gate=Gate(**found["gate"]) if found["gate"] else None,
+        embedded_by=dict(found["embedded_by"]),
         catalogue=found["catalogue"],
         vocals=found["vocals"],
         id=found["id"],

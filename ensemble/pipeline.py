@@ -206,6 +206,7 @@ def _write_all(
     takes_vocals = any(_config(run, name).train.recording == "vocals" for name in members)
     fusion = replace(
         fusion,
+        embedded_by={store.member: embedder_of(store.made_from) for store in stores["train"]},
         catalogue=catalogue.fingerprint(),
         vocals=stems_fingerprint(catalogue.songs, "vocals") if takes_vocals else "",
     )
