@@ -142,10 +142,7 @@ def read_predicted(run: Run, splits: Sequence[str] = ("validation",)) -> list[Pr
 
 
 def predicted_splits(run: Run, members: Sequence[str]) -> list[str]:
-    """Splits whose predictions belong on the pages: validation, and test if members embedded it.
-
-    A table named test.npz may also be someone's folder of files, of which there are no stores.
-    """
+    """Splits whose predictions belong on the pages: validation, and test if members embedded it."""
     test = all(run.store(name, "test").is_file() for name in members)
     return ["validation", "test"] if test else ["validation"]
 

@@ -125,10 +125,11 @@ def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
 def check_songs(run: Run, fusion: Fusion) -> None:
     """Raise `UserError` if the run has other songs, or vocals for a member, than were fused.
 
-    A run without songs of its own, as in a bundle, has nothing to compare.
+    A run without songs of its own, as in a bundle, has nothing to compare; nor has a fusion that
+    was made of stores alone.
     """
     songs = read_catalogue(run.catalogue).songs if run.catalogue.is_file() else ()
-    if not songs:
+    if not songs or not fusion.catalogue:
         return
     if Catalogue(songs).fingerprint() != fusion.catalogue:
         raise UserError(f"the fusion was fitted on other songs than {run.catalogue} has; {AGAIN}")

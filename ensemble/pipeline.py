@@ -107,8 +107,10 @@ def _checked_store(
 ) -> Store:
     """A member's store, which must be made from what there is now; `UserError` where it is not."""
     store = read_store(run.store(member, split))
-    separator = separator_fingerprint(run, catalogue) if split == REMADE else ""
-    made_from = origin(catalogue, split, _config(run, member), listening, separator)
+    config, separator = _config(run, member), ""
+    if split == REMADE and config.train.recording == "vocals":
+        separator = separator_fingerprint(run, catalogue)
+    made_from = origin(catalogue, split, config, listening, separator)
     check_store(store, file_fingerprint(run.weights(member)), made_from)
     return store
 
