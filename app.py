@@ -4,49 +4,111 @@ Enters: options. Leaves: what each command names in its last lines. Every comman
 library and prints; torch is imported only inside the commands that need it.
 """
 
-from __future__ import annotations
-
+# A Python as old as 3.6 must be able to read this whole file, to say the line below: no walrus, and
+# no import of annotations from the future.
 import errno
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
-import typer
+if sys.version_info < (3, 11):  # noqa: UP036
+    found = ".".join(map(str, sys.version_info[:3]))
+    sys.stderr.write(f"error: Python 3.11 or newer is needed; {sys.executable} is {found}\n")
+    sys.exit(2)
 
-from embedder.artifacts import Run, open_run
-from embedder.commands.cost import architectures
-from embedder.commands.members import (
-    SPLIT_RULES,
-    Device,
-    RunDir,
-    Seed,
-    catalogue_of,
-    excerpts,
-    prepare,
-    train_embedder,
-)
-from embedder.commands.pretrain import pretrain
-from embedder.commands.stems import separate, train_detector, train_separator
-from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
-from embedder.errors import UserError
-from embedder.presets import PRESETS
-from embedder.recipes.lists import RECIPES
-from embedder.settings import parse_assignments
-from ensemble.commands.answers import (
-    BundleFile,
-    Members,
-    RunOrBundle,
-    evaluate,
-    fuse,
-    names_in,
-    predict,
-)
-from ensemble.commands.compare import similar, verify
-from ensemble.commands.enrolment import enroll, unenroll
-from ensemble.commands.handing_in import bundle, export
-from ensemble.commands.index import benchmark_index
-from ensemble.commands.measure import measure
+OWN = ("__main__", "app", "embedder", "ensemble", "analysis")  # the program's own modules
+DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "pptx": "python-pptx"}
+
+
+def broken_package(error: BaseException) -> str:
+    """Which package is missing or cannot be loaded, and what installs it; "" for other errors."""
+    package, trace = "", error.__traceback__
+    while trace and not package:  # the first module of others that was being imported
+        name = str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if trace.tb_frame.f_code.co_name == "<module>" and name not in OWN:
+            package = name
+        trace = trace.tb_next
+    wanted = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ImportError) and wanted in OWN:
+        if isinstance(error, ModuleNotFoundError) and not Path(__file__).with_name(wanted).exists():
+            return f"{wanted} is not part of this copy; this command needs the whole program"
+        return ""
+    missing = isinstance(error, ModuleNotFoundError)
+    package = package or (wanted if isinstance(error, ImportError) else "")
+    if not package:
+        return ""
+    file = requirements_of([wanted, package] if missing else [package])
+    if missing and wanted in sys.stdlib_module_names:
+        return f"{sys.executable} lacks {wanted}, a part of Python; install Python again"
+    if missing:
+        return f"{wanted} is not installed; run: python -m pip install -r {file}"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return (
+        f"{package} is installed but cannot be loaded ({reason}); "
+        f"run: python -m pip install --force-reinstall -r {file}"
+    )
+
+
+def requirements_of(packages: "list[str]") -> str:
+    """The file of requirements that lists one of the modules, quoted; the program's for others."""
+    import os
+    import shlex
+
+    here = Path(__file__).resolve().parent
+    for file in sorted(here.glob("requirements*.txt")):
+        lines = file.read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
+        listed = {line.partition("==")[0] for line in lines}
+        if any(DISTRIBUTIONS.get(p, p.lower().replace("_", "-")) in listed for p in packages):
+            break
+    else:
+        file = here / "requirements.txt"
+    return shlex.quote(file.name if here == Path.cwd() else os.fspath(file))
+
+
+try:
+    from typing import TYPE_CHECKING, Annotated
+
+    import typer
+
+    from embedder.artifacts import Run, open_run
+    from embedder.commands.cost import architectures
+    from embedder.commands.members import (
+        SPLIT_RULES,
+        Device,
+        RunDir,
+        Seed,
+        catalogue_of,
+        excerpts,
+        prepare,
+        train_embedder,
+    )
+    from embedder.commands.pretrain import pretrain
+    from embedder.commands.stems import separate, train_detector, train_separator
+    from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
+    from embedder.errors import Command, UserError, did_you_mean
+    from embedder.presets import PRESETS
+    from embedder.recipes.lists import RECIPES
+    from embedder.settings import parse_assignments
+    from ensemble.commands.answers import (
+        BundleFile,
+        Members,
+        RunOrBundle,
+        evaluate,
+        fuse,
+        names_in,
+        predict,
+    )
+    from ensemble.commands.compare import similar, verify
+    from ensemble.commands.enrolment import enroll, unenroll
+    from ensemble.commands.handing_in import bundle, export
+    from ensemble.commands.index import benchmark_index
+    from ensemble.commands.measure import measure
+except Exception as error:
+    problem = broken_package(error)
+    if not problem:
+        raise
+    sys.stderr.write(f"error: {problem}\n")
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from embedder.recipes.plan import Step
@@ -116,7 +178,7 @@ def analyze(
     choose_pages(chosen)  # a page that there is not is refused before files are heard
     if more and not place:
         raise UserError(f"{more[0]} is no option; new files go on the map with --place")
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     placed = None
     if place:
         from ensemble.commands.placing import hear_placed
@@ -147,7 +209,8 @@ def report(
     from analysis.report.report import write_report
 
     author = Author(name.strip(), student_id.strip())
-    for path in write_report(open_run(run_dir), author, names_in(members), output, seed, warn):
+    run = open_run(run_dir, after="fuse")
+    for path in write_report(run, author, names_in(members), output, seed, warn):
         say(f"wrote {path}")
 
 
@@ -177,20 +240,17 @@ def serve(
 
     Example: python app.py serve --port 7860
     """
-    from importlib.util import find_spec
-
     for name, value in (("max_mb", max_mb), ("max_minutes", max_minutes)):
         if not 0 < value < float("inf"):
             raise UserError(f"--{name} {value:g} is not legal; it must be above 0")
     if password == "":
         raise UserError("--password is empty; leave it out, or give one")
-    if find_spec("gradio") is None:
-        raise UserError(
-            "serve needs gradio, which is not installed: python -m pip install -r "
-            "requirements-web.txt"
-        )
+    from importlib.util import find_spec
+
     from analysis.listening.server import address, bound, is_loopback, serve_on
 
+    if find_spec("gradio") is None:  # before anything is loaded
+        raise ModuleNotFoundError("gradio", name="gradio")
     with bound(host, port) as made:  # what is in use is refused before anything is loaded
         from analysis.listening.surroundings import surroundings
         from ensemble.commands.serving import open_predictor
@@ -202,7 +262,7 @@ def serve(
 
             page = open_page(predictor, limits, password)
             if bundle is None and not predictor.map_points():
-                say("there is no map of the songs; to draw it: python app.py analyze --pages tsne")
+                say(f"there is no map of the songs; to draw it: {Command('analyze', pages='tsne')}")
             if not is_loopback(made):
                 who = "who knows the password" if password else "without any password"
                 warn(f"other machines reach this page, {who}, and can enrol singers")
@@ -237,7 +297,9 @@ def recipe(
     from embedder.data.prepare import is_prepared
 
     if name not in RECIPES:
-        raise UserError(f"there is no recipe '{name}'; recipes are: {RECIPE_NAMES}")
+        raise UserError(
+            f"there is no recipe '{name}'{did_you_mean(name, RECIPES)}; recipes are: {RECIPE_NAMES}"
+        )
     chosen = RECIPES[name]
     if chosen.stems == "unused":
         stems_dir = None
@@ -327,11 +389,19 @@ def benchmark(
 
     known = read_members(member_list)
     names = names_in(members) or list(known)
-    if missing := [name for name in names if name not in known]:
-        raise UserError(f"the list has no member '{missing[0]}'; it has: {', '.join(known)}")
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UserError(
+            f"the list has no member '{missing[0]}'{did_you_mean(missing[0], known)}; "
+            f"it has: {', '.join(known)}"
+        )
     rules = names_in([splits]) or []
-    if wrong := [rule for rule in rules if rule not in SPLITTERS]:
-        raise UserError(f"--splits {wrong[0]} is unknown; choose from {', '.join(SPLITTERS)}")
+    wrong = [rule for rule in rules if rule not in SPLITTERS]
+    if wrong:
+        raise UserError(
+            f"--splits {wrong[0]}{did_you_mean(wrong[0], SPLITTERS)} is unknown; "
+            f"choose from {', '.join(SPLITTERS)}"
+        )
     lengths = numbers_in("--segments", segments)
     drawn = [int(seed) for seed in numbers_in("--seeds", seeds, whole=True)]
     changes = parse_assignments(settings or ())
@@ -392,11 +462,11 @@ def demo(
         f"{chance:.3f}), in {time.monotonic() - started:.0f} s"
     )
     if result.top_1.low < 2 * chance:
-        say("that is not well above chance: something is broken")
+        warn("that is not well above chance: something is broken")
         raise typer.Exit(1)
 
 
-def print_plan(name: str, about: str, plan: list[Step]) -> None:
+def print_plan(name: str, about: str, plan: "list[Step]") -> None:
     """The steps of a recipe with their estimated minutes."""
     total = sum(step.seconds for step in plan)
     rows = [(step.name, step.what, f"{step.seconds / 60:.1f}") for step in plan]
@@ -435,7 +505,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         # Typer's own errors, an unknown option or a missing one, know how to say themselves.
         own_words = getattr(error, "format_message", lambda: "")
-        problem = disk_problem(error) or own_words()
+        problem = disk_problem(error) or own_words() or broken_package(error)
+        context = getattr(error, "ctx", None)
+        if own_words() and context:
+            problem = f"{problem} See: {context.command_path} --help"
         if not problem:
             raise
     print(f"error: {problem}", file=sys.stderr)

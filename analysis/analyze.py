@@ -25,7 +25,7 @@ from analysis.segments.timeline import timeline_page
 from analysis.spectrograms.spectrograms import spectrograms_page
 from analysis.voices.voices import voices_page
 from embedder.artifacts import Run, write_text
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from ensemble.placed import Placed
 
 # File name → what makes its text. A page that lacks something says what, and how to get it.
@@ -92,5 +92,8 @@ def choose_pages(names: Sequence[str] | None) -> list[str]:
     legal = {file.removesuffix(".html"): file for file, _ in PAGES}
     wrong = [name for name in names or () if name not in legal]
     if wrong:
-        raise UserError(f"--pages {wrong[0]} is unknown; choose from {', '.join(legal)}")
+        raise UserError(
+            f"--pages {wrong[0]}{did_you_mean(wrong[0], legal)} is unknown; "
+            f"choose from {', '.join(legal)}"
+        )
     return [file for name, file in legal.items() if names is None or name in names]

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import SPLITS, Run
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.store import Store, read_store
 from ensemble.predictions import read_table
 
-FUSE = "run: python app.py fuse"
+FUSE = Command("fuse", before="run")
 HOW = {
     "validation": "cross-fitted by album: no song's album took part in fitting what predicted it",
     "test": "nothing was fitted on these songs",
@@ -104,7 +104,9 @@ def members_with_stores(run: Run, members: Sequence[str] | None = None) -> list[
     for name in members:
         if name not in there:
             legal = ", ".join(there) or "none is trained"
-            raise UserError(f"no member {name} in {run.members}; there: {legal}")
+            raise UserError(
+                f"no member {name}{did_you_mean(name, there)} in {run.members}; there: {legal}"
+            )
         if not embedded(name):
             raise UserError(f"member {name} has no store of embedded songs; {FUSE}")
     return sorted(set(members))

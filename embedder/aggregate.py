@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 
 # Heads are sure of themselves on single segments: their logits are divided by this before they
 # become probabilities (DECISIONS.md: 2 and 4 served alike, 1 a little worse).
@@ -115,7 +115,10 @@ def song_logits(
     Raises `UserError` for another name, `ValueError` if there is no segment.
     """
     if aggregate not in AGGREGATES:
-        raise UserError(f"--aggregate {aggregate} is unknown; choose from {', '.join(AGGREGATES)}")
+        raise UserError(
+            f"--aggregate {aggregate}{did_you_mean(aggregate, AGGREGATES)} is unknown; "
+            f"choose from {', '.join(AGGREGATES)}"
+        )
     if segment_logits.ndim != 2 or len(segment_logits) == 0:
         raise ValueError(f"need (n ≥ 1, singers) logits, not {segment_logits.shape}")
     weights = _weights_of(len(segment_logits), segment_weight)

@@ -12,12 +12,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, current_run_dir
 
 FORMAT = 1  # version of everything written into a run folder; readers refuse any other
 
@@ -25,6 +25,8 @@ UMASK = os.umask(0)  # asked for once: asking sets it for a moment, for all thre
 os.umask(UMASK)
 
 SPLITS = ("train", "validation", "test")
+# Options of `prepare` that `run.json` keeps.
+PREPARED_BY = ("data_dir", "split", "stems_dir", "lists_dir", "keep_duplicates", "seed")
 
 
 class InUse(UserError):
@@ -205,13 +207,25 @@ def abandon_run(run: Run) -> None:
         shutil.rmtree(run.root, ignore_errors=True)
 
 
-def open_run(root: Path) -> Run:
-    """Open an existing run folder; raise `UserError` if it is missing or of another version."""
+def open_run(root: Path, after: str = "") -> Run:
+    """Open an existing run folder that has come as far as a command needs.
+
+    Args:
+        root: The folder.
+        after: The step that must be done: "prepare", "train-embedder" or "fuse"; "" asks for none.
+
+    Raises:
+        UserError: It is missing, of another version, or not that far; the message names the first
+            step that is missing.
+    """
     run = Run(root)
     if not run.info.is_file():
+        taken = root.exists() and not (root.is_dir() and not any(root.iterdir()))
         raise UserError(
-            f"no run folder at {root}; make one with: "
-            f"python app.py prepare --data_dir D --run_dir {root}"
+            f"no run folder at {root}"
+            + (", which is something else; give another --run_dir, or" if taken else ";")
+            + " make one with: "
+            f"{Command('prepare', data_dir='SONGS', run_dir='NEW' if taken else root)}"
         )
     found = read_json(run.info).get("format")
     if found != FORMAT:
@@ -223,7 +237,36 @@ def open_run(root: Path) -> Run:
         with locked(run, "fusion", wait_s=10):  # or it is being replaced at this moment
             if _is_cut_off(run.fusion_folder):
                 _old(run.fusion_folder).rename(run.fusion_folder)
+    _check_steps(run, after)
     return run
+
+
+def _check_steps(run: Run, after: str) -> None:
+    """Raise `UserError` naming the first missing step, unless the step `after` is done."""
+    steps = {
+        "prepare": (run.catalogue.is_file(), f"no songs are prepared in {run.root}"),
+        "train-embedder": (bool(run.member_names()), f"no member is trained in {run.members}"),
+        "fuse": (run.fusion.is_file(), f"the members of {run.root} are not fused yet"),
+    }
+    if not after or steps[after][0]:  # a run that came in a bundle is fused, but has no songs
+        return
+    step, problem = next((name, said) for name, (done, said) in steps.items() if not done)
+    first = prepare_again() if step == "prepare" else Command(step)
+    raise UserError(f"{problem}; first run: {first}")
+
+
+def prepare_again(before: str = "", **changes: object) -> Command:
+    """The command that prepared the running command's run, with some options changed.
+
+    Where the run does not say how it was prepared, the folder of its songs is `SONGS`.
+    """
+    found: dict[str, Any] = {}
+    with suppress(UserError, AttributeError):
+        found = read_json(Run(current_run_dir()).info).get("prepared") or {}
+    usual = {"split": "course", "seed": 0}
+    options = {name: found.get(name) for name in PREPARED_BY if found.get(name) != usual.get(name)}
+    options["data_dir"] = options.get("data_dir") or "SONGS"
+    return Command("prepare", before=before, **options | changes)
 
 
 @contextmanager
@@ -342,14 +385,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON; raise `UserError` naming the file if it is missing or no JSON."""
+def read_json(path: Path, again: Command | None = None) -> Any:
+    """Read JSON; raise `UserError` naming the file, and `again`, if it is missing or no JSON."""
+    mends = f"; {again}" if again else ""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
+        raise UserError(f"{path} is missing{mends}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}{mends}") from None
 
 
 def fingerprint(*parts: bytes | str) -> str:

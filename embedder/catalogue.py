@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from embedder.artifacts import SPLITS, fingerprint, write_text
+from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
 from embedder.errors import UserError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -223,7 +223,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 def read_catalogue(path: Path) -> Catalogue:
     """Read what `write_catalogue` wrote; raise `UserError` naming file and line otherwise."""
-    again = "run again: python app.py prepare"
+    again = prepare_again("run again")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

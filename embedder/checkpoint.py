@@ -24,9 +24,9 @@ from embedder.artifacts import (
     write_json,
 )
 from embedder.config import MemberConfig
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.model.network import Network
-from embedder.settings import config_from_dict
+from embedder.settings import config_from_dict, train_again
 
 HEAD = "head.weight"
 
@@ -90,10 +90,11 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     if not weights.is_file():
         names = ", ".join(run.member_names()) or "none yet"
         raise UserError(
-            f"there is no trained {run.kind} '{name}' in {run.members} ({run.shelf}: {names}); "
-            f"train one with: python app.py {run.maker}"
+            f"there is no trained {run.kind} '{name}'{did_you_mean(name, run.member_names())} in "
+            f"{run.members} ({run.shelf}: {names}); "
+            f"train one with: {Command(run.maker)}"
         )
-    again = f"train it again: python app.py {run.maker} --name {name} --overwrite"
+    again = train_again(run, name)
     try:
         with safe_open(weights, framework="pt") as file:
             made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedder.aggregate import song_embedding
-from embedder.artifacts import Run
+from embedder.artifacts import Run, prepare_again
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member
 from embedder.config import SAMPLE_RATE
@@ -28,6 +28,7 @@ from embedder.errors import UserError
 from embedder.listening import Listening
 from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device, margin_free_logits
+from embedder.settings import train_command
 from embedder.store import Store, origin, write_store
 from embedder.voice.detect import Detector, Voices, load_detector
 
@@ -93,7 +94,7 @@ def stem_key(song: Song, stem: str) -> str:
     key = song.audio if stem == "mix" else song.vocals
     if not key:
         raise UserError(
-            f"{song.id} has no {stem} stem; give the stems: python app.py prepare --stems_dir S"
+            f"{song.id} has no {stem} stem; give the stems: {prepare_again(stems_dir='STEMS')}"
         )
     return key
 
@@ -119,8 +120,8 @@ def embed_split(
     if member.catalogue != fingerprint or member.singers != catalogue.singers:
         raise UserError(
             f"member {member.name} was trained on another catalogue than {run.catalogue} (other "
-            "singers, songs or splits); train it again: "
-            f"python app.py train-embedder --name {member.name} --overwrite"
+            "singers, songs or splits); "
+            f"{train_command(member.name, member.config, before='train it again', overwrite=True)}"
         )
     songs = catalogue.of(split)
     cache = AudioCache(run.cache)

@@ -20,7 +20,7 @@ from embedder.data.decoding import Progress, available_cores, no_progress
 from embedder.data.recording import SHORTEST_S
 from embedder.data.stems import find_stems
 from embedder.embed import AS_TRAINED, check_listening, embed_wave, store_of
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.listening import Listening
 from embedder.store import Store
 from embedder.voice.detect import Detector, heard_voice
@@ -164,8 +164,8 @@ def vocal_stems(
         if not left:
             raise UserError(
                 f"all members listen to vocals ({', '.join(deaf)}); give the stems of the files "
-                "with --stems_dir S, in S/vocals, or train a separator: python app.py "
-                "train-separator"
+                "with --stems_dir S, in S/vocals, or train a separator: "
+                f"{Command('train-separator')}"
             )
         return left, None, deaf
     names = [file.relative_to(root).as_posix() for file in files]

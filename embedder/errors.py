@@ -1,7 +1,31 @@
-"""The one exception that a user sees as a single line, without a traceback.
+"""What a user sees of a fault that can be mended: one line, and the command that mends it.
 
-Enters: a sentence that says what is wrong, where, and which values are legal. Leaves: `UserError`.
+Enters: a sentence that says what is wrong, where, and which values are legal. Leaves: `UserError`,
+commands that can be pasted into a terminal, and the name that was probably meant.
 """
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+RUN_DIR = Path("runs")  # where every command works unless --run_dir says otherwise
+WITHOUT_RUN = ("architectures", "benchmark-index")  # commands that take no --run_dir
+
+_run_dir: ContextVar[Path] = ContextVar("run_dir", default=RUN_DIR)
+
+
+def one_line(text: str) -> str:
+    """The text with a space for each line break; spaces within a line stay, as paths need them."""
+    return re.sub(r"[^\S\n]*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text).strip()
 
 
 class UserError(Exception):
@@ -11,4 +35,62 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
+
+
+@contextmanager
+def working_in(run_dir: Path) -> Iterator[None]:
+    """Commands that are named within the block are for this run folder."""
+    token = _run_dir.set(run_dir)
+    try:
+        yield
+    finally:
+        _run_dir.reset(token)
+
+
+def current_run_dir() -> Path:
+    """The run folder of the command that is running."""
+    return _run_dir.get()
+
+
+class Command:
+    """A command of this program that can be pasted: whole, quoted, with its `--run_dir`.
+
+    The text is made when it is printed, so that a constant names the run folder of the command that
+    is running then. It belongs at the end of a message, with nothing behind it, not even a full
+    stop. What only the user knows is a word in capitals, such as `SONGS`.
+
+    Args:
+        name: As the user types it, such as "train-embedder".
+        arguments: What stands before the options.
+        before: Words in front of it, such as "run again".
+        options: Without their dashes. `True` is a flag, `None` and `False` leave the option out,
+            a sequence repeats it. `run_dir` is the running command's if it is not given.
+    """
+
+    def __init__(self, name: str, /, *arguments: str, before: str = "", **options: Any) -> None:
+        self.name, self.arguments, self.before, self.options = name, arguments, before, options
+
+    def __str__(self) -> str:
+        words = ["python", "app.py", self.name, *self.arguments]
+        options = dict(self.options)
+        if self.name not in WITHOUT_RUN and not options.get("bundle"):
+            options = {**options, "run_dir": options.get("run_dir", current_run_dir())}
+        for name, value in options.items():
+            if value is None or value is False or (name == "run_dir" and Path(value) == RUN_DIR):
+                continue
+            for one in value if isinstance(value, (list, tuple)) else (value,):
+                words += [f"--{name}"] if one is True else [f"--{name}", _text(one)]
+        line = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+        return f"{self.before}: {line}" if self.before else line
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` (did you mean epochs?)` where a known name is near to the word, else nothing."""
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), names, 1)
+    return f" (did you mean {names[near[0]]}?)" if near else ""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import read_json
+from embedder.artifacts import Run, read_json
 from embedder.config import SAMPLE_RATE, MemberConfig
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.objectives import OBJECTIVES
 from embedder.presets import PRESETS
 
@@ -58,15 +59,20 @@ def legal_range(item: dataclasses.Field[Any], kind: type[Any]) -> str:
 def _checked(name: str, value: Any) -> Any:
     settings = all_settings()
     if name not in settings:
-        raise UserError(f"there is no setting '{name}'; settings are: {', '.join(settings)}")
+        raise UserError(
+            f"there is no setting '{name}'{did_you_mean(name, settings)}; "
+            f"settings are: {', '.join(settings)}"
+        )
     _, item, kind = settings[name]
     return legal(item, kind, value)
 
 
 def legal(item: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
     """The value in the field's type; raise `UserError` if it is none that the field declares."""
-    wanted = f"{item.name} = {value!r} is not legal; it must be {legal_range(item, kind)}"
-    complaint = UserError(wanted)
+    near = did_you_mean(str(value), item.metadata["choices"] or ())
+    complaint = UserError(
+        f"{item.name} = {value!r}{near} is not legal; it must be {legal_range(item, kind)}"
+    )
     if kind is str:
         if not isinstance(value, str):
             raise complaint
@@ -192,7 +198,10 @@ def build_config(
         UserError: unknown preset, unknown setting, value out of range, unreadable file.
     """
     if preset not in PRESETS:
-        raise UserError(f"there is no preset '{preset}'; presets are: {', '.join(PRESETS)}")
+        raise UserError(
+            f"there is no preset '{preset}'{did_you_mean(preset, PRESETS)}; "
+            f"presets are: {', '.join(PRESETS)}"
+        )
     chosen = dict(changes or {})
     if config_file is not None:
         loaded = read_json(config_file)
@@ -241,3 +250,53 @@ def member_name(config: MemberConfig) -> str:
 def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:
     """Read back what `MemberConfig.to_dict` wrote; raise `UserError` on anything else."""
     return replaced(MemberConfig(), values)
+
+
+OWN_OPTIONS = ("stem", "seed", "epochs", "segment_s")  # settings with an option of their own
+
+
+def train_command(name: str, config: MemberConfig | None, **more: Any) -> Command:
+    """The shortest command that trains a member: the preset that differs least, and what differs.
+
+    Args:
+        name: The member's.
+        config: Its settings; None where they are not known.
+        more: Further options of the command.
+    """
+    if config is None:
+        return Command("train-embedder", name=name, **more)
+    values = flatten(config.to_dict())
+    preset, changed = min(
+        ((preset, _different(values, preset)) for preset in PRESETS), key=lambda one: len(one[1])
+    )
+    return Command(
+        "train-embedder",
+        backbone=values["backbone"],
+        loss=values["loss"],
+        preset=preset if preset != "laptop" else None,
+        **{one: str(values[one]) for one in OWN_OPTIONS if one in changed},
+        set=tuple(f"{one}={values[one]}" for one in changed if one not in OWN_OPTIONS),
+        name=name if name != member_name(config) else None,
+        **more,
+    )
+
+
+def train_again(run: Run, name: str) -> Command:
+    """The command that trains a member or network again, as far as its folder tells how."""
+    more: dict[str, Any] = {"before": "train it again", "overwrite": True}
+    if run.maker != "train-embedder":
+        return Command(run.maker, name=name, **more)
+    config = None
+    with suppress(UserError, KeyError, TypeError, AttributeError):
+        config = config_from_dict(read_json(run.member(name) / "config.json")["config"])
+    return train_command(name, config, **more)
+
+
+def _different(values: Mapping[str, Any], preset: str) -> list[str]:
+    """The settings in which a preset differs from `values`; all, where it cannot be built."""
+    try:
+        built = build_config(preset, changes={n: values[n] for n in ("backbone", "loss")})
+    except UserError:
+        return list(values)
+    there = flatten(built.to_dict())
+    return [name for name, value in values.items() if there[name] != value]

@@ -13,7 +13,7 @@ import numpy as np
 
 from embedder.artifacts import SPLITS, fingerprint
 from embedder.catalogue import Song
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 
 SHOWN = 3  # how many examples a message names
 
@@ -27,7 +27,10 @@ def split_songs(songs: Sequence[Song], rule: str, seed: int = 0) -> Songs:
     albums or songs for the rule, and where training or validation would be empty.
     """
     if rule not in SPLITTERS:
-        raise UserError(f"--split {rule} is unknown; choose from {', '.join(SPLITTERS)}")
+        raise UserError(
+            f"--split {rule}{did_you_mean(rule, SPLITTERS)} is unknown; "
+            f"choose from {', '.join(SPLITTERS)}"
+        )
     singers = {song.singer for song in songs}
     if len(singers) < 2:
         found = f"only '{min(singers)}'" if singers else "none"
@@ -140,7 +143,10 @@ def check_leakage(
     Raises `UserError` that says what crosses, and between which splits.
     """
     if rule not in SPLITTERS:
-        raise UserError(f"--split {rule} is unknown; choose from {', '.join(SPLITTERS)}")
+        raise UserError(
+            f"--split {rule}{did_you_mean(rule, SPLITTERS)} is unknown; "
+            f"choose from {', '.join(SPLITTERS)}"
+        )
     _refuse("song", _crossing(songs, lambda song: song.id))
     if not allow_same_audio:
         _refuse("recording", _crossing(songs, lambda song: song.audio))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from embedder.artifacts import FORMAT, Run, file_fingerprint, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 
 FOLDER = "folder"  # method of stems that somebody else made
 VERSION = 2  # of separation: raised whenever the same weights would give other stems
@@ -42,7 +42,8 @@ def read_record(run: Run, catalogue: Catalogue) -> StemRecord | None:
     """
     if not run.stems.is_file():
         return None
-    found = read_json(run.stems)
+    again = Command("separate", before="run again", method="hdemucs", replace=True)
+    found = read_json(run.stems, again)
     try:
         if found.pop("format") != FORMAT:
             raise KeyError
@@ -50,9 +51,7 @@ def read_record(run: Run, catalogue: Catalogue) -> StemRecord | None:
         theirs = {song.id: [song.vocals, song.backing] for song in catalogue.songs}
         return record if record.songs == theirs else None
     except (AttributeError, KeyError, TypeError):
-        raise UserError(
-            f"{run.stems} does not say how stems were made; run again: python app.py separate"
-        ) from None
+        raise UserError(f"{run.stems} does not say how stems were made; {again}") from None
 
 
 def separator_fingerprint(run: Run, catalogue: Catalogue) -> str:

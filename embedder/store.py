@@ -20,12 +20,12 @@ from embedder.aggregate import song_logits
 from embedder.artifacts import SPLITS, replacing
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.listening import Listening
 
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
-AGAIN = "run again: python app.py fuse"
+AGAIN = Command("fuse", before="run again")
 REMADE = "remade"  # split of validation songs whose vocals were turned down
 REMADE_DB = 12.0  # by so much at most, dB
 

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, file_fingerprint
+from embedder.artifacts import Run, file_fingerprint, prepare_again
 from embedder.catalogue import Catalogue, Song, stems_fingerprint
 from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
 from embedder.classical import fit_classical
@@ -22,7 +22,7 @@ from embedder.data.ahead import Ahead
 from embedder.data.batches import SingerBatches
 from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Keeper, Say
 from embedder.listening import detector_fingerprint
@@ -161,15 +161,15 @@ def _check_songs(
     if not train or not validation:
         raise UserError(
             f"{run.catalogue} has {len(train)} training and {len(validation)} validation songs; "
-            "training needs both: python app.py prepare with another --split"
+            f"training needs both: {prepare_again(split='album')}"
         )
     if config.train.stem == "vocals":
         without = [song.id for song in (*train, *validation) if not song.vocals]
         if without:
             raise UserError(
-                f"{len(without)} songs have no vocal stem, {without[0]} for one; give the stems "
-                "with: python app.py prepare --stems_dir S, or make them with: python app.py "
-                "separate, or train with --stem mix"
+                f"{len(without)} songs have no vocal stem, {without[0]} for one; train with "
+                "--stem mix, give the stems to prepare with --stems_dir, or make them with: "
+                f"{Command('separate', method='hdemucs')}"
             )
 
 

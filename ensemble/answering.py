@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.catalogue import AUDIO_SUFFIXES, visible_files
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.store import Store
 from ensemble.apply import Answers, predict_songs
 from ensemble.experts import FUSED
@@ -105,7 +105,7 @@ def threshold_of(fusion: Fusion, singers: Sequence[str]) -> Unknown:
     if fusion.unknown is None:
         raise UserError(
             "--unknown needs a threshold, which is fitted by leaving singers out: there must be "
-            "three or more, and two with validation songs; run again: python app.py fuse"
+            f"three or more, and two with validation songs; run again: {Command('fuse')}"
         )
     return fusion.unknown
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.store import AGAIN, Store
 from ensemble.index.members import MemberIndex
 from ensemble.knn import (
@@ -237,7 +237,7 @@ def _cohort(index: MemberIndex, without: int | None) -> Cohort | None:
 def check_agreement(stores: Sequence[Store]) -> None:
     """Raise `UserError` naming two members whose stores differ in singers, songs or labels."""
     if not stores:
-        raise UserError("there is no member to fuse; train one: python app.py train-embedder")
+        raise UserError(f"there is no member to fuse; train one: {Command('train-embedder')}")
     first = stores[0]
     for number, other in enumerate(stores[1:], start=1):
         if other.member in {store.member for store in stores[:number]}:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.listening import Listening
 from embedder.metrics import (
     brier,
@@ -121,7 +121,10 @@ def check_choices(method: str, score_norm: str) -> None:
         ("score_norm", score_norm, SCORE_NORMS),
     ):
         if value not in legal:
-            raise UserError(f"--{option} {value} is not legal; it must be {' | '.join(legal)}")
+            raise UserError(
+                f"--{option} {value}{did_you_mean(value, legal)} is not legal; "
+                f"it must be {' | '.join(legal)}"
+            )
 
 
 def fit_probes(indexes: Mapping[str, MemberIndex]) -> dict[str, Probe]:

@@ -190,9 +190,7 @@ def _described(fusion: Fusion) -> dict[str, Any]:
 
 def read_fusion(path: Path) -> Fusion:
     """Read what `write_fusion` wrote; raise `UserError` naming the file if it cannot be used."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {AGAIN}")
-    found = read_json(path)
+    found = read_json(path, AGAIN)
     try:
         if found["format"] != FUSION_FORMAT:
             raise UserError(

@@ -23,9 +23,9 @@ from embedder.artifacts import (
 )
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.listening import Listening
-from embedder.settings import config_from_dict
+from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
 from embedder.store import REMADE, Store, check_store, origin, read_store
 from ensemble.apply import predict_songs
@@ -56,11 +56,14 @@ def choose_members(run: Run, names: Sequence[str] | None) -> list[str]:
     trained = run.member_names()
     if not trained:
         raise UserError(
-            f"no member is trained in {run.members}; train one: python app.py train-embedder"
+            f"no member is trained in {run.members}; train one: {Command('train-embedder')}"
         )
     missing = [name for name in names or () if name not in trained]
     if missing:
-        raise UserError(f"there is no member '{missing[0]}'; members are: {', '.join(trained)}")
+        raise UserError(
+            f"there is no member '{missing[0]}'{did_you_mean(missing[0], trained)}; "
+            f"members are: {', '.join(trained)}"
+        )
     return list(dict.fromkeys(names or trained))
 
 
@@ -130,7 +133,10 @@ class Choices:
     def check(self) -> None:
         """Raise `UserError` for an index or a share that is not legal."""
         if self.index not in KINDS:
-            raise UserError(f"--index {self.index} is not legal; it must be {' | '.join(KINDS)}")
+            raise UserError(
+                f"--index {self.index}{did_you_mean(self.index, KINDS)} is not legal; "
+                f"it must be {' | '.join(KINDS)}"
+            )
         if not 0 < self.target_fpr < 1:
             raise UserError(f"--target_fpr {self.target_fpr:g} must lie between 0 and 1")
 
@@ -249,7 +255,7 @@ def kept_enrolled(
         raise UserError(
             f"what was enrolled of {', '.join(found.lost)} was heard by other members or in "
             "another way and would be lost; --drop_enrolled lets it go, to be enrolled again: "
-            "python app.py enroll"
+            f"{Command('enroll', singer=found.lost[0], audio_dir='SONGS')}"
         )
     return found
 
@@ -268,7 +274,8 @@ def _index(store: Store, kind: str) -> MemberIndex:
 
 def _config(run: Run, member: str) -> MemberConfig:
     """A member's settings."""
-    return config_from_dict(read_json(run.member(member) / "config.json")["config"])
+    found = read_json(run.member(member) / "config.json", train_again(run, member))
+    return config_from_dict(found["config"])
 
 
 def read_stores(
@@ -291,8 +298,9 @@ def open_fusion(run: Run, names: Sequence[str] | None) -> tuple[Fusion, dict[str
     missing = [name for name in names or () if name not in fusion.members]
     if missing:
         raise UserError(
-            f"member {missing[0]} is not in the fusion, which has {', '.join(fusion.members)}; "
-            "run again: python app.py fuse"
+            f"member {missing[0]}{did_you_mean(missing[0], fusion.members)} is not in the fusion, "
+            f"which has {', '.join(fusion.members)}; "
+            f"run again: {Command('fuse', members=','.join((*fusion.members, missing[0])))}"
         )
     chosen = list(dict.fromkeys(names or fusion.members))
     return fusion, read_indexes(run.index_table, chosen, fusion=fusion.id)

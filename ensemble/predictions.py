@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import replacing, write_json, write_text
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.metrics import ranking
 from embedder.store import Store
 from ensemble.experts import FUSED
@@ -177,7 +177,7 @@ def read_table(path: Path) -> Table:
             if int(file["format"]) != TABLE_FORMAT:
                 raise UserError(
                     f"{path} is of format {int(file['format'])}, this program reads format "
-                    f"{TABLE_FORMAT}; write it again: python app.py fuse, or predict"
+                    f"{TABLE_FORMAT}; write it again with predict, or: {Command('fuse')}"
                 )
             names = [str(name) for name in file["experts"]]
             return Table(
@@ -191,7 +191,9 @@ def read_table(path: Path) -> Table:
                 confidence=file.get("confidence"),
             )
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; write it: python app.py fuse, or predict") from None
+        raise UserError(
+            f"{path} is missing; write it with predict, or: {Command('fuse')}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a readable table of predictions ({error})") from None
 

@@ -18,12 +18,12 @@ import numpy as np
 from embedder import stem_record
 from embedder.artifacts import Run, file_fingerprint, fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Catalogue, Song, csv_text, read_catalogue
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.measures.ladders import LADDERS, steps
 
 FORMAT = 1  # of the two files; readers refuse any other
 COLUMNS = ("song", "singer", "degradation", "level", "named")  # then a source's rank each
-AGAIN = "run: python app.py measure --what robustness"
+AGAIN = Command("measure", before="run", what="robustness")
 
 Step = tuple[str, float]
 
@@ -131,8 +131,8 @@ def read_measured(run: Run) -> Measured | str:
         head = read_json(_head(run))
         text = _table(run).read_text(encoding="utf-8")
     except (UserError, OSError, UnicodeDecodeError):
-        return f"Robustness was not measured; {AGAIN}."
-    broken = f"The measure of robustness cannot be read; {AGAIN}."
+        return f"Robustness was not measured; {AGAIN}"
+    broken = f"The measure of robustness cannot be read; {AGAIN}"
     if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
         return broken
     try:
@@ -144,7 +144,7 @@ def read_measured(run: Run) -> Measured | str:
     except (KeyError, TypeError, ValueError, csv.Error):
         return broken
     if conditions.ladders != current_ladders():
-        return f"Robustness was measured by another version of this program; {AGAIN}."
+        return f"Robustness was measured by another version of this program; {AGAIN}"
     return Measured(conditions, wanted, available, rows)
 
 
@@ -159,9 +159,9 @@ def fitting(run: Run) -> Measured | str:
         ("separator", found.conditions.separator, separator_fingerprint(run)),
     ):
         if then != now:
-            return f"Robustness was measured with another {what} than the run has now; {AGAIN}."
+            return f"Robustness was measured with another {what} than the run has now; {AGAIN}"
     if not found.rows:
-        return f"No song's robustness is measured yet; {AGAIN}."
+        return f"No song's robustness is measured yet; {AGAIN}"
     return found
 
 

@@ -426,11 +426,11 @@ def test_commands_say_what_has_to_come_before(
     there = ("--run_dir", prepared.root)
     assert "python app.py prepare" in refused("fuse", "--run_dir", tmp_path / "nowhere")
     assert "no member is trained" in refused("fuse", *there)
-    assert "python app.py fuse" in refused("predict", "--test_dir", unseen, *there)
-    assert "python app.py fuse" in refused("analyze", *there)
+    assert "python app.py train-embedder" in refused("predict", "--test_dir", unseen, *there)
+    assert "python app.py train-embedder" in refused("analyze", *there)
     prepared.catalogue.unlink()
-    line = refused("train-embedder", *there)
-    assert "catalogue.csv is missing; run again: python app.py prepare" in line
+    assert "python app.py prepare" in refused("train-embedder", *there)
+    assert "python app.py prepare" in refused("predict", "--test_dir", unseen, *there)
 
 
 def test_a_member_of_another_catalogue_is_not_fused(

@@ -240,7 +240,7 @@ def test_what_cannot_be_asked_is_one_line(
         line = refused(*words, "--run_dir", trained.root, "--members", "x")
         assert "member x is not in the fusion, which has aam, triplet" in line
         line = refused(*words, "--run_dir", prepared.root)
-        assert "python app.py fuse" in line
+        assert "python app.py train-embedder" in line
         assert "no run folder at" in refused(*words, "--run_dir", trained.root / "none")
     line = refused("similar", song, "--top", "0", "--run_dir", trained.root)
     assert line.startswith("Invalid value for '--top'")
@@ -291,7 +291,7 @@ def test_members_that_need_vocals_stay_silent_or_are_refused(
     one, other = songs_of(trained, "test")[:2]
     words = ("verify", one.path, other.path, "--run_dir", trained.root)
     done = command(*words, "--json")
-    assert done.err == "without vocal stems these stay silent: triplet\n"
+    assert "without vocal stems these stay silent: triplet" in done.err
     found = json.loads(done.out)
     assert found["members"] == ["aam"]
     assert found["cosine"] == pytest.approx(slow_cosine(trained, one, other, ["aam"]), abs=1e-5)
@@ -300,7 +300,7 @@ def test_members_that_need_vocals_stay_silent_or_are_refused(
     deaf.append("aam")
     assert refused(*words) == (
         "all members listen to vocals (aam, triplet); train a separator: python app.py "
-        "train-separator"
+        f"train-separator --run_dir {trained.root}"
     )
 
 
@@ -325,10 +325,8 @@ def test_a_member_that_finds_no_voice_in_the_vocals_stays_silent(
     one, other = songs_of(trained, "test")[:2]
     words = ("verify", one.path, other.path, "--json", "--run_dir", trained.root)
     done = command(*words)
-    assert done.err.splitlines() == [
-        f"no voice was found in {one.path}: heard as a whole",
-        "found no voice in the vocals and stay silent: triplet",
-    ]
+    assert f"no voice was found in {one.path}: heard as a whole" in done.err
+    assert "found no voice in the vocals and stay silent: triplet" in done.err
     found = json.loads(done.out)
     assert found["members"] == ["aam"]
     assert found["cosine"] == pytest.approx(slow_cosine(trained, one, other, ["aam"]), abs=1e-5)

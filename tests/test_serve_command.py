@@ -72,7 +72,7 @@ def test_without_gradio_a_line_says_how_it_comes(
         importlib.util, "find_spec", lambda name: None if name == "gradio" else real(name)
     )
     assert refused("serve") == (
-        "serve needs gradio, which is not installed: python -m pip install -r requirements-web.txt"
+        "gradio is not installed; run: python -m pip install -r requirements-web.txt"
     )
 
 

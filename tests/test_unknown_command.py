@@ -41,8 +41,8 @@ def predict(
         output = tmp_path / name / "p.csv"
         words = ("--test_dir", files, "--output", output, "--run_dir", trained.root)
         done = command("predict", *words, *more)
-        assert (done.code, done.err) == (0, ""), done
-        return [done.out, *csv.reader(output.read_text("utf-8").splitlines())]
+        assert done.code == 0, done
+        return [done.out + done.err, *csv.reader(output.read_text("utf-8").splitlines())]
 
     return call
 

@@ -28,11 +28,11 @@ from analysis.maps.data import TOGETHER
 from analysis.material import Material
 from analysis.page import choice, escape, page
 from analysis.wording import counted, interval
+from embedder.errors import Command
 
 MISSING = (
     "There is no album of two training songs whose singer has another album, so nothing can be "
-    "said of albums; a data folder laid out as <singer>/<album>/<song> names them: "
-    "python app.py prepare --data_dir D"
+    "said of albums; a data folder laid out as <singer>/<album>/<song> names them"
 )
 
 
@@ -79,7 +79,8 @@ def albums_page(material: Material) -> str:
     by_split = gap_section(gaps, material.run.benchmark_rows.parent)
     groups = list(embeddings(material))
     if not usable(groups[0][1]):
-        body = f'<p id="finding">{escape(MISSING)}.</p>{by_split}'
+        why = f"{MISSING}: {Command('prepare', data_dir='SONGS')}"
+        body = f'<p id="finding">{escape(why)}</p>{by_split}'
         return page("albums.html", title, body)
     found = []
     for name, songs in groups:

@@ -15,6 +15,7 @@ from analysis.album_effect.effect import AlbumEffect, Neighbourhood, Probe
 from analysis.album_effect.split_gap import Gap
 from analysis.page import escape, table
 from analysis.wording import points
+from embedder.errors import Command
 from embedder.metrics import Estimate
 
 
@@ -94,9 +95,9 @@ def gap_section(gaps: Sequence[Gap], folder: Path) -> str:
     """What the album split costs, or the command that measures it into `folder`."""
     heading = "<h2>Song split against album split</h2>"
     if not gaps:
+        both = Command("benchmark", data_dir="SONGS", splits="song,album", run_dir=folder)
         said = (
-            "No benchmark in this run measured the same member under both rules; to do so: python "
-            f"app.py benchmark --data_dir D --splits song,album --run_dir {folder}"
+            f"No benchmark in this run measured the same member under both rules; to do so: {both}"
         )
         return f"{heading}<p>{escape(said)}</p>"
     head = ("member", "segment", "seed", "song split", "album split", "lost")

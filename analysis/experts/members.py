@@ -112,7 +112,7 @@ def _missing(found: Opinions) -> str:
         return (
             f"<p>There is one expert, {escape(found.experts[0])}, and no other to agree with.</p>"
         )
-    return f"<p>The predictions hold no single expert's answers; {FUSE}.</p>"
+    return f"<p>The predictions hold no single expert's answers; {escape(str(FUSE))}</p>"
 
 
 def _numbers(found: Opinions, fusion: Fusion | None, seed: int) -> str:

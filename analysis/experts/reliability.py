@@ -213,9 +213,10 @@ def _table(predicted: Predicted, before: Mapping[str, Numbers], seed: int) -> st
 def _missing(material: Material, sources: Sequence[str]) -> str:
     """What the page cannot show, and what would make it."""
     if material.fusion is None:
-        return f"<p>There is no fusion, so nothing is known of before calibration; {FUSE}.</p>"
+        why = "There is no fusion, so nothing is known of before calibration"
+        return f"<p>{why}; {escape(str(FUSE))}</p>"
     if len(sources) == 1:
-        return f"<p>The predictions hold no single expert's answers; {FUSE}.</p>"
+        return f"<p>The predictions hold no single expert's answers; {escape(str(FUSE))}</p>"
     return ""
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from embedder.artifacts import Run
 from embedder.intervals import difference
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
+from embedder.settings import train_again
 from embedder.store import Store
 
-AGAIN = "train it again: python app.py train-embedder"
 SCORES = ("segment_score", "score")  # what an epoch is chosen by; older logs lack the first
 CURVES = ("loss", *SCORES, "nll", "lr")
 
@@ -64,9 +64,10 @@ class Gap:
 def read_log(run: Run, member: str) -> Log | str:
     """A member's log, or why there is none to draw."""
     path = run.log(member)
+    again = train_again(run, member)
     if not path.is_file():
-        return f"Member {member} has no log of its training; {AGAIN}."
-    broken = f"The log of member {member} cannot be read; {AGAIN}."
+        return f"Member {member} has no log of its training; {again}"
+    broken = f"The log of member {member} cannot be read; {again}"
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
         names = ["epoch", *CURVES]

@@ -20,6 +20,7 @@ from analysis.singer_facts import with_ranges
 from analysis.voices.ranges import ranges_of
 from analysis.wording import counted, interval, points
 from embedder.artifacts import SPLITS
+from embedder.errors import Command
 from embedder.metrics import Estimate
 
 SHAPES = {"train": "●", "validation": "◆", "test": "▲"}
@@ -116,7 +117,7 @@ def missing(material: Material, views: Sequence[View]) -> list[str]:
     }:
         found.append(
             "The members' segments lie at different places, so there is no map of all together at "
-            "segment level; to have the same ones: python app.py fuse --segment_s 5 --hop_s 1.5"
+            f"segment level; to have the same ones: {Command('fuse', segment_s=5.0, hop_s=1.5)}"
         )
     files = material.placed.names if material.placed else ()
     for view in views:

@@ -44,12 +44,10 @@ class Author:
     student_id: str = ""
 
     @property
-    def options(self) -> str:
+    def options(self) -> dict[str, str]:
         """As they were given to the command."""
-        from shlex import quote
-
         given = (("name", self.name), ("student_id", self.student_id))
-        return "".join(f" --{option} {quote(value)}" for option, value in given if value)
+        return {option: value for option, value in given if value}
 
 
 def slides_of(material: Material, facts: Facts, author: Author) -> list[Slide]:

@@ -15,10 +15,8 @@ from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.listening import detector_fingerprint
 from embedder.metrics import Estimate
-from embedder.settings import config_from_dict
+from embedder.settings import config_from_dict, train_again
 from ensemble.fusion import Fusion
-
-AGAIN = "train it again: python app.py train-embedder"
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,14 @@ def _member(run: Run, name: str) -> MemberFacts:
     path = run.member(name) / "config.json"
     if not path.is_file():
         return MemberFacts(name)
-    found = read_json(path)
+    again = train_again(run, name)
+    found = read_json(path, again)
     try:
         about = found.get("about", {})
         parameters, remixed = about.get("parameters"), about.get("remixed")
         return MemberFacts(name, config_from_dict(found["config"]), parameters, remixed)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} does not describe a member ({error!r}); {AGAIN}") from None
+        raise UserError(f"{path} does not describe a member ({error!r}); {again}") from None
 
 
 def _detector(run: Run) -> Measured | None:

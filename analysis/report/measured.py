@@ -16,6 +16,7 @@ from analysis.report.slide import Column, Drawing, Slide, Text
 from analysis.robustness.curves import songs_of
 from analysis.robustness.robustness import robustness_finding
 from analysis.wording import counted
+from embedder.errors import Command
 from embedder.measures.spectrogram_file import SECONDS, read_spectrograms
 from ensemble.robustness import Measured
 
@@ -26,8 +27,8 @@ def spectrogram_slides(material: Material) -> list[Slide]:
     """Log-mel of a training song of each singer, on as many pages as they need."""
     found = read_spectrograms(material.run)
     if found is None or not len(found.singers):
-        text = "python app.py measure --what spectrograms, then python app.py report"
-        missing = Text(f"This run holds no spectrograms. To make them: {text}.", 18.0)
+        text = f"{Command('measure', what='spectrograms')} && {Command('report')}"
+        missing = Text(f"This run holds no spectrograms. To make them: {text}", 18.0)
         return [Slide(MELS, "", (Column((missing,)),))]
     singers = [plain(name) for name in found.singers]
     grid = grid_for(min(len(singers), PAGE))
@@ -57,9 +58,10 @@ def robustness_slide(numbers: Numbers) -> Slide:
     """Top-1 of the fused answers against degradation."""
     measured = numbers.robustness
     if not isinstance(measured, Measured) or not numbers.curves:
-        why = measured if isinstance(measured, str) else "No fused answer was measured."
-        again = "Then: python app.py report."
-        return Slide("Robustness", "", (Column((Text(f"{why} {again}", 18.0),)),))
+        why = "No fused answer was measured."
+        if isinstance(measured, str):
+            why = f"{measured} && {Command('report')}"
+        return Slide("Robustness", "", (Column((Text(why, 18.0),)),))
     drawing = Drawing(partial(draw_ladders, found=numbers.curves), "Top-1 against degradation")
     there = len(songs_of(measured))
     note = f"Fused, top-1, {counted(there, f'{measured.conditions.split} song')}"

@@ -19,6 +19,7 @@ from analysis.report.lettering import plain
 from analysis.report.results import footing, of_split
 from analysis.report.sentences import calibration_sentence, gain_sentence
 from analysis.report.slide import SOFT, Column, Drawing, Slide, Table, Text
+from embedder.errors import Command
 from ensemble.experts import FUSED, member_of
 from ensemble.fusion import ResultRow
 
@@ -50,10 +51,10 @@ def ensemble_slide(material: Material, numbers: Numbers) -> Slide:
     message = members_finding(found, best, material.seed)
     if len(found.experts) < 2:
         message = (
-            f"There is one expert, {found.experts[0]}; a second member makes an ensemble: python "
-            "app.py train-embedder, then python app.py fuse."
+            f"There is one expert, {found.experts[0]}; a second member makes an ensemble: "
+            f"{Command('train-embedder', loss='triplet')} && {Command('fuse')}"
             if found.experts
-            else f"The predictions hold no single expert's answers; {FUSE}."
+            else f"The predictions hold no single expert's answers; {FUSE}"
         )
     blocks: list[Text | Table | Drawing] = []
     if fusion and fusion.methods:
@@ -74,7 +75,7 @@ def ensemble_slide(material: Material, numbers: Numbers) -> Slide:
         )
         blocks.append(Text(plain(text), 12.0, colour=SOFT))
     if not blocks:
-        blocks.append(Text(f"There is no comparison of ways to fuse; {FUSE}.", 14.0))
+        blocks.append(Text(f"There is no comparison of ways to fuse; {FUSE}", 14.0))
     if len(found.experts) > 1:
         blocks.append(_members_drawing(of_split(numbers.rows, predicted.split)))
     columns = [Column(tuple(blocks), 1.9)]

@@ -13,6 +13,7 @@ from analysis.material import Material
 from analysis.page import choice, escape, page, table
 from analysis.robustness.curves import Curve, Point, curves, songs_of, sources
 from analysis.wording import counted, points
+from embedder.errors import Command
 from embedder.measures.ladders import EXCERPT, FULL, LADDERS, SECONDS
 from embedder.metrics import Estimate
 from ensemble.experts import FUSED, member_of
@@ -167,10 +168,10 @@ def _missing(measured: Measured, names: Sequence[str]) -> str:
     there = len(songs_of(measured))
     if there < measured.wanted:
         length = measured.conditions.seconds
+        seconds = None if length == SECONDS else length
         said.append(
             f"Only {there:,} of {measured.wanted:,} songs are measured so far; this goes on: "
-            f"python app.py measure --what robustness --songs {measured.wanted}"
-            f"{'' if length == SECONDS else f' --seconds {length:g}'}."
+            f"{Command('measure', what='robustness', songs=measured.wanted, seconds=seconds)}"
         )
     silent = {member_of(name) for name in measured.conditions.sources[1:] if name not in names}
     silent -= {member_of(name) for name in names if name != FUSED}
@@ -178,7 +179,7 @@ def _missing(measured: Measured, names: Sequence[str]) -> str:
         listed = ", ".join(sorted(silent))
         said.append(
             f"Without vocal stems of degraded songs these members stayed silent: {listed}; a "
-            "separator makes stems: python app.py train-separator."
+            f"separator makes stems: {Command('train-separator')}"
         )
     return "".join(f"<p>{escape(one)}</p>" for one in said)
 

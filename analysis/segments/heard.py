@@ -79,7 +79,7 @@ def _neighbours(material: Material, member: str, songs: Sequence[str]) -> Heard 
     if not found:
         return (
             f"Member {member} has no classification head, and no fusion says how its neighbours "
-            f"vote; {FUSE}."
+            f"vote; {FUSE}"
         )
     return _heard(found, "neighbours", songs)
 

@@ -15,7 +15,7 @@ from analysis.page import escape, page
 from analysis.spectrograms.pictures import height, palette, picture
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.measures.spectrogram_file import (
     AGAIN,
     FILE,
@@ -36,8 +36,8 @@ def spectrograms_finding(found: Spectrograms) -> str:
         what = f"{SECONDS} seconds of {found.singers[0]}"
     if not with_stem:
         return (
-            f"{what} as members hear them; there are no vocal stems to set beside the mixtures "
-            "(python app.py separate makes them)."
+            f"{what} as members hear them; there are no vocal stems to set beside the mixtures, "
+            f"and this makes them: {Command('separate', method='hdemucs')}"
         )
     alike = {row: _correlation(found, row) for row in with_stem}
     mean = float(np.mean(list(alike.values())))
@@ -67,9 +67,9 @@ def spectrograms_page(material: Material) -> str:
     """The text of `spectrograms.html`."""
     try:
         found = read_spectrograms(material.run)
-        why = "" if found else f"The spectrograms are not drawn; {AGAIN}."
+        why = "" if found else f"The spectrograms are not drawn; {AGAIN}"
     except UserError as error:
-        found, why = None, f"{error}."
+        found, why = None, str(error)
     if found is None:
         return page("spectrograms.html", TITLE, f'<p id="finding">{escape(why)}</p>')
     low, high = found.low_db, found.low_db + 255 * found.step_db
@@ -101,7 +101,7 @@ def _old(run: Run, found: Spectrograms) -> str:
     changed = sum(
         songs.get(song) != keys for song, keys in zip(found.songs, found.keys, strict=True)
     )
-    return f"{changed} of the songs have changed since; {AGAIN}." if changed else ""
+    return f"{changed} of the songs have changed since; {AGAIN}" if changed else ""
 
 
 def _card(

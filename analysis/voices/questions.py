@@ -17,13 +17,11 @@ from analysis.voices.ranges import Voice, said
 from analysis.voices.sexes import Sexes
 from analysis.voices.told_by import ToldBy
 from analysis.wording import counted, interval
+from embedder.errors import Command
 from embedder.metrics import bootstrap_interval, mean_of, ranking
 
 SURE = 0.05  # p from which on a relation is called none
-NO_SEX = (
-    "The singers' sex is not known; a csv with the columns singer and sex gives it: "
-    "python app.py analyze --singers_csv singers.csv"
-)
+NO_SEX = "The singers' sex is not known; a csv with the columns singer and sex gives it"
 
 
 def voices_finding(
@@ -107,7 +105,7 @@ def sex_sentences(found: Sexes | None, known: bool, split: str) -> list[str]:
     """Whether male and female singers are told apart. `known`: somebody's sex is given."""
     if found is None:
         if not known:
-            return [f"{NO_SEX}."]
+            return [f"{NO_SEX}: {Command('analyze', singers_csv='singers.csv')}"]
         return ["Fewer than two sexes are known among the singers of these songs."]
     names = " and ".join(found.kinds)
     songs = counted(found.songs, f"{split} song")

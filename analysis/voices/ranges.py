@@ -76,14 +76,14 @@ def read_measured(run: Run) -> Measured | str:
     try:
         rows = read_rows(run)
         if not rows:
-            return f"The singers' voices are not measured; {AGAIN}."
+            return f"The singers' voices are not measured; {AGAIN}"
         catalogue = read_catalogue(run.catalogue)
     except UserError as error:
         return f"The voices cannot be shown: {error}."
     songs = tuple(song for split in SPLITS for song in catalogue.of(split))
     fresh = fresh_rows(songs, rows, detector_fingerprint(run))
     if not fresh:
-        return f"The singers' voices were measured in other recordings than the run's; {AGAIN}."
+        return f"The singers' voices were measured in other recordings than the run's; {AGAIN}"
     return Measured(songs, {row.id: row for row in fresh})
 
 

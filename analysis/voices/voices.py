@@ -34,6 +34,7 @@ from analysis.voices.ranges import (
 from analysis.voices.sexes import sex_of, sexes
 from analysis.voices.told_by import ToldBy, told_by
 from analysis.wording import counted
+from embedder.errors import Command
 
 SHOWN = (
     ("f0", "vocal range"),
@@ -49,7 +50,7 @@ HOW = {
         "instruments in a stem, or takes harmonics out of it, shifts it"
     ),
     "mix": (
-        "from the mixtures, because there are no vocal stems (python app.py separate makes them). "
+        "from the mixtures, because there are no vocal stems (the command separate makes them). "
         "The pitch of a mixture is mostly that of the bass or of a chord (in 50 synthesised songs "
         "whose stems are known, ten semitones below the voice in the median), and its timbre is "
         "the whole band's: these say little of a voice, and mistakes are not held against them"
@@ -137,7 +138,7 @@ def _range_section(found: Mapping[str, Voice], measured: Measured) -> str:
             how.append(f"{counted(songs, 'song')} of {counted(singers, 'singer')}, {words}.")
     missing = (
         f" {counted(measured.missing, 'song')} not measured or changed since: "
-        "python app.py measure --what voices."
+        f"{Command('measure', what='voices')}"
         if measured.missing
         else ""
     )

@@ -13,8 +13,8 @@ import typer
 
 from embedder.artifacts import SPLITS, Run, abandon_run, create_run, locked, open_run
 from embedder.config import MemberConfig
-from embedder.console import on_terminal, print_table, say, shown
-from embedder.errors import UserError
+from embedder.console import on_terminal, print_table, say, shown, warn
+from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, working_in
 from embedder.presets import PRESETS
 from embedder.settings import (
     all_settings,
@@ -29,7 +29,16 @@ from embedder.settings import (
 if TYPE_CHECKING:
     from embedder.catalogue import Catalogue
 
-RunDir = Annotated[Path, typer.Option("--run_dir", help="Folder of this run's artifacts.")]
+
+def works_in(context: typer.Context, run_dir: Path | None) -> Path | None:
+    """Until the command ends, the commands that its messages name are for its run folder."""
+    context.with_resource(working_in(run_dir or RUN_DIR))
+    return run_dir
+
+
+RunDir = Annotated[
+    Path, typer.Option("--run_dir", help="Folder of this run's artifacts.", callback=works_in)
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | mps.")]
 
@@ -41,11 +50,6 @@ def catalogue_of(run: Run) -> Catalogue:
     from embedder.catalogue import read_catalogue
 
     return read_catalogue(run.catalogue)
-
-
-def in_run(run_dir: Path) -> str:
-    """The option that names a run folder, empty for the default one."""
-    return "" if run_dir == Path("runs") else f" --run_dir {run_dir}"
 
 
 def prepare(
@@ -92,13 +96,22 @@ def prepare(
             abandon_run(run)  # a refusal leaves nothing behind
             raise
     say("\n".join(report.lines()))
+    for what, problems in (
+        ("songs were left out", report.left_out),
+        ("files were passed over", report.of("unsupported")),
+        ("stems are not used", report.of("stem")),
+    ):
+        if problems:
+            first = problems[0]
+            warn(f"{len(problems)} {what}, {first.file} for one: {first.reason}")
     if not report.stems_wanted:
         say(
             "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "
-            "on unknown albums; --stems_dir gives them, and python app.py separate makes them"
+            "on unknown albums; --stems_dir gives them, and this makes them: "
+            f"{Command('separate', method='hdemucs')}"
         )
     say(f"wrote {run.catalogue}, the lists of its splits, and {run.cache}")
-    say(f"next: python app.py train-embedder --loss aam{in_run(run_dir)}")
+    say(f"next: {Command('train-embedder', loss='aam')}")
 
 
 def train_embedder(
@@ -167,7 +180,7 @@ def train_embedder(
     if finetune or init:
         from embedder.begin import finetuning, initialised
 
-        run = open_run(run_dir)
+        run = open_run(run_dir, after="prepare")
         if finetune:
             beginning = finetuning(run, catalogue_of(run), finetune, config, changes)
         else:
@@ -181,7 +194,7 @@ def train_embedder(
     if list_settings:
         print_settings(built)
         return
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
     if weights is not None:
         from embedder.start import published_start
@@ -205,7 +218,7 @@ def train_embedder(
             say=say,
         )
     say(f"wrote {run.member(member.name)}")
-    say(f"next: train another member, or python app.py fuse{in_run(run_dir)}")
+    say(f"next: train another member, or: {Command('fuse')}")
 
 
 def excerpts(
@@ -228,11 +241,14 @@ def excerpts(
     from embedder.data.excerpts import write_excerpts
 
     if split not in SPLITS:
-        raise UserError(f"--split {split} is not legal; it must be {' | '.join(SPLITS)}")
-    run = open_run(run_dir)
+        raise UserError(
+            f"--split {split}{did_you_mean(split, SPLITS)} is not legal; "
+            f"it must be {' | '.join(SPLITS)}"
+        )
+    run = open_run(run_dir, after="prepare")
     truth = write_excerpts(run, catalogue_of(run), split, output_dir, seconds, seed, vocals_db)
     say(f"wrote {output_dir} and {truth}")
-    say(f"next: python app.py predict --test_dir {output_dir}{in_run(run_dir)}")
+    say(f"next: {Command('predict', test_dir=output_dir)}")
 
 
 def print_settings(config: MemberConfig) -> None:

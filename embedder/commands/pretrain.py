@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from embedder.artifacts import locked, open_run
-from embedder.commands.members import Device, RunDir, catalogue_of, in_run
+from embedder.commands.members import Device, RunDir, catalogue_of
 from embedder.console import on_terminal, print_table, say
+from embedder.errors import Command
 from embedder.presets import PRESETS
 from embedder.pretraining.settings import (
     PretrainConfig,
@@ -68,7 +69,7 @@ def pretrain(
     if list_settings:
         print_settings(built)
         return
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
     from embedder.pretraining.pretrain import pretrain as train
 
@@ -85,7 +86,7 @@ def pretrain(
             say=say,
         )
     say(f"wrote {run.pretrained.member(network.name)}")
-    say(f"next: python app.py train-embedder --init {network.name}{in_run(run_dir)}")
+    say(f"next: {Command('train-embedder', init=network.name)}")
 
 
 def print_settings(config: PretrainConfig) -> None:

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from embedder.artifacts import locked, open_run
-from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
+from embedder.commands.members import Device, RunDir, Seed, catalogue_of
 from embedder.config import SeparatorTrainConfig
-from embedder.console import on_terminal, print_table, say, shown
-from embedder.errors import UserError
+from embedder.console import on_terminal, print_table, say, shown, warn
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.stem_record import FOLDER
 
 # FOLDER reads stems that exist, where the other methods make them.
@@ -42,13 +42,16 @@ def separate(
     Example: python app.py separate --method hdemucs --run_dir runs
     """
     if method not in METHODS.split(" | "):
-        raise UserError(f"--method {method} is not legal; it must be {METHODS}")
+        raise UserError(
+            f"--method {method}{did_you_mean(method, METHODS.split(' | '))} is not legal; "
+            f"it must be {METHODS}"
+        )
     if (stems_dir is None) == (method == FOLDER):
         needs = "needs" if method == FOLDER else "takes no"
         raise UserError(f"--method {method} {needs} --stems_dir")
     if weights is not None and method == FOLDER:
         raise UserError(f"--method {method} takes no --weights")
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="prepare")
     from embedder.separation.songs import separate_songs, take_stems
 
     with locked(run, "catalogue"):
@@ -66,12 +69,12 @@ def separate(
                 run, catalogue, separator, weights, replacing=replace, progress=shown
             )
     for problem in problems:
-        say(f"not used: {problem.file}: {problem.reason}")
+        warn(f"not used: {problem.file}: {problem.reason}")
     vocals = sum(bool(song.vocals) for song in done.songs)
     backing = sum(bool(song.backing) for song in done.songs)
     say(f"stems: vocals of {vocals}, backing of {backing} songs")
     say(f"wrote {run.stems}, {run.catalogue} and {run.cache}")
-    say(f"next: python app.py train-embedder --stem vocals{in_run(run_dir)}")
+    say(f"next: {Command('train-embedder', stem='vocals')}")
 
 
 def train_detector(
@@ -92,7 +95,7 @@ def train_detector(
     from embedder.voice.train import Plan
     from embedder.voice.train import train_detector as train
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="prepare")
     with locked(run, "detector"):
         rows = train(
             run,
@@ -119,7 +122,7 @@ def train_detector(
             ],
         )
     say(f"wrote {run.detector}")
-    say(f"next: python app.py fuse{in_run(run_dir)}, which embeds all songs again")
+    say(f"next, to embed all songs again: {Command('fuse')}")
 
 
 def train_separator(
@@ -141,7 +144,7 @@ def train_separator(
 
     Example: python app.py train-separator --run_dir runs
     """
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
     from embedder.separation.train import catalogue_with_stems
     from embedder.separation.train import train_separator as train
@@ -172,4 +175,4 @@ def train_separator(
         rows,
     )
     say(f"wrote {run.separator}")
-    say(f"next: python app.py separate --method own{in_run(run_dir)}")
+    say(f"next: {Command('separate', method='own')}")

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import FORMAT, read_json, replacing, write_json
+from embedder.artifacts import FORMAT, prepare_again, read_json, replacing, write_json
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import FULL_SCALE, Samples
 from embedder.errors import UserError
 
-AGAIN = "run again: python app.py prepare"
 STALE_S = 3600.0  # age after which a temporary file was left by a killed run, s
 
 
@@ -80,13 +79,14 @@ class AudioCache:
         path = self.path(key)
         try:
             samples = np.load(path, mmap_mode="r", allow_pickle=False)
+            if samples.dtype == np.int16 and samples.ndim == 1:
+                return samples  # type: ignore[no-any-return]
+            problem = f"{path} holds {samples.dtype} {samples.shape}, not int16"
         except FileNotFoundError:
-            raise UserError(f"no decoded audio at {path}; {AGAIN}") from None
+            problem = f"no decoded audio at {path}"
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is no decoded audio ({error}); {AGAIN}") from None
-        if samples.dtype != np.int16 or samples.ndim != 1:
-            raise UserError(f"{path} holds {samples.dtype} {samples.shape}, not int16; {AGAIN}")
-        return samples  # type: ignore[no-any-return]
+            problem = f"{path} is no decoded audio ({error})"
+        raise UserError(f"{problem}; {prepare_again('run again')}")
 
     def facts(self, key: str) -> Facts | None:
         """What is known about an entry; None if it is not there, or not whole."""

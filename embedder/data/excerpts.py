@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, replacing, write_text
+from embedder.artifacts import Run, prepare_again, replacing, write_text
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import FULL_SCALE
@@ -54,7 +54,7 @@ def write_excerpts(
     if vocals_db is not None and (bare := [s.id for s in songs if not s.vocals or not s.backing]):
         raise UserError(
             f"{len(bare)} songs have no stems to make them anew from, {bare[0]} for one; give the "
-            "stems: python app.py prepare --stems_dir S"
+            f"stems: {prepare_again(stems_dir='STEMS')}"
         )
     cache = AudioCache(run.cache)
     order = np.random.default_rng(seed).permutation(len(songs))

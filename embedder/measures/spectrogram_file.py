@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import Run, replacing
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 
 FILE = "spectrograms.npz"
 FORMAT = 1
-AGAIN = "run again: python app.py measure --what spectrograms"
+AGAIN = Command("measure", before="run again", what="spectrograms")
 SECONDS = 3
 
 Levels = NDArray[np.uint8]

@@ -14,7 +14,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, fingerprint
+from embedder.artifacts import Run, fingerprint, prepare_again
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE, FeatureConfig
 from embedder.data.activity import voice_share
@@ -45,7 +45,9 @@ def measure_spectrograms(run: Run, progress: Progress = no_progress) -> Path:
     """
     songs = read_catalogue(run.catalogue).of("train")
     if not songs:
-        raise UserError("the run has no training song; prepare it again")
+        raise UserError(
+            f"the run has no training song; {prepare_again('run again', split='album')}"
+        )
     cache = AudioCache(run.cache)
     singers = tuple(sorted({song.singer for song in songs}))
     candidates = [[s for s in songs if s.singer == singer][:LOOKED_AT] for singer in singers]

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from embedder.artifacts import Run, fingerprint, write_text
 from embedder.catalogue import Song, csv_text
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 
 FILE = "voices.csv"
 FORMAT = "1"  # changes with the way of measuring
-AGAIN = "run again: python app.py measure --what voices"
+AGAIN = Command("measure", before="run again", what="voices")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CEPSTRA = 12  # mel-frequency cepstral coefficients, without the first, which is the level
 SPLITS = ("train", "validation")  # whose songs are measured

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run
+from embedder.artifacts import Run, prepare_again
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE
 from embedder.data.activity import FRAME, Active, sung, voice_share
@@ -58,7 +58,10 @@ def measure_voices(run: Run, jobs: int | None = None, progress: Progress = no_pr
     catalogue = read_catalogue(run.catalogue)
     songs = [song for split in SPLITS for song in catalogue.of(split)]
     if not songs:
-        raise UserError("the run has no training and no validation song; prepare it again")
+        raise UserError(
+            "the run has no training and no validation song; "
+            f"{prepare_again('run again', split='album')}"
+        )
     detector = detector_fingerprint(run)
     try:
         rows = {row.id: row for row in fresh_rows(songs, read_rows(run), detector)}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.config import MemberConfig
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.model.attention import Attention
 from embedder.model.campplus import Campplus
 from embedder.model.crnn import Crnn
@@ -149,6 +149,7 @@ def default_device(name: str) -> torch.device:
     chosen = present[0] if name == "auto" else name
     if chosen not in present:
         raise UserError(
-            f"--device {name} is not legal here; it must be auto | {' | '.join(sorted(present))}"
+            f"--device {name}{did_you_mean(name, present)} is not legal here; "
+            f"it must be auto | {' | '.join(sorted(present))}"
         )
     return torch.device(chosen)

@@ -19,12 +19,11 @@ from torch import Tensor
 from embedder.artifacts import FORMAT, Run, file_fingerprint, read_json, replacing, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE, SeparatorConfig
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.model.separation import SongSeparator
 from embedder.model.separator import VocalSeparator
 
-TRAIN = "python app.py train-separator"
-AGAIN = f"train it again: {TRAIN} --overwrite"
+AGAIN = Command("train-separator", before="train it again", overwrite=True)
 PIECE_S = 30.0
 OVERLAP_S = 1.0
 
@@ -58,9 +57,11 @@ def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalS
             was trained on songs that the catalogue has kept apart since.
     """
     if not run.separator_weights.is_file():
-        raise UserError(f"{run.root} has no separator of its own; train one with: {TRAIN}")
+        raise UserError(
+            f"{run.root} has no separator of its own; train one with: {Command('train-separator')}"
+        )
     separator = read_vocal_separator(run.separator_weights, device)
-    learnt_from = set(read_json(run.separator / "config.json")["about"]["songs"])
+    learnt_from = set(read_json(run.separator / "config.json", AGAIN)["about"]["songs"])
     songs = read_catalogue(run.catalogue).songs
     apart = [song for song in songs if song.id in learnt_from and song.split != "train"]
     if apart:
@@ -85,7 +86,7 @@ def read_vocal_separator(weights: Path, device: torch.device | None = None) -> V
     path = weights.with_name("config.json")
     if not path.is_file() or file_fingerprint(path) != made_from.get("config"):
         raise UserError(f"{path} does not belong to {weights.name}; {AGAIN}")
-    described = read_json(path)["config"]
+    described = read_json(path, AGAIN)["config"]
     names = [field.name for field in fields(SeparatorConfig)]
     if sorted(described) != sorted(names):
         raise UserError(f"{path} has the settings {', '.join(described)}, not {', '.join(names)}")

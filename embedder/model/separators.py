@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from embedder.artifacts import Run
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.model.hdemucs import load_hdemucs
 from embedder.model.own import load_own
 from embedder.model.separation import SongSeparator
@@ -36,7 +36,10 @@ def open_separator(
         UserError: no such method, no weights, or weights that do not fit.
     """
     if method not in SEPARATORS:
-        raise UserError(f"--method {method} is not legal; it must be {' | '.join(SEPARATORS)}")
+        raise UserError(
+            f"--method {method}{did_you_mean(method, SEPARATORS)} is not legal; "
+            f"it must be {' | '.join(SEPARATORS)}"
+        )
     if weights is not None and not weights.exists():
         raise UserError(f"--weights {weights} does not exist")
     return SEPARATORS[method](run, weights, device)

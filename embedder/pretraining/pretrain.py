@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, fingerprint
+from embedder.artifacts import Run, fingerprint, prepare_again
 from embedder.catalogue import Catalogue, Song
 from embedder.checkpoint import Member, load_member, save_member
 from embedder.data.ahead import Ahead
@@ -108,11 +108,11 @@ def _check_songs(run: Run, songs: tuple[Song, ...], stem: str) -> None:
     if len(songs) < 2:
         raise UserError(
             f"{run.catalogue} has {len(songs)} training songs; pre-training tells songs apart, and "
-            "needs two or more: python app.py prepare with another --split"
+            f"needs two or more: {prepare_again(split='album')}"
         )
     without = [song.id for song in songs if not song.vocals]
     if without and stem == "vocals":
         raise UserError(
-            f"{len(without)} songs have no vocal stem, {without[0]} for one; give the stems with: "
-            "python app.py prepare --stems_dir S, or pretrain with --stem mix"
+            f"{len(without)} songs have no vocal stem, {without[0]} for one; pretrain with --stem "
+            f"mix, or give the stems with: {prepare_again(stems_dir='STEMS')}"
         )

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import fingerprint, read_json
 from embedder.config import MemberConfig, setting
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.settings import all_settings, build_config, flatten, legal
 
 # What differs from a member's own defaults. Two crops of a song share its recording, and whatever
@@ -85,8 +85,11 @@ def build_pretraining(
     mine = own_settings()
     unknown = [name for name in chosen if name not in mine and name not in all_settings()]
     if unknown:
-        known = ", ".join([*mine, *all_settings()])
-        raise UserError(f"there is no setting '{unknown[0]}'; settings are: {known}")
+        known = [*mine, *all_settings()]
+        near = did_you_mean(unknown[0], known)
+        raise UserError(
+            f"there is no setting '{unknown[0]}'{near}; settings are: {', '.join(known)}"
+        )
     own = {name: legal(*mine[name], chosen.pop(name)) for name in list(chosen) if name in mine}
     member = build_config(preset, None, chosen, PRETRAINING)
     backbone, stem = member.model.backbone, member.train.stem

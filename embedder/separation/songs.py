@@ -22,7 +22,7 @@ from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
 from embedder.data.prepare import stem_problem, with_stems
 from embedder.data.report import Problem
 from embedder.data.stems import STEMS, find_stems
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.model.separation import SongSeparator, separate
 from embedder.model.separators import SEPARATORS, open_separator
 from embedder.stem_record import FOLDER, StemRecord, read_record, write_record
@@ -100,7 +100,7 @@ def separator_of(run: Run, catalogue: Catalogue, device: torch.device) -> SongSe
     if separator.fingerprint() != record.fingerprint:
         raise UserError(
             f"the run's stems were made with other weights than {separator.weights[0]} holds now; "
-            f"run again: python app.py separate --method {record.method} --replace"
+            f"run again: {Command('separate', method=record.method, replace=True)}"
         )
     return separator
 

@@ -27,7 +27,7 @@ from embedder.data.epoch_items import EpochItems
 from embedder.data.mixtures import Mixtures
 from embedder.data.prepare import with_stems
 from embedder.data.stems import find_stems
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.fitting import fitting, open_trainer, precision
 from embedder.model.network import count_parameters, default_device
 from embedder.model.own import load_vocal_separator, save_vocal_separator
@@ -72,7 +72,7 @@ def train_separator(
     if not train:
         raise UserError(
             f"no training song in {run.catalogue} has both a vocal and a backing stem, and a "
-            "separator learns from them: python app.py train-separator --stems_dir S"
+            f"separator learns from them: {Command('train-separator', stems_dir='STEMS')}"
         )
     if _open_folder(run, (*train, *validation), len(train), shape, config, overwrite):
         say("the separator is already trained with these settings; --overwrite trains it anew")

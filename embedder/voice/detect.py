@@ -22,14 +22,14 @@ from embedder.catalogue import Song
 from embedder.data.activity import FRAME, Active, smoothed, sung
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.model.detector import VoiceDetector
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
 CHUNK = 200  # frames that the network hears at once: 10 s
 EDGE = 20  # frames next to a chunk's start that the chunk before answers for: 1 s
 BATCH = 8  # chunks of one song at a time
-AGAIN = "train it again: python app.py train-detector --overwrite"
+AGAIN = Command("train-detector", before="train it again", overwrite=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, fingerprint, read_json, replacing, write_json
+from embedder.artifacts import Run, fingerprint, prepare_again, read_json, replacing, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
 from embedder.data.activity import FRAME
@@ -126,7 +126,7 @@ def train_detector(
     if not train:
         raise UserError(
             f"no training song in {run.catalogue} has both a vocal and a backing stem; a voice "
-            "detector learns from them: python app.py prepare --stems_dir S"
+            f"detector learns from them: {prepare_again(stems_dir='STEMS')}"
         )
     if _open_folder(run, train, validation, plan, overwrite):
         say("the voice detector is already trained with these settings; --overwrite trains it anew")

@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedder.artifacts import flush, flush_folder, read_json, replacing, write_json
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 
 MANIFEST = "bundle.json"
 FORMAT = 1
 BEGINNING = (1980, 1, 1, 0, 0, 0)  # of a zip's time; the hour of packing would change the bytes
-AGAIN = "pack it again: python app.py bundle"
+AGAIN = Command("bundle", before="pack it again", output="NEW.zip", run_dir="RUN")
 
 
 @contextmanager
@@ -91,7 +91,9 @@ def opened(path: Path, check: bool = True) -> Iterator[Path]:
         yield path
         return
     if not path.is_file():
-        raise UserError(f"there is no bundle at {path}; make one with: python app.py bundle")
+        raise UserError(
+            f"there is no bundle at {path}; make one with: {Command('bundle', output='NEW.zip')}"
+        )
     with tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True) as scratch:
         try:
             with zipfile.ZipFile(path) as file:

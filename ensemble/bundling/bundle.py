@@ -27,9 +27,9 @@ from embedder.artifacts import (
 )
 from embedder.catalogue import Catalogue, write_catalogue
 from embedder.config import MemberConfig
-from embedder.errors import UserError
+from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
 from embedder.listening import detector_fingerprint
-from embedder.settings import config_from_dict
+from embedder.settings import config_from_dict, train_again
 from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
 from ensemble.fusion import check_detector, check_fusion
 from ensemble.index.copying import copy_table
@@ -130,7 +130,8 @@ def pack(
 
 def config_of(run: Run, member: str) -> MemberConfig:
     """A member's settings."""
-    return config_from_dict(read_json(run.member(member) / "config.json")["config"])
+    found = read_json(run.member(member) / "config.json", train_again(run, member))
+    return config_from_dict(found["config"])
 
 
 def hear_vocals(configs: Mapping[str, MemberConfig]) -> list[str]:
@@ -148,14 +149,17 @@ def bundle_or_run(
     Raises `UserError` if both are given, or the bundle is none, is damaged, or lacks a member.
     """
     if bundle is None:
-        yield open_run(run_dir or Path("runs")), names
+        yield open_run(run_dir or RUN_DIR, after="fuse"), names
         return
     if run_dir is not None:
         raise UserError(f"--run_dir {run_dir} and --bundle {bundle} are two runs; give one of them")
-    with opened(bundle) as folder:
+    with working_in(Path("RUN")), opened(bundle) as folder:  # the run that it was packed from
         packed = [member["name"] for member in read_manifest(folder)["members"]]
         if missing := [name for name in names or () if name not in packed]:
-            raise UserError(f"{bundle} has no member '{missing[0]}'; it has: {', '.join(packed)}")
+            raise UserError(
+                f"{bundle} has no member '{missing[0]}'{did_you_mean(missing[0], packed)}; "
+                f"it has: {', '.join(packed)}"
+            )
         yield open_run(folder / RUN), names or packed
 
 

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from embedder.artifacts import locked, open_run
-from embedder.commands.members import Device, RunDir, Seed, catalogue_of, in_run
-from embedder.console import print_table, say, shown
-from embedder.errors import UserError
+from embedder.commands.members import Device, RunDir, Seed, catalogue_of, works_in
+from embedder.console import print_table, say, shown, warn
+from embedder.errors import Command, UserError, did_you_mean
 
 Members = Annotated[
     list[str] | None,
@@ -24,7 +24,8 @@ BundleFile = Annotated[
     Path | None, typer.Option("--bundle", help="What bundle wrote, instead of --run_dir.")
 ]
 RunOrBundle = Annotated[
-    Path | None, typer.Option("--run_dir", help="This run's artifacts. Default: runs.")
+    Path | None,
+    typer.Option("--run_dir", help="This run's artifacts. Default: runs.", callback=works_in),
 ]
 
 AGGREGATES = "probability | mean | vote"
@@ -85,12 +86,15 @@ def fuse(
         stale_stores,
     )
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="train-embedder")
     catalogue = catalogue_of(run)
     chosen = choose_members(run, names_in(members))
     check_choices(method, score_norm)
     if aggregate not in KNOWN:
-        raise UserError(f"--aggregate {aggregate} is unknown; choose from {', '.join(KNOWN)}")
+        raise UserError(
+            f"--aggregate {aggregate}{did_you_mean(aggregate, KNOWN)} is unknown; "
+            f"choose from {', '.join(KNOWN)}"
+        )
     choices = Choices(aggregate, method, score_norm, target_fpr, index, drop_enrolled, seed)
     choices.check()
     listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
@@ -109,7 +113,8 @@ def fuse(
         fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
     print_fusion(fusion)
     say(f"wrote {run.fusion_folder}, with the predictions of known songs")
-    say(f"next: python app.py analyze{in_run(run_dir)}, or predict --test_dir X")
+    say(f"next: {Command('analyze')}")
+    say(f"or: {Command('predict', test_dir='SONGS')}")
 
 
 def predict(
@@ -143,7 +148,10 @@ def predict(
     from ensemble.predictions import FORMATS
 
     if form not in FORMATS:
-        raise UserError(f"--format {form} is not legal; it must be {' | '.join(FORMATS)}")
+        raise UserError(
+            f"--format {form}{did_you_mean(form, FORMATS)} is not legal; "
+            f"it must be {' | '.join(FORMATS)}"
+        )
     target = output or Path(f"prediction.{form}")
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
@@ -183,10 +191,15 @@ def predict(
         notes = notes_on(heard.names, answered.silent, unsung, len(indexes))
         if written := write_notes(target, notes):
             say(f"wrote {written}: what is to be known of {len(notes)} answers")
+            first, (note, *_) = next(iter(notes.items()))
+            warn(f"{len(notes)} of {len(files)} answers have a note, {first} for one: {note}")
         reasons = {path.relative_to(test_dir).as_posix(): why for path, why in bad.items()}
         if skipped := write_skipped(target, reasons):
             say(f"wrote {skipped}: {len(bad)} files left out")
-    say(f"next: python app.py evaluate --prediction {target} --truth T, if the truth is known")
+            first, reason = next(iter(reasons.items()))
+            warn(f"{len(bad)} files have no answer, {first} for one: {reason}")
+    again = Command("evaluate", prediction=target, truth="TRUTH", run_dir=None)
+    say(f"next, if the truth is known: {again}")
 
 
 def evaluate(
@@ -215,7 +228,7 @@ def evaluate(
     if verification:
         from ensemble.commands.verification import evaluate_verification
 
-        evaluate_verification(open_run(run_dir), seed)
+        evaluate_verification(open_run(run_dir, after="fuse"), seed)
     if prediction and truth:
         print_evaluation(prediction, truth, seed)
 
@@ -242,4 +255,4 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     rows = [(r.singer, f"{r.recall:.3f}", f"{r.correct}/{r.songs}") for r in result.recalls]
     print_table("Recall", ("singer", "recall", "songs"), rows)
     if result.extra:
-        say(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
+        warn(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")

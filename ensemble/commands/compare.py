@@ -18,8 +18,8 @@ import typer
 
 from embedder.artifacts import Run, open_run
 from embedder.commands.members import Device, RunDir
-from embedder.console import print_table, say
-from embedder.errors import UserError
+from embedder.console import print_table, say, warn
+from embedder.errors import UserError, did_you_mean
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def verify(
     from ensemble.similarity import SAME_RECORDING, cosine, embeddings_of
     from ensemble.verification.verification import check_verification, read_verification
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     fusion, indexes = open_fusion(run, names_in(members))
     verification = read_verification(run.verification)
     check_verification(verification, fusion.id)
@@ -96,7 +96,7 @@ def similar(
     from ensemble.pipeline import open_fusion
     from ensemble.similarity import embeddings_of, similar_songs
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     fusion, indexes = open_fusion(run, names_in(members))
     stores = heard(run, fusion, list(indexes), [file], device, teller(as_json))
     for store in stores:
@@ -153,8 +153,12 @@ def heard(
 
     for file in files:
         prediction_names([file], file.parent)  # refuses a name that is no text
+        if file.is_dir():
+            raise UserError(f"{file} is a folder")
         if not file.is_file():
-            raise UserError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}")
+            there = file.parent.iterdir() if file.parent.is_dir() else ()
+            near = did_you_mean(file.name, (one.name for one in there))
+            raise UserError(f"{file}{near} does not exist")
     listeners = load_listeners(run, fusion, members, device)
     if bad := check_files(files):
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items())))
@@ -165,10 +169,10 @@ def heard(
         return stores
     for number, file in enumerate(files):
         if min(store.voice()[number] for store in stores) == 0:
-            tell(f"no voice was found in {file}: heard as a whole")
+            warn(f"no voice was found in {file}: heard as a whole")
     vocal = [store for store in stores if store.made_from["activity"] == "energy"]
     deaf = [store.member for store in vocal if store.voice().min() == 0]
     if not deaf or len(deaf) == len(stores):
         return stores
-    tell(f"found no voice in the vocals and stay silent: {', '.join(deaf)}")
+    warn(f"found no voice in the vocals and stay silent: {', '.join(deaf)}")
     return [store for store in stores if store.member not in deaf]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedder.artifacts import locked, open_run
-from embedder.commands.members import Device, RunDir, catalogue_of, in_run
-from embedder.console import print_table, say, shown
-from embedder.errors import UserError
+from embedder.commands.members import Device, RunDir, catalogue_of
+from embedder.console import print_table, say, shown, warn
+from embedder.errors import Command, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def enroll(
 
     Example: python app.py enroll --singer "Aimee Mann" --audio_dir songs/aimee_mann
     """
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     if undo:
         if singer is not None or audio_dir is not None:
             raise UserError("--undo takes the last change back; it goes with no other option")
@@ -79,18 +79,18 @@ def enroll(
     if heard.dropped:
         raise UserError(
             f"{' and '.join(heard.dropped)} cannot hear these files without vocals, and the index "
-            "needs every member; train a separator: python app.py train-separator"
+            f"needs every member; train a separator: {Command('train-separator')}"
         )
     songs = enrolled_from(heard.batches)
     with locked(run, "fusion", wait_s=LOCK_S):
         change = add(run.index_table, name, songs, fusion.id)
     for path, why in sorted(bad.items()):
-        say(f"left out {path}: {why}")
+        warn(f"left out {path}: {why}")
     say(told(change))
     for line in said_of_copies(songs, indexes):
-        say(line)
+        warn(line)
     print_costs(run, known)
-    say(f"to take it back: python app.py enroll --undo{in_run(run_dir)}")
+    say(f"to take it back: {Command('enroll', undo=True)}")
 
 
 def unenroll(
@@ -105,7 +105,7 @@ def unenroll(
     from ensemble.index.database import LOCK_S
     from ensemble.index.table import unenroll as take_out
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     if undo:
         if singer is not None:
             raise UserError("--undo takes the last change back; it goes with no other option")
@@ -118,7 +118,7 @@ def unenroll(
         change = take_out(run.index_table, singer.strip())
     say(told(change))
     print_costs(run, known)
-    say(f"to take it back: python app.py unenroll --undo{in_run(run_dir)}")
+    say(f"to take it back: {Command('unenroll', undo=True)}")
 
 
 def take_back(run: Run) -> None:

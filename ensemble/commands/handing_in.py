@@ -12,8 +12,8 @@ import typer
 
 from embedder.artifacts import Run, open_run
 from embedder.commands.members import RunDir, catalogue_of
-from embedder.console import print_table, say
-from embedder.errors import UserError
+from embedder.console import print_table, say, warn
+from embedder.errors import Command, UserError, did_you_mean
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def bundle(
     from ensemble.bundling.bundle import config_of, hear_vocals, pack
     from ensemble.fusion import read_fusion
 
-    run = open_run(run_dir)
+    run = open_run(run_dir, after="fuse")
     check_output(output, overwrite)
     chosen = names_in(members) or list(read_fusion(run.fusion).members)
     trained = [name for name in chosen if run.weights(name).is_file()]  # others are refused below
@@ -54,13 +54,13 @@ def bundle(
         f"{packed.singers} singers, index of {packed.songs} songs"
     )
     if vocals and source is None:
-        say(f"{', '.join(vocals)} hear vocals: the bundle needs them from predict --stems_dir")
+        warn(f"{', '.join(vocals)} hear vocals: the bundle needs them from predict --stems_dir")
     if packed.published:
         say(
             f"vocals are separated with {packed.published}, whose published weights are not packed "
             "but fetched, or found, on the machine that predicts"
         )
-    say(f"next: python app.py predict --bundle {output} --test_dir X")
+    say(f"next: {Command('predict', bundle=output, test_dir='SONGS')}")
 
 
 def vocal_source(run: Run) -> VocalSource | None:
@@ -97,8 +97,11 @@ def export(
     Example: python app.py export --format onnx --members ecapa-aam --output networks
     """
     if form not in EXPORTS:
-        raise UserError(f"--format {form} is not legal; it must be {' | '.join(EXPORTS)}")
-    run = open_run(run_dir)
+        raise UserError(
+            f"--format {form}{did_you_mean(form, EXPORTS)} is not legal; "
+            f"it must be {' | '.join(EXPORTS)}"
+        )
+    run = open_run(run_dir, after="train-embedder")
     folder = output or run.exports
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; it must be a folder")

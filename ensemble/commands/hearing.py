@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from embedder.artifacts import Run
 from embedder.commands.members import catalogue_of
-from embedder.console import say
-from embedder.errors import UserError
+from embedder.console import say, warn
+from embedder.errors import Command, UserError
 
 if TYPE_CHECKING:
     from embedder.checkpoint import Member
@@ -109,15 +109,15 @@ def hear(
         separate = partial(separated_vocals, separator)
     if not (takes_stems or separate) and len(deaf) == len(listeners.members):
         raise UserError(
-            f"all members listen to vocals ({', '.join(deaf)}); train a separator: python app.py "
-            "train-separator"
+            f"all members listen to vocals ({', '.join(deaf)}); train a separator: "
+            f"{Command('train-separator')}"
         )
     hearing, vocals, dropped = vocal_stems(
         listeners.members, files, root, stems_dir, separate is not None
     )
     if dropped:
         option = " (--stems_dir)" if takes_stems else ""
-        tell(f"without vocal stems{option} these stay silent: {', '.join(dropped)}")
+        warn(f"without vocal stems{option} these stay silent: {', '.join(dropped)}")
     batches = embed_files(
         hearing,
         files,

@@ -9,7 +9,7 @@ import typer
 
 from embedder.commands.members import Seed
 from embedder.console import print_table, say
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 
 
 def benchmark_index(
@@ -42,7 +42,8 @@ def benchmark_index(
     for kind in chosen:
         if kind not in KINDS:
             raise UserError(
-                f"--kinds {kind or repr(kind)} is unknown; choose from {', '.join(KINDS)}"
+                f"--kinds {kind or repr(kind)}{did_you_mean(kind, KINDS)} is unknown; "
+                f"choose from {', '.join(KINDS)}"
             )
         if vectors < LEAST[kind]:
             raise UserError(f"--vectors {vectors} are too few: {kind} needs at least {LEAST[kind]}")

@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 from embedder.artifacts import Run, locked, open_run
-from embedder.commands.members import Device, RunDir, in_run
+from embedder.commands.members import Device, RunDir
 from embedder.console import say
-from embedder.errors import UserError
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.measures.ladders import SECONDS, SONGS
 from ensemble.commands.answers import names_in
 from ensemble.commands.robustness import measure_robustness
@@ -69,10 +69,13 @@ def measure(
     names = names_in(what) or list(MEASURES)
     wrong = [name for name in names if name not in MEASURES]
     if wrong:
-        raise UserError(f"--what {wrong[0]} is unknown; choose from {', '.join(MEASURES)}")
-    run = open_run(run_dir)
+        raise UserError(
+            f"--what {wrong[0]}{did_you_mean(wrong[0], MEASURES)} is unknown; "
+            f"choose from {', '.join(MEASURES)}"
+        )
+    run = open_run(run_dir, after="prepare")
     asked = MEASURES | {"robustness": partial(measure_robustness, songs=songs, seconds=seconds)}
     with locked(run, "measures"):
         for name in names:
             say(f"wrote {asked[name](run, device)}")
-    say(f"next: python app.py analyze{in_run(run_dir)}")
+    say(f"next: {Command('analyze')}")

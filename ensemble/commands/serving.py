@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from embedder.artifacts import Run, fingerprint, locked
 from embedder.console import say
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 
 if TYPE_CHECKING:
     from ensemble.commands.hearing import Listeners
@@ -105,8 +105,8 @@ def hearer(listeners: Listeners, limits: Limits, tell: Callable[[str], None] = s
     members = [m for m in listeners.members if separator or m.name not in deaf]
     if not members:
         raise UserError(
-            f"all members listen to vocals ({', '.join(deaf)}); train a separator: python app.py "
-            "train-separator"
+            f"all members listen to vocals ({', '.join(deaf)}); train a separator: "
+            f"{Command('train-separator')}"
         )
     if len(members) < len(listeners.members):
         tell(f"without a separator these stay silent: {', '.join(deaf)}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import fingerprint, vectors_of
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.store import AGAIN
 from ensemble.index.database import check_fusion_id, transaction
 from ensemble.index.derived import derived_vectors
@@ -73,7 +73,9 @@ def read_indexes(
     or has too few segments for the kind.
     """
     if kind is not None and kind not in KINDS:
-        raise UserError(f"--index {kind} is unknown; choose from {', '.join(KINDS)}")
+        raise UserError(
+            f"--index {kind}{did_you_mean(kind, KINDS)} is unknown; choose from {', '.join(KINDS)}"
+        )
 
     def tell(member: str, level: str, made: Vectors, rows: Floats) -> None:
         if made.kind != "flat" and say is not None and held is not None and member in held:
@@ -89,7 +91,8 @@ def read_indexes(
         known = {row[0]: _Member(*row) for row in rows}
         if missing := [name for name in members or () if name not in known]:
             raise UserError(
-                f"{path} has no member {missing[0]}; it has {', '.join(known)}; {AGAIN}"
+                f"{path} has no member {missing[0]}{did_you_mean(missing[0], known)}; "
+                f"it has {', '.join(known)}; {AGAIN}"
             )
         setting = connection.execute("SELECT value FROM setting WHERE name = 'kind'")
         (remembered,) = setting.fetchone()

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from embedder.artifacts import fingerprint
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.store import AGAIN, UNIT_TOLERANCE, Store
 from ensemble.index.database import (
     EMBEDDED_BY,
@@ -140,7 +140,7 @@ def undo(path: Path) -> Change:
         changes = _changes(connection)
         if not changes:
             raise UserError(
-                "there is nothing to undo: no singer was enrolled since python app.py fuse"
+                "there is nothing to undo: no singer was enrolled since the run was fused"
             )
         connection.execute("DELETE FROM change WHERE number = ?", (changes[-1].number,))
     return changes[-1]
@@ -187,7 +187,10 @@ def _nothing_enrolled(connection: sqlite3.Connection, singer: str) -> str:
         return f"{singer} has no enrolled song; the songs that members were trained on stay"
     query = "SELECT DISTINCT singer FROM song WHERE added_by IS NOT NULL AND removed_by IS NULL"
     enrolled = sorted(name for (name,) in connection.execute(query))
-    return f"{singer} is not enrolled; enrolled are: {', '.join(enrolled) or 'none'}"
+    return (
+        f"{singer} is not enrolled{did_you_mean(singer, enrolled)}; "
+        f"enrolled are: {', '.join(enrolled) or 'none'}"
+    )
 
 
 def _check_song(song: NewSong, dims: Mapping[str, int], embedders: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import InUse
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.metrics import ranking
 from embedder.store import Store
 from ensemble.answering import Answered, answer, strangers
@@ -141,7 +141,7 @@ class FusionPredictor:
             if missing:
                 raise UserError(
                     f"Nobody can be enrolled: {' and '.join(missing)} cannot hear a recording "
-                    "without vocals; train a separator: python app.py train-separator."
+                    f"without vocals; train a separator: {Command('train-separator')}"
                 )
             song_id = f"{who}/{SENT}/{shown(name)} {heard.sound[:6]}"
             check_new_recording(song_id, first)

@@ -98,7 +98,7 @@ def test_rows_of_other_conditions_are_taken_away(run: Run) -> None:
 
 
 def test_a_stale_or_broken_measure_is_refused_in_a_sentence(run: Run) -> None:
-    again = "; run: python app.py measure --what robustness."
+    again = "; run: python app.py measure --what robustness"
     assert fitting(run) == "Robustness was not measured" + again
     begin(run, conditions(run), 1, 9)
     write_rows(run, SOURCES, [])

