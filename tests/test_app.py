@@ -628,7 +628,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
     from ensemble import pipeline  # noqa: F401
 
     options: dict[str, list[object]] = {
-        "prepare": ["--data_dir", synthesised / "mix"],
+        "prepare": ["--data_dir", synthesised / "mix", "--overwrite"],
         "train-embedder": list(tiny_options),
         "predict": ["--test_dir", unseen, "--output", tmp_path / "out/p.csv"],
     }
