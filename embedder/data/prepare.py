@@ -7,13 +7,20 @@ Leaves: `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt`, the decoded 
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedder.artifacts import FORMAT, SPLITS, Run, fingerprint, read_json, write_json
+from embedder.artifacts import (
+    FORMAT,
+    PREPARED_BY,
+    SPLITS,
+    Run,
+    fingerprint,
+    read_json,
+    write_json,
+)
 from embedder.catalogue import (
     AUDIO_SUFFIXES,
     Catalogue,
@@ -31,7 +38,7 @@ from embedder.data.lists import read_lists, write_list
 from embedder.data.report import Problem, Report, summarise
 from embedder.data.stem_folders import StemFiles
 from embedder.data.stems import STEMS, find_stems
-from embedder.errors import UserError
+from embedder.errors import Command, UserError
 from embedder.splits import check_leakage, split_songs
 
 SHORTEST_S = 1.0  # a song shorter than this is left out, s
@@ -177,16 +184,12 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
     if old.fingerprint() == catalogue.fingerprint():
         return
     before = (read_json(run.info).get("prepared") or {}).get("data_dir", "another folder")
-    command = ["python", "app.py", "prepare", "--data_dir", made.data_dir, "--split", made.split]
-    for name in ("stems_dir", "lists_dir"):
-        if folder := getattr(made, name):
-            command += [f"--{name}", folder]
-    command += ["--keep_duplicates"] if made.keep_duplicates else []
-    command += ["--seed", str(made.seed), "--run_dir", str(run.root), "--overwrite"]
+    options = {name: getattr(made, name) for name in PREPARED_BY}
+    command = Command("prepare", **options, run_dir=run.root, overwrite=True)
     raise UserError(
         f"{run.root} holds {', '.join(there)} made from {len(old.songs)} songs of {before}, and "
         f"{made.data_dir} now gives other songs or splits ({len(catalogue.songs)} songs), of which "
-        f"they could say nothing; choose another --run_dir, or: {shlex.join(command)}"
+        f"they could say nothing; choose another --run_dir, or: {command}"
     )
 
 
