@@ -99,7 +99,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
         shutdown(pool, wait=wait)
 
     def held(path: Path) -> Any:
-        if len(decoded_paths) == 5:  # no faster than the interruption
+        if len(decoded_paths) == 4:  # no faster than the interruption
             assert dropped.wait(60)
         return watched(path)
 
@@ -114,7 +114,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
 
     with pytest.raises(KeyboardInterrupt):
         decode_files(files, cache, 1, interrupted)
-    assert len(decoded_paths) == 6  # what had not begun was dropped
+    assert 4 <= len(decoded_paths) <= 5  # what had not begun was dropped
     found = decode_files(files, cache, 1)
     assert sorted(decoded_paths) == files  # nothing twice
     assert all(item.facts for item in found.values())
