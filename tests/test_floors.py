@@ -25,7 +25,6 @@ def python(code: str, *arguments: str, folder: Path = ROOT) -> subprocess.Comple
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=120,
         check=False,
     )
 

@@ -247,7 +247,7 @@ def visit(tmp_path: Path) -> Callable[..., Any]:
             f"--window-size={width},900", "--virtual-time-budget=8000", "--dump-dom",
             frame.as_uri(),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, timeout=600)
         if done.returncode:
             pytest.skip(
                 f"the browser does not start: {done.stderr.decode(errors='replace')[-200:]}"

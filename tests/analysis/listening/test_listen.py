@@ -54,6 +54,7 @@ class Tab:
 
     def __init__(self, browser: Any, address: str, **context: Any) -> None:
         self.context = browser.new_context(permissions=["microphone"], **context)
+        self.context.set_default_timeout(120_000)  # ms; a busy machine takes its time
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.asked: list[str] = []
@@ -76,7 +77,6 @@ class Tab:
         self.page.wait_for_function(
             "([place, text]) => document.getElementById(place)?.innerText.includes(text)",
             arg=[place, text],
-            timeout=20_000,
         )
 
     def outside(self) -> list[str]:
