@@ -135,7 +135,7 @@ def _wave(run: Run, wanted: Wanted, start: int) -> NDArray[np.float32]:
         samples = np.load(decoded, mmap_mode="r", allow_pickle=False)
         part = samples[start * SAMPLE_RATE : int((start + wanted.length_s) * SAMPLE_RATE)]
         return np.asarray(part, dtype=np.float32) / np.float32(2**15)
-    with soundfile.SoundFile(wanted.path) as file:
+    with wanted.path.open("rb") as opened, soundfile.SoundFile(opened) as file:
         # From the beginning: an mp3 entered in its middle begins with a crack.
         wave = file.read(
             int((start + wanted.length_s) * file.samplerate), dtype="float32", always_2d=True

@@ -15,13 +15,33 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import BinaryIO
 
 from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
 from embedder.errors import UserError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-# Audio by its name, but nothing that soundfile decodes everywhere: named, never passed over mutely.
-OTHER_AUDIO_SUFFIXES = (".m4a", ".aac", ".mp4", ".wma", ".aif", ".aiff", ".opus", ".ape", ".wv")
+# Audio by its name: never passed over without a word, even if nothing can decode it. Where several
+# files could be meant, an earlier one goes before a later one.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".oga", ".opus", ".spx", ".wave", ".bwf", ".rf64", ".w64"),
+    *(".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".m4a", ".m4b", ".m4p", ".mp4", ".aac"),
+    *(".wma", ".webm", ".weba", ".mka", ".mp2", ".mpa", ".mpga", ".3gp", ".amr", ".ape", ".wv"),
+    *(".tta", ".tak", ".mpc", ".ac3", ".dts", ".dsf", ".dff", ".ra", ".aax"),
+)
+# Audio by its first bytes, whatever its name. (where they stand, which they are, format)
+SIGNATURES = (
+    *((8, b"WAVE", "wav"), (0, b"fLaC", "flac"), (0, b"OggS", "ogg"), (0, b"ID3", "mp3")),
+    *((8, b"AIFF", "aiff"), (8, b"AIFC", "aiff"), (0, b"caff", "caf"), (0, b".snd", "au")),
+    *(
+        (0, b"riff\x2e\x91\xcf\x11", "w64"),
+        (4, b"ftyp", "mov"),
+        (0, b"\x1a\x45\xdf\xa3", "matroska"),
+    ),
+    *((0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"), (0, b"MAC ", "ape"), (0, b"wvpk", "wv")),
+    *((0, b"TTA1", "tta"), (0, b"MPCK", "mpc"), (0, b"MP+", "mpc"), (0, b"#!AMR", "amr")),
+)
+PICTURES = (b"avi", b"hei", b"hev", b"mif", b"msf", b"crx")  # what else begins with "ftyp"
+NO_FILES_OF_ANYBODY = ("thumbs.db", "desktop.ini", "__macosx")  # systems leave them everywhere
 LAYOUT = "<singer>/<album>/<song>.<ext>"
 SHOWN = 3  # how many examples an error message names
 
@@ -107,20 +127,52 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
     """
     root = data_folder(data_dir)
     files = sorted(visible_files(root))
-    audio = [rel for rel in files if Path(rel).suffix.lower() in AUDIO_SUFFIXES]
+    audio = [rel for rel in files if is_audio(root / rel)]
     if not audio:
         raise UserError(
-            f"no songs in {data_dir}: found {_what_is_there(files)}, looked for {LAYOUT} "
-            f"with {' '.join(AUDIO_SUFFIXES)}"
+            f"no songs in {data_dir}: found {_what_is_there(files)}, looked for audio files as "
+            f"{LAYOUT}"
         )
     _check_depth(data_dir, audio)
     return tuple(song_at(root, root / rel) for rel in audio)
 
 
-def unsupported(data_dir: Path) -> tuple[str, ...]:
-    """Paths below `data_dir` of files that are audio by name, in a format that is not read."""
-    found = visible_files(data_folder(data_dir))
-    return tuple(sorted(f for f in found if Path(f).suffix.lower() in OTHER_AUDIO_SUFFIXES))
+def is_audio(file: Path) -> bool:
+    """Whether a file is audio by its name or, whatever its name, by its first bytes."""
+    if is_audio_named(file.name):
+        return True
+    try:
+        if not file.is_file():  # a pipe would wait
+            return False
+        with file.open("rb") as opened:
+            return bool(audio_format(opened))
+    except OSError:
+        return False
+
+
+def is_audio_named(name: str) -> bool:
+    """Whether a file is audio by its name."""
+    return name.lower().endswith(AUDIO_SUFFIXES)
+
+
+def audio_format(file: BinaryIO) -> str:
+    """The format of audio that a file begins with, "" where that is none; nothing is decoded."""
+    head = file.read(16)
+    for place, letters, form in SIGNATURES:
+        if head[place : place + len(letters)] == letters:
+            return "" if form == "mov" and head[8:11] in PICTURES else form
+    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # MPEG's frames have no name
+        version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2
+        if layer in (1, 2) and version != 1 and bits not in (0, 15) and rate & 3 != 3:
+            return "mp3"
+        if layer == 0 and version & 2 and head[2] >> 2 & 15 < 13:
+            return "aac"
+    return ""
+
+
+def of_the_system(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that systems leave by themselves."""
+    return name.startswith(".") or name.lower() in NO_FILES_OF_ANYBODY
 
 
 def data_folder(folder: Path) -> Path:
@@ -134,7 +186,7 @@ def data_folder(folder: Path) -> Path:
 def visible_files(
     root: Path, below: str = "", above: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """Posix paths below `root` of all files that are not hidden, in no order worth relying on.
+    """Posix paths below `root` of all files but hidden ones, in no order worth relying on.
 
     Links are followed, but never in a circle. Raises `UserError` for a folder that may not be read.
     """
@@ -146,7 +198,7 @@ def visible_files(
     except OSError as error:
         raise UserError(f"cannot look into {root}: {error.strerror}") from None
     for entry in entries:
-        if entry.name.startswith("."):
+        if of_the_system(entry.name):
             continue
         relative = f"{below}{entry.name}"
         if entry.is_dir():

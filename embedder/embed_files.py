@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.checkpoint import Member
-from embedder.config import SAMPLE_RATE
-from embedder.data.audio import AudioError, decode
+from embedder.data.audio import AudioError, decode, read_audio, unusable
 from embedder.data.decoding import Progress, available_cores, no_progress
-from embedder.data.recording import SHORTEST_S
 from embedder.data.stems import find_stems
 from embedder.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.errors import Command, UserError
@@ -28,38 +26,40 @@ from embedder.voice.detect import Detector, heard_voice
 Separate = Callable[[NDArray[np.int16]], NDArray[np.int16]]  # mixture → vocals, (samples,), 16 kHz
 
 
-def check_files(files: Sequence[Path], progress: Progress = no_progress) -> dict[Path, str]:
-    """Decode every file once and say what is wrong with those that cannot be used."""
+def check_files(
+    files: Sequence[Path], progress: Progress = no_progress
+) -> tuple[dict[Path, str], dict[Path, tuple[str, ...]]]:
+    """Decode every file once: what is wrong with those that cannot be used, notes on the others."""
 
-    def problem(path: Path) -> str:
+    def checked(path: Path) -> tuple[str, tuple[str, ...]]:
         try:
-            seconds = len(decode(path)) / SAMPLE_RATE
+            audio = read_audio(path)
         except AudioError as error:
-            return f"{error.kind}: {error.reason}"
-        if seconds < SHORTEST_S:
-            return f"too short: {seconds:.2f} s, needed is {SHORTEST_S:g} s"
-        return ""
+            return f"{error.kind}: {error.reason}", ()
+        wrong = unusable(audio.seconds, audio.peak)
+        return ": ".join(wrong).replace("short:", "too short:") if wrong else "", audio.notes
 
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(problem, files)
-        shown = progress(zip(files, found, strict=True), len(files), "checking files")
-        return {path: reason for path, reason in shown if reason}
+        found = pool.map(checked, files)
+        shown = list(progress(zip(files, found, strict=True), len(files), "checking files"))
+    bad = {path: reason for path, (reason, _) in shown if reason}
+    return bad, {path: notes for path, (reason, notes) in shown if notes and not reason}
 
 
 def usable_files(
     files: Sequence[Path], skip_bad: bool, progress: Progress = no_progress
-) -> tuple[list[Path], dict[Path, str]]:
-    """The files that can be used, and what is wrong with each of the others.
+) -> tuple[list[Path], dict[Path, str], dict[Path, tuple[str, ...]]]:
+    """The files that can be used, what is wrong with each of the others, and notes on some.
 
     Raises:
         UserError: naming all bad files, unless `skip_bad`; or if no file is left.
     """
-    bad = check_files(files, progress)
+    bad, notes = check_files(files, progress)
     if bad and (not skip_bad or len(bad) == len(files)):
         listed = "; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items()))
         advice = "" if len(bad) == len(files) else "; --skip_bad leaves them out"
         raise UserError(f"{len(bad)} of {len(files)} files cannot be used: {listed}{advice}")
-    return [path for path in files if path not in bad], bad
+    return [path for path in files if path not in bad], bad, notes
 
 
 def embed_files(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.catalogue import AUDIO_SUFFIXES, visible_files
+from embedder.catalogue import is_audio, visible_files
 from embedder.errors import Command, UserError
 from embedder.store import Store
 from ensemble.apply import Answers, predict_songs
@@ -30,11 +30,9 @@ def list_files(folder: Path, option: str = "--test_dir") -> list[Path]:
         what = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}; {option} takes a folder of audio files")
     files = [folder / name for name in sorted(visible_files(folder))]
-    audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
+    audio = [file for file in files if is_audio(file)]
     if not audio:
-        raise UserError(
-            f"{folder} holds no audio file ({' '.join(AUDIO_SUFFIXES)}) among {len(files)} files"
-        )
+        raise UserError(f"{folder} holds no audio file among {len(files)} files")
     return audio
 
 

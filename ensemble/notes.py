@@ -1,7 +1,8 @@
 """What is to be known of single answers, in a file beside the prediction.
 
-Enters: which members had a part in each answer, and where no voice was found. Leaves:
-`<output>.notes.csv`, which is not there where nothing is to be known.
+Enters: which members had a part in each answer, where no voice was found, and which files could
+only be decoded in part. Leaves: `<output>.notes.csv`, which is not there where nothing is to be
+known.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ def notes_on(
     silent: Sequence[Sequence[str]],
     unsung: NDArray[np.bool_],
     members: int,
+    decoded: Mapping[str, Sequence[str]] = {},
 ) -> dict[str, list[str]]:
     """What is to be known of each answer, by name of its file; nothing of most.
 
     `silent`: for each song the members, of as many as `members`, that had no part in its answer;
-    `unsung` (songs,): no voice was found in it.
+    `unsung` (songs,): no voice was found in it; `decoded`: what is odd about its file, by name.
     """
     notes: dict[str, list[str]] = {}
     for name, gone, without in zip(names, silent, unsung, strict=True):
-        said = []
+        said = list(decoded.get(name, ()))
         if gone:
             said.append(
                 f"answered by {members - len(gone)} of {members} members: no vocals for "

@@ -264,17 +264,44 @@ def test_the_same_files_give_the_same_bytes(
     assert len({data for name, data in found.items() if name.endswith(".npz")}) == 1
 
 
+def test_every_kind_of_audio_is_answered_and_what_was_missing_is_noted(
+    command: Command, trained: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    wave = np.cumsum(np.random.default_rng(0).normal(0, 0.02, 48000)) % 0.5 - 0.25
+    for name, form in {"1.wave": "WAV", "2.aiff": "AIFF", "3.oga": "OGG", "4": "FLAC"}.items():
+        soundfile.write(folder / name, wave, 16000, format=form)
+    opposed = np.stack([wave, -wave], axis=1)
+    soundfile.write(folder / "5.wav", opposed, 16000)
+    cut = (folder / "2.aiff").read_bytes()
+    (folder / "2.aiff").write_bytes(cut[: len(cut) * 2 // 3])
+    (folder / "cover.jpg").write_bytes(b"x")
+    output = tmp_path / "p.csv"
+    done = command("predict", "--test_dir", folder, "--output", output, "--run_dir", trained.root)
+    assert done.code == 0, done
+    rows = output.read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[0] for row in rows] == ["1", "2", "3", "4", "5"]
+    text = (tmp_path / "p.csv.notes.csv").read_text(encoding="utf-8")
+    notes = list(csv.reader(text.splitlines()))
+    assert ["2", "2.0 of 3.0 s could be decoded"] in notes
+    assert any(row[0] == "5" and "channels cancel" in row[1] for row in notes)
+    assert "2.0 of 3.0 s could be decoded" in done.err
+
+
 def test_bad_files_are_listed_together_and_nothing_is_written(
     command: Command, refused: Callable[..., str], trained: Run, unseen: Path, tmp_path: Path
 ) -> None:
     (unseen / "5.wav").write_bytes(b"")
     (unseen / "6.mp3").write_bytes(b"nothing that sounds" * 9)
     put(unseen / "7.wav", 1, seconds=0.3)
+    soundfile.write(unseen / "8.wav", np.zeros(32000), 16000)
     output = tmp_path / "out" / "p.csv"
     options = ("--test_dir", unseen, "--output", output, "--run_dir", trained.root)
     line = refused("predict", *options)
-    assert line.startswith("3 of 10 files cannot be used: ")
-    for name, reason in (("5.wav", "empty"), ("6.mp3", "unreadable"), ("7.wav", "too short")):
+    assert line.startswith("4 of 11 files cannot be used: ")
+    bad = {"5.wav": "empty", "6.mp3": "unreadable", "7.wav": "too short", "8.wav": "silent"}
+    for name, reason in bad.items():
         assert f"{unseen / name}: {reason}" in line
     assert line.endswith("--skip_bad leaves them out")
     assert not output.parent.exists()
@@ -286,11 +313,10 @@ def test_bad_files_are_listed_together_and_nothing_is_written(
     assert len(rows) == 7
     lines = (tmp_path / "out/p.csv.skipped.csv").read_text(encoding="utf-8").splitlines()
     skipped = list(csv.reader(lines))
-    assert [row[0] for row in skipped] == ["5.wav", "6.mp3", "7.wav"]
-    assert [row[1].partition(":")[0] for row in skipped] == ["empty", "unreadable", "too short"]
+    assert {row[0]: row[1].partition(":")[0] for row in skipped} == bad
     good = output.read_bytes()
 
-    for name in ("5.wav", "6.mp3", "7.wav"):
+    for name in bad:
         (unseen / name).unlink()
     assert command("predict", *options).code == 0
     assert output.read_bytes() == good

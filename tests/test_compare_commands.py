@@ -207,12 +207,14 @@ def test_files_that_cannot_be_used_are_named(
     (tmp_path / "bad.mp3").write_bytes(b"nothing that sounds" * 9)
     (tmp_path / "none.wav").write_bytes(b"")
     soundfile.write(tmp_path / "short.wav", np.full(3000, 0.1), 16000)
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
     expected = {
         "gone.wav": f"{tmp_path / 'gone.wav'} does not exist",
         ".": f"{tmp_path} is a folder",
         "bad.mp3": f"{tmp_path / 'bad.mp3'}: unreadable: ",
         "none.wav": f"{tmp_path / 'none.wav'}: empty: ",
         "short.wav": f"{tmp_path / 'short.wav'}: too short: 0.19 s, needed is 0.5 s",
+        "silence.wav": f"{tmp_path / 'silence.wav'}: silent: ",
     }
     for name, said in expected.items():
         for words in (("verify", good, tmp_path / name), ("similar", tmp_path / name)):
@@ -224,12 +226,20 @@ def test_files_that_cannot_be_used_are_named(
     assert expected["short.wav"] in both
 
 
-def test_a_silent_file_is_still_compared(command: Command, trained: Run, tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
-    song = songs_of(trained, "test")[0].path
-    done = command("verify", song, tmp_path / "silence.wav", "--json", "--run_dir", trained.root)
+def test_what_could_not_be_decoded_of_a_file_is_said(
+    command: Command, trained: Run, tmp_path: Path
+) -> None:
+    song = Path(songs_of(trained, "test")[0].path)
+    wave, rate = soundfile.read(song)
+    soundfile.write(tmp_path / "a.wav", wave, rate)
+    cut = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(cut[: len(cut) // 2])
+    done = command("verify", song, tmp_path / "a.wav", "--json", "--run_dir", trained.root)
     assert done.code == 0
-    assert -1 <= json.loads(done.out)["cosine"] < 1
+    assert json.loads(done.out)["cosine"] < 1
+    assert "3.0 of 6.0 s could be decoded" in done.err
+    done = command("similar", tmp_path / "a.wav", "--run_dir", trained.root)
+    assert "3.0 of 6.0 s could be decoded" in done.err
 
 
 def test_what_cannot_be_asked_is_one_line(

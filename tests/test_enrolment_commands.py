@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
@@ -168,12 +169,12 @@ def test_loose_songs_are_an_album_named_as_their_folder(
 def test_files_that_cannot_be_used_are_named_and_left_out_if_asked(
     enroll: Command, refused: Command, trained: Run, recordings: Path
 ) -> None:
-    (recordings / "album 1" / "02.wav").write_bytes(b"no sound")
+    soundfile.write(recordings / "album 1" / "02.wav", np.zeros(32000), 16000)
     before = in_fusion(trained)
     words = ("--singer", "Zoë", "--audio_dir", recordings, "--run_dir", trained.root)
     line = refused("enroll", *words)
     assert "1 of 3 files cannot be used" in line
-    assert "02.wav" in line
+    assert "02.wav: silent" in line
     assert in_fusion(trained) == before
     done = enroll("--skip_bad")
     assert done.code == 0

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from embedder.catalogue import audio_format, is_audio_named, of_the_system
 from embedder.errors import UserError
 from ensemble.serving.answers import Limits
 
-# What a recording may be called in a zip; its content is decoded, whatever it is called.
-SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".webm")
 MOST_MEMBERS = 1000
 ENTRY = b"PK\x01\x02"  # begins each entry of a zip's list of contents
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # those that can be unpacked bit by bit
@@ -120,7 +119,10 @@ def unzipped(file: Recording, room: int, limits: Limits) -> tuple[list[Recording
                 room -= len(data)
                 if room < 0:
                     raise _too_large(limits)
-                good.append(Recording(name, data))
+                if is_audio_named(name) or audio_format(io.BytesIO(data)):
+                    good.append(Recording(name, data))
+                else:
+                    bad.append(Refused(name, "not a recording: it holds no audio"))
     except (
         zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError
     ) as error:  # fmt: skip
@@ -145,8 +147,6 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".zip":
         return "a zip inside a zip is not opened"
-    if suffix not in SUFFIXES:
-        return f"not a recording: only {' '.join(SUFFIXES)} are heard"
     if info.flag_bits & 1:
         return "it is encrypted"
     if info.compress_type not in PACKED:
@@ -156,8 +156,7 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
 
 def _of_the_system(name: str) -> bool:
     """What systems put into zips beside the files: `__MACOSX/…`, `.DS_Store`."""
-    parts = name.split("/")
-    return parts[0] == "__MACOSX" or parts[-1].startswith(".")
+    return any(map(of_the_system, name.split("/")))
 
 
 def _too_large(limits: Limits) -> UserError:

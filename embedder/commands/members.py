@@ -98,7 +98,7 @@ def prepare(
     say("\n".join(report.lines()))
     for what, problems in (
         ("songs were left out", report.left_out),
-        ("files were passed over", report.of("unsupported")),
+        ("songs were decoded in part, or of one channel", report.of("odd")),
         ("stems are not used", report.of("stem")),
     ):
         if problems:

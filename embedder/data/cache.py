@@ -31,6 +31,8 @@ class Facts:
     samples: int
     peak: int  # largest absolute int16 value
     sound: str  # fingerprint of the samples: equal for files that decode to the same audio
+    notes: tuple[str, ...] = ()  # what is to be known of how the file was decoded
+    decoder: int = 0  # version of what decoded it; 0: no file was decoded, or by an older program
 
     @property
     def seconds(self) -> float:
@@ -94,13 +96,17 @@ class AudioCache:
             found = read_json(self._facts_path(key))
             if found.pop("format") != FORMAT:
                 return None
-            facts = Facts(**found)
+            facts = Facts(**{**found, "notes": tuple(found.get("notes", ()))})
             return facts if self.length(key) == facts.samples else None
         except (OSError, UserError, TypeError, KeyError, AttributeError):
             return None
 
-    def write(self, key: str, samples: Samples) -> Facts:
+    def write(
+        self, key: str, samples: Samples, notes: tuple[str, ...] = (), decoder: int = 0
+    ) -> Facts:
         """Store int16 samples (n,) under `key`, atomically, and return their facts.
+
+        `notes` and `decoder` are for `Facts`.
 
         Raises `ValueError` for another type or shape or no sample,
         `UserError` if the disk does not take it.
@@ -109,7 +115,7 @@ class AudioCache:
             raise ValueError(f"need int16 (samples ≥ 1,), not {samples.dtype} {samples.shape}")
         # Not np.abs: it would copy the song, and the absolute value of -32768 does not fit int16.
         peak = max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
-        facts = Facts(len(samples), peak, _sound(samples))
+        facts = Facts(len(samples), peak, _sound(samples), notes, decoder)
         path = self.path(key)
         self.layouts.pop(key, None)
         try:

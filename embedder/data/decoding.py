@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from embedder.artifacts import file_fingerprint, fingerprint
-from embedder.data.audio import AudioError, Samples, decode
+from embedder.data.audio import DECODER, Audio, AudioError, Samples, read_audio
 from embedder.data.cache import AudioCache, Facts
 from embedder.errors import UserError
 
@@ -85,25 +85,37 @@ def _look(source: Source, cache: AudioCache) -> Decoded:
     except OSError as error:
         return Decoded(kind="unreadable", reason=error.strerror or str(error))
     key = keys[0] if len(keys) == 1 else fingerprint("sum", *sorted(keys))
-    return Decoded(key, cache.facts(key))
+    for one in (_odd(key), key):
+        facts = cache.facts(one)
+        if facts is not None and facts.decoder == DECODER:
+            return Decoded(one, facts)
+    return Decoded(key)
+
+
+def _odd(key: str) -> str:
+    """The key of what other decoders, or other versions of this one, might decode otherwise."""
+    return fingerprint("decoded", str(DECODER), key)
 
 
 def _decode(source: Source, key: str, cache: AudioCache) -> Decoded:
     try:
-        samples = _sum(_files(source))
+        parts = [read_audio(path) for path in _files(source)]
+        samples = _sum(_files(source), parts)
     except AudioError as error:
         return Decoded(key, kind=error.kind, reason=error.reason)
-    return Decoded(key, cache.write(key, samples))
+    key = key if all(part.plain for part in parts) else _odd(key)
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    return Decoded(key, cache.write(key, samples, tuple(notes), DECODER))
 
 
-def _sum(paths: Sequence[Path]) -> Samples:
+def _sum(paths: Sequence[Path], parts: Sequence[Audio]) -> Samples:
     """The files' samples added up, clipped to the int16 range; `AudioError` if lengths differ."""
-    first = decode(paths[0])
+    first = parts[0].samples
     if len(paths) == 1:
         return first
     total = first.astype(np.int32)
-    for path in paths[1:]:
-        part = decode(path)
+    for path, audio in zip(paths[1:], parts[1:], strict=True):
+        part = audio.samples
         if len(part) != len(total):
             reason = f"it has {len(part)} samples, but {paths[0].name} has {len(total)}"
             raise AudioError(path, "unreadable", f"{path.name} does not fit: {reason}")

@@ -22,16 +22,14 @@ from embedder.artifacts import (
     write_json,
 )
 from embedder.catalogue import (
-    AUDIO_SUFFIXES,
     Catalogue,
     Song,
     read_catalogue,
     scan,
-    unsupported,
     visible_files,
     write_catalogue,
 )
-from embedder.data.audio import FULL_SCALE
+from embedder.data.audio import SILENT_PEAK, unusable
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
 from embedder.data.lists import read_lists, write_list
@@ -42,7 +40,6 @@ from embedder.errors import Command, UserError
 from embedder.splits import check_leakage, split_songs
 
 SHORTEST_S = 1.0  # a song shorter than this is left out, s
-SILENT_PEAK = FULL_SCALE // 1000  # peak below which a song is silent: -60 dB of full scale
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
 # encoder's padding, up to 2831 samples: 0.18 s at 16 kHz, when the other file has none.
 STEM_TOLERANCE_S = 0.25
@@ -98,9 +95,8 @@ def prepare(
     files += [stem for found in stems.values() for stem in found.values()]
     decoded = decode_files(files, cache, jobs, progress)
 
-    problems = [_passed_over(file) for file in unsupported(data_dir)]
     good, bad = _usable(songs, decoded)
-    problems += bad
+    problems = bad + _noted(good, decoded)
     if not good:
         reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:SHOWN])
         raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
@@ -193,10 +189,6 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
     )
 
 
-def _passed_over(file: str) -> Problem:
-    return Problem(file, "unsupported", f"only {' '.join(AUDIO_SUFFIXES)} are read")
-
-
 def _usable(
     songs: Sequence[Song], decoded: dict[Source, Decoded]
 ) -> tuple[list[Song], list[Problem]]:
@@ -206,14 +198,21 @@ def _usable(
         item = decoded[Path(song.path)]
         if item.facts is None:
             bad.append(Problem(song.id, item.kind, item.reason))
-        elif item.facts.seconds < SHORTEST_S:
-            reason = f"{item.facts.seconds:.2f} s, needed is {SHORTEST_S:g} s"
-            bad.append(Problem(song.id, "short", reason))
-        elif item.facts.peak < SILENT_PEAK:
-            bad.append(Problem(song.id, "silent", "its loudest sample is below -60 dB"))
+        elif wrong := unusable(item.facts.seconds, item.facts.peak, SHORTEST_S):
+            bad.append(Problem(song.id, *wrong))
         else:
             good.append(replace(song, seconds=item.facts.seconds, audio=item.key))
     return good, bad
+
+
+def _noted(songs: Sequence[Song], decoded: dict[Source, Decoded]) -> list[Problem]:
+    """What is to be known of how the songs that can be used were decoded."""
+    return [
+        Problem(song.id, "odd", note)
+        for song in songs
+        if (facts := decoded[Path(song.path)].facts) is not None
+        for note in facts.notes
+    ]
 
 
 def _without_duplicates(

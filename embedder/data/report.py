@@ -17,7 +17,7 @@ KINDS = {
     "empty": "left out",
     "short": "left out",
     "silent": "left out",
-    "unsupported": "passed over",
+    "odd": "kept",
     "duplicate": "kept",
     "decoded duplicate": "kept",
     "in two splits": "left out",

@@ -169,8 +169,10 @@ def predict(
         files = list_files(test_dir)
         prediction_names(files, test_dir)  # two files with one ID are refused before any work
         listeners = load_listeners(run, fusion, list(indexes), device)
-        files, bad = usable_files(files, skip_bad, shown)
+        files, bad, odd = usable_files(files, skip_bad, shown)
         names = prediction_names(files, test_dir)
+        for file, said in odd.items():
+            warn(f"{file}: {'; '.join(said)}")
         heard = hear_all(
             listeners,
             files,
@@ -188,7 +190,8 @@ def predict(
         if strange is not None:
             say(f"{int(strange.sum())} of {len(files)} songs are of none of the known singers")
         unsung = (answered.voice == 0) & voice
-        notes = notes_on(heard.names, answered.silent, unsung, len(indexes))
+        decoded = {name: odd[file] for file, name in zip(files, names, strict=True) if file in odd}
+        notes = notes_on(heard.names, answered.silent, unsung, len(indexes), decoded)
         if written := write_notes(target, notes):
             say(f"wrote {written}: what is to be known of {len(notes)} answers")
             first, (note, *_) = next(iter(notes.items()))

@@ -160,8 +160,11 @@ def heard(
             near = did_you_mean(file.name, (one.name for one in there))
             raise UserError(f"{file}{near} does not exist")
     listeners = load_listeners(run, fusion, members, device)
-    if bad := check_files(files):
+    bad, odd = check_files(files)
+    if bad:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items())))
+    for path, notes in odd.items():
+        warn(f"{path}: {'; '.join(notes)}")
     names = [f"file {number}" for number in range(1, len(files) + 1)]  # one may be given twice
     audition = hear(listeners, files, names, takes_stems=False, batch_size=len(files), tell=tell)
     (stores,) = audition.batches

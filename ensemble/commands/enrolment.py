@@ -73,7 +73,7 @@ def enroll(
     first = next(iter(indexes.values()))
     check_new(enrolled_ids(name, prediction_names(files, audio_dir), audio_dir), first)
     listeners = load_listeners(run, fusion, list(fusion.members), device)
-    files, bad = usable_files(files, skip_bad, shown)
+    files, bad, odd = usable_files(files, skip_bad, shown)
     ids = enrolled_ids(name, prediction_names(files, audio_dir), audio_dir)
     heard = hear(listeners, files, ids, root=audio_dir, takes_stems=False, progress=shown)
     if heard.dropped:
@@ -86,6 +86,8 @@ def enroll(
         change = add(run.index_table, name, songs, fusion.id)
     for path, why in sorted(bad.items()):
         warn(f"left out {path}: {why}")
+    for path, notes in odd.items():
+        warn(f"{path}: {'; '.join(notes)}")
     say(told(change))
     for line in said_of_copies(songs, indexes):
         warn(line)

@@ -5,7 +5,7 @@ to hear files, and `Audition`: which members take part, and their stores of the 
 batch. Every command that takes files goes this way:
 
     listeners = load_listeners(run, fusion, list(indexes), device)
-    files, bad = usable_files(files, skip_bad, shown)
+    files, bad, odd = usable_files(files, skip_bad, shown)
     heard = hear(listeners, files, names, root=folder, stems_dir=stems_dir, progress=shown)
     for stores in heard.batches: …
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedder.artifacts import Run
-from embedder.console import shown
+from embedder.console import shown, warn
 from embedder.errors import UserError
 from ensemble.placed import Placed
 
@@ -34,8 +34,11 @@ def hear_placed(
     files = [file for file, _ in found]
     fusion, indexes = open_fusion(run, members)
     listeners = load_listeners(run, fusion, list(indexes), device)
-    if bad := check_files(files, shown):
+    bad, odd = check_files(files, shown)
+    if bad:
         raise UserError("; ".join(f"{path}: {reason}" for path, reason in sorted(bad.items())))
+    for path, notes in odd.items():
+        warn(f"{path}: {'; '.join(notes)}")
     ids = [f"file {number}" for number in range(1, len(files) + 1)]  # one may be given twice
     heard = hear(listeners, files, ids, takes_stems=False, progress=shown)
     batches = tuple(map(tuple, heard.batches))

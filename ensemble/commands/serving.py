@@ -113,11 +113,13 @@ def hearer(listeners: Listeners, limits: Limits, tell: Callable[[str], None] = s
     stems = {member.config.train.recording for member in members}
 
     def hear(data: bytes) -> Recording:
-        wave = decode_recording(data, limits.max_minutes * 60)
+        audio = decode_recording(data, limits.max_minutes * 60)
+        wave = audio.samples
         waves = {"mix": [wave]} if "mix" in stems else {}
         if separator is not None:
             waves["vocals"] = [separated_vocals(separator, wave)]
         stores = embed_waves(members, waves, ["recording"], listeners.listening, listeners.detector)
-        return Recording(len(wave) / SAMPLE_RATE, fingerprint(wave.tobytes()), tuple(stores))
+        sound = fingerprint(wave.tobytes())
+        return Recording(len(wave) / SAMPLE_RATE, sound, tuple(stores), audio.notes)
 
     return hear

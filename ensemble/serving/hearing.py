@@ -22,6 +22,7 @@ class Recording:
     seconds: float
     sound: str  # fingerprint of its samples
     stores: tuple[Store, ...]  # of one song, one store for each member that can hear it
+    notes: tuple[str, ...] = ()  # what is to be known of how it was decoded, without full stops
 
 
 Hear = Callable[[bytes], Recording]  # raises `UserError` in a sentence for what is no recording

@@ -33,7 +33,7 @@ from ensemble.index.table import enroll as add
 from ensemble.index.table import undo as take_back
 from ensemble.notes import notes_on
 from ensemble.serving.answers import Choice, Limits, MapPoint, Moment, Near, Place, Recognised
-from ensemble.serving.hearing import Hear, by_segment, ends_of
+from ensemble.serving.hearing import Hear, Recording, by_segment, ends_of
 from ensemble.similarity import SAME_RECORDING, embeddings_of, similar_songs
 
 BEST = 3  # singers named
@@ -125,7 +125,7 @@ class FusionPredictor:
                 moments=self._moments(taking_part, heard.seconds),
                 nearest=nearest,
                 place=self._beside.place(embeddings),
-                notes=tuple(self._notes(answered, heard.stores, nearest)),
+                notes=tuple(self._notes(answered, heard, nearest)),
             )
 
     def enroll(self, singer: str, data: bytes, name: str = "") -> str:
@@ -154,7 +154,8 @@ class FusionPredictor:
                 self._changes.append(add(self._table, who, songs_of(stores), self._fusion.id))
                 self._indexes = self._read()
         end = "" if self._lasting else " until this program ends"
-        return f"{who} is enrolled with this recording{end}.{copy}"
+        notes = "".join(f" {sentence(note)}" for note in heard.notes)
+        return f"{who} is enrolled with this recording{end}.{copy}{notes}"
 
     def undo(self) -> str:
         """Take back the last enrolment of this predictor that was not taken back yet."""
@@ -228,13 +229,12 @@ class FusionPredictor:
             found.append(Moment(float(start), end, voice, best(answered, row)))
         return tuple(found)
 
-    def _notes(
-        self, answered: Answered, stores: Sequence[Store], nearest: Sequence[Near]
-    ) -> list[str]:
-        voiced = stores[0].made_from.get("activity", "none") != "none"
+    def _notes(self, answered: Answered, heard: Recording, nearest: Sequence[Near]) -> list[str]:
+        voiced = heard.stores[0].made_from.get("activity", "none") != "none"
         unsung = (answered.voice == 0) & voiced
-        said = notes_on([SENT], answered.silent, unsung, len(self._indexes)).get(SENT, [])
-        notes = [f"{note[0].upper()}{note[1:]}." for note in said]
+        known = {SENT: heard.notes}
+        said = notes_on([SENT], answered.silent, unsung, len(self._indexes), known).get(SENT, [])
+        notes = [sentence(note) for note in said]
         if nearest and nearest[0].similarity > SAME_RECORDING:
             first = nearest[0]
             notes.append(f"The index holds this recording: {first.title} by {first.singer}.")
@@ -251,6 +251,11 @@ class FusionPredictor:
             f" It is the same recording as {first.song_ids[row]} of "
             f"{first.singers[first.labels[row]]}, which stays in the index too."
         )
+
+
+def sentence(note: str) -> str:
+    """A note with a capital letter and a full stop."""
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def best(answered: Answered, song: int) -> tuple[Choice, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import replace
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from embedder.catalogue import (
     Catalogue,
     Song,
+    audio_format,
+    is_audio,
     read_catalogue,
     scan,
     stems_fingerprint,
-    unsupported,
     write_catalogue,
 )
 from embedder.errors import UserError
@@ -48,9 +50,31 @@ def test_scan_reads_singer_album_and_title_from_the_folders(tmp_path: Path) -> N
 
 def test_scan_passes_over_hidden_files_and_other_files(tmp_path: Path) -> None:
     touch(tmp_path, "a/A/1.wav", "a/A/._1.wav", ".DS_Store", "a/cover.jpg", ".git/x/y/z/1.wav")
-    touch(tmp_path, "README.md", "a/A/old.m4a", ".trash/1.wav")
-    assert [s.id for s in scan(tmp_path)] == ["a/A/1.wav"]
-    assert unsupported(tmp_path) == ("a/A/old.m4a",)
+    touch(tmp_path, "README.md", "a/A/old.m4a", ".trash/1.wav", "Thumbs.db", "a/A/desktop.ini")
+    touch(tmp_path, "__MACOSX/a/A/1.wav", "a/A/no_suffix", "a/A/list.m3u")
+    assert [s.id for s in scan(tmp_path)] == ["a/A/1.wav", "a/A/old.m4a"]
+
+
+def test_audio_is_found_by_its_content_whatever_it_is_called(tmp_path: Path) -> None:
+    starts = {
+        "wav": b"RIFF\x24\0\0\0WAVEfmt ",
+        "flac": b"fLaC\0\0\0\x22",
+        "ogg": b"OggS\0\2\0\0",
+        "aiff": b"FORM\0\0\0\0AIFC",
+        "mov": b"\0\0\0\x20ftypM4A ",
+        "mp3": b"\xff\xfb\x90\x64",
+        "aac": b"\xff\xf1\x50\x80",
+        "": b"\0\0\0\x20ftypheic",  # a photograph
+    }
+    for form, start in starts.items():
+        file = tmp_path / "track"
+        file.write_bytes(start + bytes(40))
+        assert audio_format(io.BytesIO(start + bytes(40))) == form
+        assert is_audio(file) == bool(form)
+    for start in (b"RIFF\x24\0\0\0AVI LIST", b"\xff\xfeh\0i\0", b"\xff\xd8\xff\xe0", b"text", b""):
+        (tmp_path / "track").write_bytes(start)
+        assert not is_audio(tmp_path / "track")
+    assert is_audio(tmp_path / "gone.M4A")  # by its name: whoever opens it says what is wrong
 
 
 def test_scan_one_folder_too_high_names_the_file_and_the_folder_that_fits(tmp_path: Path) -> None:
@@ -91,8 +115,8 @@ def test_scan_refuses_one_stray_song_among_good_ones(tmp_path: Path) -> None:
 def test_scan_says_what_it_found_instead_of_songs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no songs in .*: found no file"):
         scan(tmp_path)
-    touch(tmp_path, "a/A/1.m4a", "a/A/2.m4a", "notes")
-    with pytest.raises(UserError, match=r"found 2 files \.m4a, 1 file without suffix"):
+    touch(tmp_path, "a/A/1.txt", "a/A/2.txt", "notes")
+    with pytest.raises(UserError, match=r"found 2 files \.txt, 1 file without suffix"):
         scan(tmp_path)
     with pytest.raises(UserError, match="is a file, not a folder"):
         scan(tmp_path / "notes")

@@ -198,7 +198,7 @@ def test_short_files_work_and_too_short_ones_are_refused(tmp_path: Path, tiny: T
     paths = {name: tmp_path / f"{name}.wav" for name in lengths}
     for name, seconds in lengths.items():
         soundfile.write(paths[name], noise(seconds), SAMPLE_RATE)
-    bad = check_files(list(paths.values()))
+    bad, _ = check_files(list(paths.values()))
     assert bad == {
         paths["0.02"]: "too short: 0.02 s, needed is 0.5 s",
         paths["0.49"]: "too short: 0.49 s, needed is 0.5 s",
@@ -216,12 +216,17 @@ def test_files_of_all_rates_and_channels_are_checked(tmp_path: Path) -> None:
     (tmp_path / "empty.mp3").write_bytes(b"")
     (tmp_path / "text.wav").write_text("no sound at all")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
-    found = check_files(sorted(p for p in tmp_path.iterdir() if p.is_file()))
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
+    cut = (tmp_path / "cd.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(cut[: len(cut) * 3 // 4])
+    found, notes = check_files(sorted(p for p in tmp_path.iterdir() if p.is_file()))
     assert {path.name: reason for path, reason in found.items()} == {
         "empty.mp3": "empty: it has no bytes",
         "none.wav": "empty: it holds no sample",
-        "text.wav": "unreadable: Format not recognised",
+        "silence.wav": "silent: its loudest sample is below -60 dB",
+        "text.wav": "unreadable: it holds no audio in a known format",
     }
+    assert notes == {tmp_path / "cut.wav": ("0.75 of 1.00 s could be decoded",)}
     shown: list[tuple[int, str]] = []
 
     def progress(items: Iterator[object], total: int, title: str) -> Iterator[object]:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE
-from embedder.data import audio
+from embedder.data import decoders
 from embedder.data.audio import AudioError, decode, to_int16
 from embedder.errors import UserError
 
@@ -89,14 +89,14 @@ def test_blocks_leave_no_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     soundfile.write(tmp_path / "a.flac", noise(2.0, 44100, 2), 44100)
     whole = decode(tmp_path / "a.flac")
     for block in (1000, 4096, 88199, 88200):
-        monkeypatch.setattr(audio, "BLOCK", block)
+        monkeypatch.setattr(decoders, "BLOCK", block)
         assert np.abs(decode(tmp_path / "a.flac").astype(int) - whole).max() <= 1
 
 
 def test_memory_holds_the_result_and_one_block_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "BLOCK", 1 << 14)
+    monkeypatch.setattr(decoders, "BLOCK", 1 << 14)
     soundfile.write(tmp_path / "long.wav", noise(120, 16000, 2), 16000)
     tracemalloc.start()
     try:
@@ -129,7 +129,9 @@ def test_files_that_give_no_audio(tmp_path: Path) -> None:
         decode(path)
     assert (error.value.kind, error.value.reason) == ("empty", "it has no bytes")
     path.write_bytes(b"this is no audio, whatever its name says" * 20)
-    with pytest.raises(AudioError, match=r"a\.wav is unreadable: Format not recognised") as error:
+    with pytest.raises(
+        AudioError, match=r"a\.wav is unreadable: it holds no audio in a known f"
+    ) as error:
         decode(path)
     assert error.value.kind == "unreadable"
     soundfile.write(path, np.zeros((0, 2)), 44100)
@@ -150,27 +152,6 @@ def test_a_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
     whole, half = decode(tmp_path / "a.wav"), decode(tmp_path / "b.wav")
     assert 0 < len(half) < len(whole)
     assert np.array_equal(half, whole[: len(half)])
-
-
-def test_the_decoder_is_quiet_but_nobody_else_is(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    soundfile.write(tmp_path / "a.wav", noise(1.0, SAMPLE_RATE), SAMPLE_RATE)
-    read = soundfile.SoundFile.read
-
-    def chatty(*arguments: object, **options: object) -> object:
-        os.write(2, b"[src/libmpg123/layer3.c:do_layer3():1774] error: part2_3_length\n")
-        os.write(2, b"\nNote: Trying to resync...\n")
-        os.write(2, b"UserWarning: Note: someone else's\n")
-        return read(*arguments, **options)
-
-    monkeypatch.setattr(soundfile.SoundFile, "read", chatty)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(decode, [tmp_path / "a.wav"] * 8))
-    os.write(2, b"after\n")
-    lines = capfd.readouterr().err.splitlines()
-    assert lines[-1] == "after"
-    assert lines[:-1] == ["UserWarning: Note: someone else's"] * 16  # two reads a file
 
 
 def test_stderr_comes_back_after_a_failure(

@@ -16,7 +16,7 @@ import soundfile
 
 from embedder.artifacts import file_fingerprint
 from embedder.data import decoding
-from embedder.data.audio import decode
+from embedder.data.audio import decode, read_audio
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import available_cores, decode_files
 from embedder.errors import UserError
@@ -38,9 +38,9 @@ def decoded_paths(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     def watched(path: Path) -> Any:
         seen.append(path)
-        return decode(path)
+        return read_audio(path)
 
-    monkeypatch.setattr(decoding, "decode", watched)
+    monkeypatch.setattr(decoding, "read_audio", watched)
     return seen
 
 
@@ -151,6 +151,34 @@ def test_a_sum_needs_all_its_files_at_one_length(tmp_path: Path, files: list[Pat
     reason = "short.wav does not fit: it has 7999 samples, but 0.wav has 8000"
     assert found[sums[0]].reason == reason
     assert all(item.facts is None for item in found.values())
+
+
+def test_odd_files_have_a_key_of_their_own_and_notes(
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+) -> None:
+    odd, cut = tmp_path / "odd.wav", tmp_path / "cut.wav"
+    soundfile.write(odd, 0.1 * np.random.default_rng(0).normal(size=8000)[:, None] * (1, -1), 16000)
+    cut.write_bytes(files[0].read_bytes()[:8000])
+    cache = AudioCache(tmp_path / "cache")
+    found = decode_files([odd, cut, files[1]], cache, 1)
+    assert found[odd].key != file_fingerprint(odd)  # other programs would take the mean
+    assert "channels cancel" in found[odd].facts.notes[0]
+    assert found[cut].key == file_fingerprint(cut)  # the same samples as ever
+    assert "could be decoded" in found[cut].facts.notes[0]
+    assert found[files[1]].facts.notes == ()
+    assert decode_files([odd, cut, files[1]], cache, 1) == found
+    assert len(decoded_paths) == 3
+
+
+def test_what_an_older_program_decoded_is_decoded_again_under_the_same_key(
+    tmp_path: Path, files: list[Path], decoded_paths: list[Path]
+) -> None:
+    cache = AudioCache(tmp_path / "cache")
+    key = file_fingerprint(files[0])
+    cache.write(key, decode(files[0])[:4000])  # as if its header had been believed
+    assert decode_files([files[0]], cache, 1)[files[0]].key == key
+    assert decoded_paths == [files[0]]
+    assert len(cache.samples(key)) == 8000
 
 
 def test_progress_sees_each_step_with_its_total(tmp_path: Path, files: list[Path]) -> None:

@@ -88,7 +88,7 @@ def test_the_same_arguments_give_the_same_bytes_and_decode_nothing(
     other = create_run(tmp_path / "other")
     prepare(other, data, "album", seed=3, jobs=1)
     assert files_of(other) == before
-    monkeypatch.setattr("embedder.data.decoding.decode", None)  # calling it would be an error
+    monkeypatch.setattr("embedder.data.decoding.read_audio", None)  # calling it would be an error
     assert prepare(run, data, "album", seed=3) == first
     assert files_of(run) == before
 
@@ -146,6 +146,18 @@ def test_files_refuses_a_song_in_two_lists_and_a_singer_without_training(
     assert not run.catalogue.exists()
 
 
+def test_what_could_not_be_decoded_of_a_song_is_in_the_report(run: Run, data: Path) -> None:
+    song = data / "a/One/1.wav"
+    whole = song.read_bytes()
+    song.write_bytes(whole[: 44 + (len(whole) - 44) * 9 // 10 // 2 * 2])
+    report = prepare(run, data)
+    (problem,) = report.of("odd")
+    assert problem.file == "a/One/1.wav"
+    assert "could be decoded" in problem.reason
+    assert any(problem.reason in line for line in report.lines())
+    assert "a/One/1.wav" in {song.id for song in read_catalogue(run.catalogue).songs}
+
+
 def test_songs_that_cannot_be_used_are_left_out_with_their_reason(run: Run, data: Path) -> None:
     (data / "a/One/1.wav").write_bytes(b"")
     (data / "a/One/2.wav").write_bytes(b"no audio at all" * 50)
@@ -158,15 +170,15 @@ def test_songs_that_cannot_be_used_are_left_out_with_their_reason(run: Run, data
     put(data / "a/four/ok.wav", 77)
     report = prepare(run, data)
     assert report.problems == (
-        Problem("b/One/3.m4a", "unsupported", "only .wav .flac .ogg .mp3 are read"),
         Problem("a/One/1.wav", "empty", "it has no bytes"),
-        Problem("a/One/2.wav", "unreadable", "Format not recognised"),
+        Problem("a/One/2.wav", "unreadable", "it holds no audio in a known format"),
         Problem("a/three/1.wav", "short", "0.99 s, needed is 1 s"),
         Problem("a/three/2.wav", "silent", "its loudest sample is below -60 dB"),
         Problem("b/One/1.wav", "unreadable", "it holds samples that are not finite numbers"),
         Problem("b/One/2.wav", "empty", "it holds no sample"),
+        Problem("b/One/3.m4a", "unreadable", "it holds no audio in a known format"),
     )
-    assert len(report.left_out) == 6
+    assert len(report.left_out) == 7
     ids = {song.id for song in read_catalogue(run.catalogue).songs}
     assert ids == {f"b/{a}/{t}.wav" for a in ("three", "Two") for t in "12"} | {
         "a/four/ok.wav",
@@ -270,7 +282,7 @@ def test_stems_are_decoded_and_missing_or_misfitting_ones_are_named(
         ("backing/a/One/2.wav", "there is no such file"),
         ("vocals/a/Two/1.wav", "1.50 s long, but the mixture is 1.20 s"),
         ("backing/a/Two/1.wav", alone),
-        ("vocals/b/One/1.wav", "unreadable: Format not recognised"),
+        ("vocals/b/One/1.wav", "unreadable: it holds no audio in a known format"),
         ("backing/b/One/1.wav", alone),
         ("backing/b/One/2.wav", "silent: its loudest sample is below -60 dB"),
     ]

@@ -1,0 +1,218 @@
+"""The two decoders: libsndfile, and PyAV for what libsndfile cannot decode or not to its end.
+
+Enters: an open file. Leaves: blocks of its samples with their rate, one after the other, as far as
+they can be had, and in a `Said` what the decoder made of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import IO, BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+BLOCK = 1 << 18  # frames decoded at a time, of a file with two channels or one
+ENDLESS = 1 << 40  # frames that no file has: libsndfile's way to say that it doesn't know
+
+# libsndfile also takes bytes for formats that have no signature to speak of.
+SNDFILE = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "CAF", "AU", "VOC", "NIST")
+# What FFmpeg may take a file for. Others of its formats are lists of files or addresses, which it
+# would open, or pictures.
+FFMPEG = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,mov,mp3,mpc,mpc8,mpeg,"
+    "mpegts,ogg,rm,tak,tta,voc,w64,wav,wv"
+)
+# Of these FFmpeg knows the length from the bit rate alone, which is a guess.
+GUESSED = {"aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts"}
+
+NO_AUDIO = "it holds no audio in a known format"
+
+Block = tuple[NDArray[np.float32], int]  # samples (n, channels) in [-1, 1], sample rate in Hz
+
+
+@dataclass
+class Said:
+    """What a decoder says of a file, complete when its last block was taken."""
+
+    form: str = ""  # as the decoder names it
+    rate: int = 0  # of its beginning, Hz
+    seconds: float | None = None  # how long its header says that it is
+    start: int = 0  # where its first packet lies, bytes
+    whole: bool = True  # no error on the way
+    cut: bool = False  # its end is not there
+    unread: int = 0  # bytes behind what was decoded
+    packets_s: float = 0.0  # length of all packets, whether or not they could be decoded
+
+
+class UndecodableError(Exception):
+    """A file that a decoder cannot open; the decoder's own reason."""
+
+
+def sndfile_blocks(file: BinaryIO, said: Said, loud: bool = False) -> Iterator[Block]:
+    """What libsndfile decodes of a file; it ends where the decoder gives up.
+
+    `loud`: the mp3 decoder in libsndfile may print on standard error, which is to be kept away.
+    """
+    silence = quiet if loud else nullcontext
+    try:
+        with silence():
+            opened = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise UndecodableError(getattr(error, "error_string", str(error)).rstrip(".")) from None
+    with opened:
+        if opened.format not in SNDFILE:
+            raise UndecodableError(NO_AUDIO)
+        said.form, said.rate = opened.format, opened.samplerate
+        if opened.frames < ENDLESS:
+            said.seconds = opened.frames / opened.samplerate
+        frames = max(1, 2 * BLOCK // max(2, opened.channels))
+        while True:
+            try:
+                with silence():
+                    block = opened.read(frames, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, OSError, RuntimeError):
+                said.whole = False
+                break
+            if not len(block):
+                break
+            yield block, opened.samplerate
+        place = file.tell()
+        said.unread = file.seek(0, os.SEEK_END) - place
+
+
+def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
+    """What FFmpeg decodes of a file's first sound track; packets that it cannot are passed over.
+
+    Rate and number of channels may change from one block to the next.
+    """
+    import av
+
+    legal = {"protocol_whitelist": "", "format_whitelist": FFMPEG}
+    broken = (av.FFmpegError, ValueError, OSError, RuntimeError)
+    try:
+        container = av.open(file, "r", options=legal)
+    except broken:
+        raise UndecodableError(NO_AUDIO) from None
+    with container:
+        if not container.streams.audio:
+            raise UndecodableError("there is no sound in it")
+        stream = container.streams.audio[0]
+        said.form, said.rate = container.format.name, stream.rate or 0
+        if said.form not in GUESSED:
+            if stream.duration is not None and stream.time_base is not None:
+                said.seconds = float(stream.duration * stream.time_base)
+            elif container.duration is not None:
+                said.seconds = container.duration / 1e6  # microseconds
+        held: list[NDArray[np.float32]] = []
+        rate = count = failed = 0
+        packets, first, kind = container.demux(stream), True, None
+        while True:
+            try:
+                packet = next(packets, None)
+            except broken:
+                said.whole = False
+                break
+            if packet is None:
+                break
+            if packet.size:
+                said.whole = said.whole and not failed  # what fails at the very end is no loss
+                failed = 0
+                if first and packet.pos is not None:
+                    said.start, first = packet.pos, False
+                said.packets_s += float((packet.duration or 0) * (packet.time_base or 0))
+            try:
+                for frame in packet.decode():
+                    found = frame.format.name, frame.layout.name, frame.sample_rate
+                    if found != kind:
+                        # Interleaved floats: PyAV reads planes wrongly from 8 channels on.
+                        if held:
+                            yield np.concatenate(held), rate
+                        held, count, kind, rate = [], 0, found, frame.sample_rate
+                        interleaved = av.AudioResampler(format="flt")
+                    for part in interleaved.resample(frame):
+                        wave = np.asarray(part.to_ndarray(), dtype=np.float32)
+                        held.append(wave.reshape(-1, part.layout.nb_channels))
+                        count += held[-1].size
+            except broken:
+                failed += 1
+            if count >= 2 * BLOCK:
+                yield np.concatenate(held), rate
+                held, count = [], 0
+        said.cut = failed > 0 and said.form != "mp3"  # behind an mp3 there may be anything
+        if held:
+            yield np.concatenate(held), rate
+
+
+# libmpg123 inside libsndfile prints on stderr about every odd frame of an mp3, a song that was cut
+# out of a longer one always has one, and there is no setting against it. So stderr's file
+# descriptor goes to a scratch file while a block of an mp3 is decoded, and what others wrote
+# meanwhile is handed on.
+CHATTER = re.compile(
+    rb"\[src/libmpg123/|Warning: (Xing stream size|Real sample count|Encountered more data)|"
+    rb"Note: (Illegal Audio-MPEG-Header|Trying to resync|Skipped \d+ bytes|Hit end of)"
+)
+
+
+class _Stderr:
+    """Standard error with the mp3 decoder's chatter taken out, while anyone is inside."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.held: tuple[int, IO[bytes]] | None = None  # the real descriptor, the scratch file
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        with self.lock:
+            self.inside += 1
+            if self.inside == 1:
+                self._hold()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self._put_back()
+
+    def _hold(self) -> None:
+        try:
+            real = os.dup(2)
+        except OSError:  # a process without standard error
+            return
+        scratch = tempfile.TemporaryFile()  # noqa: SIM115 - closed in _put_back
+        os.dup2(scratch.fileno(), 2)
+        self.held = real, scratch
+
+    def _put_back(self) -> None:
+        if self.held is None:
+            return
+        real, scratch = self.held
+        self.held = None
+        os.dup2(real, 2)
+        os.close(real)
+        with scratch:
+            scratch.seek(0)
+            blank = False  # the decoder writes an empty line before some of its own
+            for line in scratch:
+                if CHATTER.match(line):
+                    blank = False
+                    continue
+                if blank:
+                    os.write(2, b"\n")
+                blank = not line.strip()
+                if not blank:
+                    os.write(2, line)
+            if blank:
+                os.write(2, b"\n")
+
+
+quiet = _Stderr().quiet
