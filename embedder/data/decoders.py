@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
@@ -52,6 +52,17 @@ class Said:
     packets_s: float = 0.0  # length of all packets, whether or not they could be decoded
 
 
+class _Steady:
+    """An open file in which a seek to nowhere, as damaged headers want it, is no error."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.readinto, self.file = file.tell, file.readinto, file  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
+        with suppress(OSError, ValueError, OverflowError):
+            self.file.seek(offset, whence)
+
+
 class UndecodableError(Exception):
     """A file that a decoder cannot open; the decoder's own reason."""
 
@@ -64,7 +75,7 @@ def sndfile_blocks(file: BinaryIO, said: Said, loud: bool = False) -> Iterator[B
     silence = quiet if loud else nullcontext
     try:
         with silence():
-            opened = soundfile.SoundFile(file)
+            opened = soundfile.SoundFile(_Steady(file))
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise UndecodableError(getattr(error, "error_string", str(error)).rstrip(".")) from None
     with opened:
@@ -105,6 +116,8 @@ def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
         if not container.streams.audio:
             raise UndecodableError("there is no sound in it")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise UndecodableError("its sound is of an unknown kind")
         said.form, said.rate = container.format.name, stream.rate or 0
         if said.form not in GUESSED:
             if stream.duration is not None and stream.time_base is not None:

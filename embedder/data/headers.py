@@ -7,9 +7,11 @@ is there. Nothing is decoded here, and nothing of what is found is believed by t
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from typing import BinaryIO
 
+MOST = 1000  # chunks, tags or streams of a file that are looked at
 ENDLESS = 0x7FFF0000  # sizes from here on stand for "unknown": recorders and pipes write them
 # First bytes → where the chunks begin, a chunk's head (its name, its size), the samples' name.
 CHUNKED = {
@@ -35,19 +37,21 @@ def sample_bytes(file: BinaryIO) -> tuple[int, int] | None:
         return None
     place, form, wanted = CHUNKED[head[:4]]
     length, large = struct.calcsize(form), 0
-    while True:
-        file.seek(place)
+    for _ in range(MOST):
+        file.seek(min(place, sys.maxsize))
         chunk = file.read(length)
         if len(chunk) < length:
             return None
         name, size = struct.unpack(form, chunk)
         if name == b"ds64":  # the sizes of RF64
-            large = struct.unpack("<8xQ", file.read(16))[0]
+            large = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
         if name == wanted:
             size = large or size
             break
         step = size if head[:4] == b"riff" else length + size  # w64 counts a chunk's head
         place += max(length, step + (-step % (8 if head[:4] == b"riff" else 2)))
+    else:
+        return None
     if head[:4] == b"riff":
         size -= length
     return (place + length, size) if large or size < ENDLESS else None
@@ -56,12 +60,14 @@ def sample_bytes(file: BinaryIO) -> tuple[int, int] | None:
 def xing_frames(file: BinaryIO) -> tuple[int, int, int] | None:
     """Frames and bytes that there are in an mp3, by its first frame, and where that lies.
 
-    Frames or bytes are 0 where it says nothing of them.
-
-    None where no frame of that kind stands at its beginning.
+    Frames or bytes are 0 where it says nothing of them. None where no such frame stands at its
+    beginning.
     """
     start = 0
-    while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:
+    for _ in range(MOST):
+        tag = file.read(10)
+        if tag[:3] != b"ID3" or len(tag) < 10:
+            break
         a, b, c, d = (byte & 127 for byte in tag[6:])
         start += 10 + (a << 21 | b << 14 | c << 7 | d)
         file.seek(start)
@@ -111,11 +117,11 @@ def ogg_links(data: bytes) -> list[OggLink]:
         flags = data[place + 5]
         (position,) = struct.unpack("<q", data[place + 6 : place + 14])
         begins = bool(flags & 2)
-        if begins and not opening:
+        if begins and not opening and len(links) < MOST:
             links.append(OggLink(place, len(data)))
             if len(links) > 1:
                 links[-2].end = place
-        elif begins:
+        elif begins and links:
             links[-1].streams += 1
         opening = begins
         table = data[place + 27 : place + 27 + data[place + 26]]

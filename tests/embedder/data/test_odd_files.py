@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -294,6 +295,22 @@ def test_a_file_gives_what_its_bytes_give_whatever_its_name_says(name: str, tmp_
     for suffix in ("mp3", "wav"):
         (tmp_path / f"x.{suffix}").write_bytes(data)
         assert np.array_equal(decode(tmp_path / f"x.{suffix}"), read_audio(data).samples)
+
+
+SHORT = song(8000)[:2400]  # of a size that many damaged copies of can be tried
+
+
+@pytest.mark.parametrize("form", ["WAV", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3"])
+def test_damaged_files_are_decoded_or_refused_and_nothing_else(form: str) -> None:
+    rng = np.random.default_rng(0)
+    subtype = {} if form in ("FLAC", "OGG", "MP3") else {"subtype": "PCM_16"}
+    whole = written(form, 8000, SHORT, **subtype)
+    for _ in range(30):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 150), 3):
+            data[place] = rng.choice([0, 1, 127, 128, 255])
+        with suppress(AudioError):
+            read_audio(bytes(data[: rng.integers(20, len(data))]), most_s=60.0)
 
 
 def test_notes_are_part_of_what_is_decoded() -> None:

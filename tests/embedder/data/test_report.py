@@ -46,7 +46,5 @@ def test_every_problem_is_named_under_its_kind_with_what_is_done_about_it() -> N
 
 
 def test_a_problem_of_no_kind_is_a_mistake() -> None:
-    with pytest.raises(
-        ValueError, match=r"kind must be one of unreadable, empty, .*not 'puzzling'"
-    ):
+    with pytest.raises(ValueError, match=r"kind must be one of .*not 'puzzling'"):
         Problem("x", "puzzling", "y")
