@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STRENGTHS = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, for features of unit variance
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, for features of unit variance
 FOLDS = 4
-ROUNDS = 300  # of the solver
+ROUNDS = 1000  # of the solver
+TOLERANCE = 1e-6  # of its gradient: what is hardly regularised ends far away
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,13 @@ def fit_probe(
         if folds:
             search = LogisticRegressionCV(
                 Cs=list(STRENGTHS), cv=folds, scoring="neg_log_loss", max_iter=ROUNDS,
-                use_legacy_attributes=False, l1_ratios=(0.0,),
+                tol=TOLERANCE, use_legacy_attributes=False, l1_ratios=(0.0,),
             )  # fmt: skip
             search.fit(features, labels)
             coefficients, intercept = search.coef_, search.intercept_
         else:
-            plain = LogisticRegression(C=STRENGTHS[0], max_iter=ROUNDS).fit(features, labels)
+            plain = LogisticRegression(C=STRENGTHS[0], max_iter=ROUNDS, tol=TOLERANCE)
+            plain.fit(features, labels)
             coefficients, intercept = plain.coef_, plain.intercept_
     if len(there) == 2:  # scikit-learn keeps one row for two classes
         coefficients = np.concatenate([-coefficients, coefficients]) / 2

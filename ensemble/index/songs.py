@@ -17,6 +17,8 @@ from embedder.store import Store
 # Neighbouring segments overlap and say much the same; sixteen of a song make the index of a
 # thousand songs some 10 MB.
 SEGMENTS_KEPT = 16
+VOICED = 0.25  # share of voice from which a segment may vote for its song's singer
+FEWEST = 4  # segments that a song keeps even so, those with the most voice
 
 
 def embedder_of(made_from: Mapping[str, str]) -> str:
@@ -77,11 +79,19 @@ def songs_of(stores: Sequence[Store]) -> list[NewSong]:
 
 
 def thinned(heard: Heard) -> Heard:
-    """At most `SEGMENTS_KEPT` segments: the middle ones of as many equal parts of the song."""
-    count = len(heard.segment_start_s)
-    if count <= SEGMENTS_KEPT:
+    """At most `SEGMENTS_KEPT` segments in which someone sings: the middle ones of as many parts.
+
+    Segments with less voice than `VOICED` show a band, which is no sign of the singer.
+    """
+    weight = heard.segment_weight
+    most = np.sort(np.argsort(-weight, kind="stable")[:FEWEST])
+    chosen = np.flatnonzero(weight >= VOICED)
+    chosen = chosen if len(chosen) >= len(most) else most
+    if len(chosen) > SEGMENTS_KEPT:
+        places = (np.arange(SEGMENTS_KEPT) + 0.5) * len(chosen) / SEGMENTS_KEPT
+        chosen = chosen[places.astype(np.int64)]
+    if len(chosen) == len(weight):
         return heard
-    chosen = ((np.arange(SEGMENTS_KEPT) + 0.5) * count / SEGMENTS_KEPT).astype(np.int64)
     return Heard(
         heard.embedding,
         heard.segment_start_s[chosen],

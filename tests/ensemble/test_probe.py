@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
-from ensemble.probe import FOLDS, ROUNDS, STRENGTHS, fit_probe
+from ensemble.probe import FOLDS, ROUNDS, STRENGTHS, TOLERANCE, fit_probe
 
 DIM = 6
 
@@ -44,13 +44,15 @@ def slow_probe(rows: np.ndarray, labels: np.ndarray, albums: list[str]) -> Logis
     for strength in STRENGTHS:
         found = []
         for rest, held in pairs:
-            model = LogisticRegression(C=strength, max_iter=ROUNDS).fit(rows[rest], labels[rest])
+            model = LogisticRegression(C=strength, max_iter=ROUNDS, tol=TOLERANCE).fit(
+                rows[rest], labels[rest]
+            )
             found.append(
                 log_loss(labels[held], model.predict_proba(rows[held]), labels=model.classes_)
             )
         losses.append(np.mean(found))
     best = STRENGTHS[int(np.argmin(losses))]
-    return LogisticRegression(C=best, max_iter=ROUNDS).fit(rows, labels)
+    return LogisticRegression(C=best, max_iter=ROUNDS, tol=TOLERANCE).fit(rows, labels)
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.5])
@@ -75,6 +77,19 @@ def test_albums_that_differ_much_make_the_regularisation_strong() -> None:
         rows, labels, albums = songs_of(5, spread=spread, albums=3, seed=1)
         sizes.append(np.abs(fit_probe(rows, labels, albums, 5).weights).max())
     assert sizes[0] > 5 * sizes[1]
+
+
+def test_singers_who_stand_apart_are_named_with_confidence_on_other_albums() -> None:
+    """They need hardly any regularisation, and the grid has to reach that far."""
+    rows, labels, albums = songs_of(5, spread=0.2, albums=6)
+    held = np.array([album[-1] in "45" for album in albums])
+    known = [album for album, left_out in zip(albums, held, strict=True) if not left_out]
+    logits = fit_probe(rows[~held], labels[~held], known, 5).logits(rows[held])
+    logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    features = (rows - rows[~held].mean(axis=0, dtype=np.float64)) * DIM**0.5
+    timid = LogisticRegression(C=1.0, max_iter=ROUNDS).fit(features[~held], labels[~held])
+    found = -logs[np.arange(held.sum()), labels[held]].mean()
+    assert found < 0.5 * log_loss(labels[held], timid.predict_proba(features[held]))
 
 
 def test_two_singers_are_told_apart_as_scikit_learn_does() -> None:
@@ -119,7 +134,9 @@ def test_where_no_album_can_be_left_out_the_strongest_regularisation_is_taken(al
     names = [str(label % albums) for label in labels]
     probe = fit_probe(rows, labels, names, 4)
     features = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)) * DIM**0.5
-    slow = LogisticRegression(C=min(STRENGTHS), max_iter=ROUNDS).fit(features, labels)
+    slow = LogisticRegression(C=min(STRENGTHS), max_iter=ROUNDS, tol=TOLERANCE).fit(
+        features, labels
+    )
     expected = up_to_a_constant(slow.decision_function(features))
     np.testing.assert_allclose(up_to_a_constant(probe.logits(rows)), expected, atol=1e-4)
 

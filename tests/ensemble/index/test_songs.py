@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,11 +11,12 @@ from embedder.store import Store
 from ensemble.index.songs import SEGMENTS_KEPT, Heard, as_unit, halves, songs_of, thinned
 
 
-def heard(segments: int, dim: int = 12) -> Heard:
+def heard(segments: int, dim: int = 12, weight: Sequence[float] | None = None) -> Heard:
     rows = np.random.default_rng(segments).normal(size=(segments, dim))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     starts = np.arange(segments, dtype=np.float32)
-    return Heard(np.eye(dim, dtype=np.float32)[0], starts, starts / segments, rows.astype("f4"))
+    weights = np.array(weight or [0.5] * segments, np.float32)
+    return Heard(np.eye(dim, dtype=np.float32)[0], starts, weights, rows.astype("f4"))
 
 
 @pytest.mark.parametrize("segments", [1, 5, 15, 16])
@@ -36,6 +37,25 @@ def test_a_long_song_keeps_one_segment_of_each_of_sixteen_parts(segments: int) -
     np.testing.assert_array_equal(kept.segment_embeddings, song.segment_embeddings[places])
     np.testing.assert_array_equal(kept.segment_weight, song.segment_weight[places])
     np.testing.assert_array_equal(kept.embedding, song.embedding)
+
+
+def test_instrumental_segments_do_not_vote() -> None:
+    """Of 40 segments every other is sung; of 20 sung ones sixteen are kept, from all over."""
+    places = thinned(heard(40, weight=[0.1, 0.8] * 20)).segment_start_s.astype(int)
+    assert len(places) == SEGMENTS_KEPT
+    assert (places % 2 == 1).all()
+    assert places[0] < 4
+    assert places[-1] > 35
+    few = thinned(heard(10, weight=[0.9, 0.0, 0.3, 0.2, 0.0, 0.6, 0.1, 0.5, 0.2, 0.7]))
+    assert few.segment_start_s.tolist() == [0, 2, 5, 7, 9]
+
+
+def test_a_song_without_voice_keeps_its_few_best_segments() -> None:
+    kept = thinned(heard(9, weight=[0.0, 0.05, 0.1, 0.0, 0.2, 0.0, 0.9, 0.0, 0.0]))
+    assert kept.segment_start_s.tolist() == [1, 2, 4, 6]
+    assert thinned(heard(9, weight=[0.0] * 9)).segment_start_s.tolist() == [0, 1, 2, 3]
+    short = heard(3, weight=[0.0] * 3)
+    assert thinned(short) is short
 
 
 def test_half_precision_costs_an_embedding_next_to_nothing() -> None:
