@@ -207,7 +207,7 @@ def test_what_cannot_be_enrolled_or_taken_out_is_said_in_words(
     enroll(table, "Zoë", new_songs[:2])
     enroll(table, "Ada", new_songs[2:3])
     enroll(table, "singer 2", new_songs[3:4])
-    with pytest.raises(UserError, match="Zoe is not enrolled; enrolled are: Ada, Zoë, singer 2"):
+    with pytest.raises(UserError, match=r"Zoe is not enrolled.*: Ada, Zoë, singer 2"):
         unenroll(table, "Zoe")
     assert unenroll(table, "singer 2").songs == 1
     with pytest.raises(UserError, match="singer 2 has no enrolled song; the songs that members"):
