@@ -9,6 +9,7 @@ library and prints; torch is imported only inside the commands that need it.
 import errno
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 if sys.version_info < (3, 11):  # noqa: UP036
@@ -70,7 +71,7 @@ try:
 
     import typer
 
-    from embedder.artifacts import Run, open_run
+    from embedder.artifacts import DISK_FULL, Run, open_run
     from embedder.commands.cost import architectures
     from embedder.commands.members import (
         SPLIT_RULES,
@@ -477,22 +478,22 @@ def print_plan(name: str, about: str, plan: "list[Step]") -> None:
     )
 
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+DISK_ERRORS = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def disk_problem(error: Exception) -> str:
     """What a failed write says, in a sentence; empty for any other error."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return f"cannot write or read {error.filename or 'a file'}: {error.strerror}"
-    text = str(error)  # torch and safetensors wrap the system's error in their own
-    if "No space left on device" in text or "PytorchStreamWriter failed" in text:
-        return "cannot write: No space left on device"
     return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can mend is one line and code 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what it cannot encode is shown as \u2192
+            stream.reconfigure(errors="backslashreplace")
     try:
         with repeating_warnings():
             code = app(given or ["--help"], prog_name="python app.py", standalone_mode=False)

@@ -6,6 +6,7 @@ This is the only file that spells a path inside a run folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from embedder.errors import Command, UserError, current_run_dir
+from embedder.text import read_text
 
 FORMAT = 1  # version of everything written into a run folder; readers refuse any other
+
+# What the system says of a write where there is no room: on the disk, in a quota, in a file.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What numpy, torch, SQLite and libsndfile say instead, who keep the system's error to themselves.
+NOT_WRITTEN = (" requested and ", "unexpected pos", "PytorchStreamWriter", "is full", "System err")
 
 UMASK = os.umask(0)  # asked for once: asking sets it for a moment, for all threads
 os.umask(UMASK)
@@ -310,7 +317,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without error.
 
     The file appears whole or not at all, even if the power fails: its content is on the disk before
-    its name is. On any error the temporary file is removed and what stood at `path` stays.
+    its name is. On any error the temporary file is removed and what stood at `path` stays. If the
+    disk takes no more, `OSError` says so and names `path`, whichever library was writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -322,8 +330,22 @@ def replacing(path: Path) -> Iterator[Path]:
         flush(temporary)
         temporary.replace(path)
         flush(path.parent)
+    except Exception as error:
+        if code := _disk_full(error):
+            raise OSError(code, os.strerror(code), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _disk_full(error: Exception) -> int:
+    """The number of the system's error if it is that the disk takes no more; else 0."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return error.errno
+    text = str(error)
+    if any(words in text for words in NOT_WRITTEN):
+        return errno.ENOSPC
+    return next((code for code in DISK_FULL if os.strerror(code) in text), 0)
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -389,11 +411,11 @@ def read_json(path: Path, again: Command | None = None) -> Any:
     """Read JSON; raise `UserError` naming the file, and `again`, if it is missing or no JSON."""
     mends = f"; {again}" if again else ""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing{mends}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}{mends}") from None
+    except UserError as error:
+        raise UserError(f"{error}{mends}") from None
 
 
 def fingerprint(*parts: bytes | str) -> str:

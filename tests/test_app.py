@@ -580,6 +580,44 @@ def test_a_defect_of_the_program_is_not_taken_for_the_user_s(
         app.main(["fuse", "--run_dir", str(trained.root)])
 
 
+# What a stream cannot encode --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_stream_that_cannot_encode_a_name_ends_no_command(
+    trained: Run, tmp_path: Path, encoding: str
+) -> None:
+    names = ("\u521d\u97f3\u30df\u30af", "Sigur R\u00f3s \u2192")
+    for name in names:
+        for album in "AB":
+            put(tmp_path / "data" / name / album / "1.wav", len(name) + ord(album))
+    rows = "".join(f"{number},{name}\n" for number, name in enumerate(names))
+    (tmp_path / "p.csv").write_text(rows, encoding="utf-8")
+    prepare = ["prepare", "--data_dir", tmp_path / "data", "--run_dir", tmp_path / names[0]]
+    evaluate = ["evaluate", "--prediction", tmp_path / "p.csv", "--truth"]
+    commands = [
+        (0, prepare),
+        (0, [*evaluate, tmp_path / "p.csv"]),
+        (2, [*evaluate, tmp_path / "none \u2192"]),
+        (0, ["fuse", "--run_dir", trained.root]),
+        (0, ["verify", "--help"]),
+    ]
+    texts = [(code, [str(word) for word in words]) for code, words in commands]
+    lines = [f"assert app.main({words!r}) == {code}, {words!r}" for code, words in texts]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(["import app", *lines])],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    said = (done.stdout + done.stderr).decode(encoding)
+    for name in names:
+        assert name.encode(encoding, "backslashreplace").decode(encoding) in said
+    assert said.count("\nerror: ") + said.startswith("error: ") == 1
+
+
 # A full disk ------------------------------------------------------------------------------------
 
 FULL = Path("/dev/full")
@@ -669,7 +707,8 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
     assert "No space left on device" in line
     after = contents(trained.root)
     assert before.keys() <= after.keys()
-    assert not [name for name in after if "/." in name or name.startswith(".")]
+    kept = [name for name in after if not name.startswith(".locks/")]
+    assert not [name for name in kept if "/." in name or name.startswith(".")]
     left = {name for name in before if after[name] != before[name]}
     assert ending not in {name.rpartition("/")[2] for name in left}
     if words[0] != "fuse":

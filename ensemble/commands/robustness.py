@@ -165,7 +165,10 @@ def write_degraded(folder: Path, song: Song, cache: AudioCache, seconds: float) 
     files = []
     for number, wave in enumerate(degraded(song, cache, seconds)):
         files.append(folder / f"{number:03d}.wav")
-        soundfile.write(files[-1], wave, SAMPLE_RATE, subtype="PCM_16")
+        try:
+            soundfile.write(files[-1], wave, SAMPLE_RATE, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:  # of the system's reason it says nothing
+            raise UserError(f"cannot write {files[-1]}, is the disk full? {error}") from None
     return files
 
 

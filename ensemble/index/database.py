@@ -7,6 +7,8 @@ unfinished is rolled back by whoever opens the table next.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -149,8 +151,10 @@ def _problem(path: Path, error: sqlite3.Error) -> str:
     """What the user is told of an error of SQLite's."""
     if _is_busy(error):
         return f"{path} is in use by another command; run this one again when that has ended"
-    if _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM):
-        return f"cannot write {path}: {error}"
+    if _kind(error) == sqlite3.SQLITE_FULL:
+        return f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
+    if _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
+        return f"cannot write or read {path}: {error}"
     return f"{path} is not a readable table of songs ({error}); {AGAIN}"
 
 

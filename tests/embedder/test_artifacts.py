@@ -8,13 +8,17 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.artifacts import (
+    DISK_FULL,
     FORMAT,
     Run,
     abandon_run,
@@ -140,7 +144,7 @@ def test_json_that_cannot_be_read_names_the_file(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
     for content in (b"{", b"\xff\xfe"):
         (tmp_path / "x.json").write_bytes(content)
-        with pytest.raises(UserError, match=r"x\.json is not JSON"):
+        with pytest.raises(UserError, match=r"x\.json is not (JSON|UTF-8)"):
             read_json(tmp_path / "x.json")
 
 
@@ -253,3 +257,78 @@ def test_one_process_at_a_time_until_it_ends_however_it_ends(tmp_path: Path) -> 
         pass
     abandon_run(run)
     assert not run.root.exists()
+
+
+def _torch(path: Path, values: Any) -> None:
+    import torch
+
+    torch.save({"values": torch.from_numpy(values)}, path)
+
+
+def _safetensors(path: Path, values: Any) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"values": torch.from_numpy(values)}, path)
+
+
+def _npz(path: Path, values: Any) -> None:
+    with path.open("wb") as file:
+        np.savez(file, values=values)
+
+
+def _npy(path: Path, values: Any) -> None:
+    with path.open("wb") as file:
+        np.save(file, values)
+
+
+def _audio(path: Path, values: Any) -> None:
+    import soundfile
+
+    soundfile.write(path, values / 10, 16000, subtype="PCM_16")
+
+
+WRITERS = {
+    "x.txt": lambda path, values: path.write_text(str(values.tolist())),
+    "x.npy": _npy,
+    "x.npz": _npz,
+    "x.pt": _torch,
+    "x.safetensors": _safetensors,
+    "x.wav": _audio,
+    "x.flac": _audio,
+}
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 60,000 bytes: what a full disk says, but for its number."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("name", WRITERS)
+def test_where_there_is_no_room_the_error_names_the_file_and_the_old_one_stays(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"old")
+    values = np.random.default_rng(0).standard_normal(100_000)
+    with (
+        pytest.raises(OSError, match=r"No space left on device|File too large") as caught,
+        replacing(tmp_path / name) as temporary,
+    ):
+        WRITERS[name](temporary, values)
+    assert caught.value.errno in DISK_FULL
+    assert caught.value.filename == str(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"old"
+
+
+def test_other_errors_pass_through_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a defect"), replacing(tmp_path / "x"):
+        raise ValueError("a defect")
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
+        (tmp_path / "none").read_bytes()
