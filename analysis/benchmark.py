@@ -7,8 +7,6 @@ is the same.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 
 from analysis.page import escape, page, table
 from embedder.artifacts import write_text
+from embedder.text import to_csv
 
 LEVELS = ("segment", "song", "excerpt", "hard", "hard_excerpt")
 
@@ -141,13 +140,13 @@ def _markdown(body: Sequence[Sequence[str]]) -> str:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Every row by itself, numbers unrounded."""
-    text = io.StringIO()
     plain = [name for name, value in rows[0].items() if not isinstance(value, dict)]
     plain.remove("made_from")
     metrics = list(rows[0]["song"])
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *(f"{level}_{name}" for level in LEVELS for name in metrics)])
+    table: list[list[Any]] = [
+        [*plain, *(f"{level}_{name}" for level in LEVELS for name in metrics)]
+    ]
     for row in rows:
         numbers = [row.get(level, {}).get(name, "") for level in LEVELS for name in metrics]
-        writer.writerow([*(row[name] for name in plain), *numbers])
-    return text.getvalue()
+        table.append([*(row[name] for name in plain), *numbers])
+    return to_csv(table)

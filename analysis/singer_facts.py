@@ -6,14 +6,14 @@ Enters: a csv with the columns singer, sex, low_hz and high_hz, all but the firs
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from embedder.errors import UserError
+from embedder.text import composed, read_csv
 
 COLUMNS = ("singer", "sex", "low_hz", "high_hz")
 AUDIBLE_HZ = (20.0, 5000.0)  # no singer's lowest or highest note lies outside
@@ -35,29 +35,26 @@ def read_singer_facts(path: Path, singers: Sequence[str]) -> dict[str, SingerFac
     Raises `UserError` if the file cannot be read, has other columns, names none of the singers or
     one of them twice, or holds a range that is none.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the text
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; it is a csv of {', '.join(COLUMNS)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    head = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = head
+    if not path.exists():
+        raise UserError(f"{path} is missing; it is a csv of {', '.join(COLUMNS)}")
+    rows = [(line, [cell.strip() for cell in cells]) for line, cells in read_csv(path, True)]
+    head = rows[0][1] if rows else []
     wrong = [name for name in head if name not in COLUMNS]
     if "singer" not in head or wrong or len(set(head)) < len(head):
         found = ", ".join(head) or "nothing"
         raise UserError(f"{path} has the columns {found}; legal are {', '.join(COLUMNS)}")
+    known = {composed(singer): singer for singer in singers}
     facts: dict[str, SingerFacts] = {}
-    for row in rows:
-        singer = (row["singer"] or "").strip()
-        if None in row:
-            raise UserError(f"{path}, line {rows.line_num}: more fields than columns")
-        if singer not in singers:
+    for line, cells in rows[1:]:
+        if len(cells) > len(head):
+            raise UserError(f"{path}, line {line}: more fields than columns")
+        row = dict(zip_longest(head, cells, fillvalue=""))
+        singer = known.get(composed(row["singer"]))
+        if singer is None:
             continue
         if singer in facts:
-            raise UserError(f"{path}, line {rows.line_num}: a second row of {singer}")
-        facts[singer] = _facts(row, f"{path}, line {rows.line_num}")
+            raise UserError(f"{path}, line {line}: a second row of {singer}")
+        facts[singer] = _facts(row, f"{path}, line {line}")
     if not facts:
         raise UserError(f"{path} names none of the run's singers; one is {singers[0]}")
     return facts
@@ -75,8 +72,8 @@ def with_ranges(
     return found
 
 
-def _facts(row: dict[str, str | None], where: str) -> SingerFacts:
-    sex, low, high = ((row.get(name) or "").strip() for name in COLUMNS[1:])
+def _facts(row: dict[str, str], where: str) -> SingerFacts:
+    sex, low, high = (row.get(name, "") for name in COLUMNS[1:])
     if not low and not high:
         return SingerFacts(sex)
     least, most = AUDIBLE_HZ

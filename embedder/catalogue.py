@@ -7,10 +7,7 @@ Enters: a data folder laid out as `<singer>/<album>/<song>.<ext>`. Leaves: `Song
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -18,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
-from embedder.errors import UserError
+from embedder.errors import UserError, one_line
+from embedder.text import composed, name_problem, read_csv, to_csv
 
 # Audio by its name: never passed over without a word, even if nothing can decode it. Where several
 # files could be meant, an earlier one goes before a later one.
@@ -48,10 +46,10 @@ SHOWN = 3  # how many examples an error message names
 
 @dataclass(frozen=True)
 class Song:
-    """One recording. Texts are as on disk; cache keys are empty until the song is decoded."""
+    """One recording. All texts but its path are in NFC; it has cache keys once it is decoded."""
 
     id: str  # posix path below the data folder, with suffix
-    path: str  # absolute path of the source file
+    path: str  # absolute path of the source file, as on disk
     singer: str
     album: str
     title: str
@@ -65,6 +63,12 @@ class Song:
     def album_id(self) -> str:
         """`singer/album`: two singers may have albums of one name ("Greatest Hits")."""
         return f"{self.singer}/{self.album}"
+
+    @property
+    def file(self) -> str:
+        """The id as it is spelled on disk, for other programs."""
+        there = "/".join(Path(self.path).parts[-1 - self.id.count("/") :])
+        return there if composed(there) == self.id else self.id
 
 
 COLUMNS = tuple(field.name for field in fields(Song))
@@ -123,7 +127,8 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
     """The songs below `data_dir`, sorted by id, without a split.
 
     Hidden files and files that are no audio are passed over. Raises `UserError` if the folder is
-    missing or holds no audio, or if an audio file lies at any other depth than singer/album/song.
+    missing or holds no audio, if an audio file lies at any other depth than singer/album/song, or
+    if the names of two differ in Unicode form only.
     """
     root = data_folder(data_dir)
     files = sorted(visible_files(root))
@@ -134,7 +139,13 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
             f"{LAYOUT}"
         )
     _check_depth(data_dir, audio)
-    return tuple(song_at(root, root / rel) for rel in audio)
+    songs: dict[str, Song] = {}
+    for song in (song_at(root, root / rel) for rel in audio):
+        if song.id in songs:
+            both = f"{songs[song.id].path!a} and {song.path!a}"
+            raise UserError(f"{both} differ in Unicode form only; rename or remove one of them")
+        songs[song.id] = song
+    return tuple(sorted(songs.values(), key=lambda song: song.id))
 
 
 def is_audio(file: Path) -> bool:
@@ -180,6 +191,8 @@ def data_folder(folder: Path) -> Path:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}; give a folder laid out as {LAYOUT}")
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder.resolve())):
+        raise UserError(f"the path {str(folder)!a} is not UTF-8; rename the folder")
     return folder.resolve()
 
 
@@ -244,49 +257,38 @@ def _what_is_there(files: list[str]) -> str:
 def song_at(root: Path, file: Path, split: str = "", singer: str = "", title: str = "") -> Song:
     """A song from its place on disk; `singer` and `title`, if given, go before the path's names.
 
-    Raises `UserError` for a path that no list could hold (line breaks, not UTF-8).
+    Raises `UserError` for a name that no list could hold (line breaks, not UTF-8).
     """
     try:
         name = file.relative_to(root).as_posix()
     except ValueError:  # a list may name files outside the data folder
         name = "/".join(file.parts[-3:])
-    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
-        raise UserError(
-            f"the file name {name!a} holds a line break or another control character, or is "
-            "not UTF-8; rename it"
-        )
+    if problem := next(filter(None, map(name_problem, name.split("/"))), ""):
+        raise UserError(f"the file name {name!a} {problem}; rename it")
+    if singer and (problem := name_problem(singer)):
+        raise UserError(f"the singer's name {singer!a} of {name} {problem}; write another one")
     folder = file.parent
-    singer, title = singer or folder.parent.name, title or file.stem
-    return Song(name, str(file), singer, folder.name, title, split)
+    singer, title = composed(singer or folder.parent.name), one_line(title or file.stem)
+    return Song(composed(name), str(file), singer, composed(folder.name), composed(title), split)
 
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
     """Write `catalogue.csv`: a header, then one line a song in the catalogue's order."""
     rows = ([getattr(song, column) for column in COLUMNS] for song in catalogue.songs)
-    write_text(path, csv_text([COLUMNS, *rows]))
-
-
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as csv with newline line ends; a cell that holds a comma, quote or newline is quoted."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    write_text(path, to_csv([COLUMNS, *rows]))
 
 
 def read_catalogue(path: Path) -> Catalogue:
     """Read what `write_catalogue` wrote; raise `UserError` naming file and line otherwise."""
     again = prepare_again("run again")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {again}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text; {again}") from None
-    lines = list(csv.reader(io.StringIO(text, newline="")))
-    if not lines or tuple(lines[0]) != COLUMNS:
+        lines = read_csv(path)
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from None
+    if not lines or tuple(lines[0][1]) != COLUMNS:
         raise UserError(f"{path} is no catalogue (header must be {','.join(COLUMNS)}); {again}")
     songs: dict[str, Song] = {}
-    for number, cells in enumerate(lines[1:], 2):
+    for number, cells in lines[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(COLUMNS):
             raise UserError(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}; {again}")

@@ -31,11 +31,13 @@ def one_line(text: str) -> str:
 class UserError(Exception):
     """Something the user can mend: shown as one line, the command exits with code 2.
 
-    Programming errors stay `ValueError`, `TypeError` and so on, and keep their traceback.
+    Programming errors stay `ValueError`, `TypeError` and so on, and keep their traceback. `advice`
+    ends the line; who knows better what to do may leave it out, for `fault` is the line without it.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    def __init__(self, message: str, advice: str = "") -> None:
+        self.fault = one_line(message)
+        super().__init__(one_line(f"{message}; {advice}") if advice else self.fault)
 
 
 @contextmanager

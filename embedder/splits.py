@@ -14,8 +14,10 @@ import numpy as np
 from embedder.artifacts import SPLITS, fingerprint
 from embedder.catalogue import Song
 from embedder.errors import UserError, did_you_mean
+from embedder.text import spelled_alike
 
 SHOWN = 3  # how many examples a message names
+SONGS_NEEDED = 3  # of each singer by the rule "song"
 
 Songs = tuple[Song, ...]
 
@@ -34,7 +36,10 @@ def split_songs(songs: Sequence[Song], rule: str, seed: int = 0) -> Songs:
     singers = {song.singer for song in songs}
     if len(singers) < 2:
         found = f"only '{min(singers)}'" if singers else "none"
-        raise UserError(f"at least two singers are needed to tell them apart; found {found}")
+        raise UserError(
+            f"at least two singers are needed to tell them apart; found {found}",
+            "each singer has a folder of the data folder",
+        )
     divided = SPLITTERS[rule](songs, seed)
     counts = {split: sum(song.split == split for song in divided) for split in SPLITS}
     for split in ("train", "validation"):
@@ -52,9 +57,11 @@ def _course(songs: Sequence[Song], seed: int) -> Songs:
     last: dict[str, str] = {}
     for singer, albums in _albums(songs).items():
         if len(albums) < 2:
+            enough = sum(song.singer == singer for song in songs) >= SONGS_NEEDED
             raise UserError(
                 f"--split course keeps each singer's last album for validation, but {singer} has "
-                f"only '{albums[0]}'; choose --split song, or add an album"
+                f"only '{albums[0]}'",
+                "choose --split song, or add an album" if enough else "add an album",
             )
         last[singer] = max(albums, key=lambda album: (album.casefold(), album))
     return _with_splits(
@@ -69,7 +76,8 @@ def _album(songs: Sequence[Song], seed: int) -> Songs:
         if len(albums) < 3:
             raise UserError(
                 f"--split album needs three albums of each singer, but {singer} has "
-                f"{len(albums)}: {', '.join(albums)}; choose --split course or --split song"
+                f"{len(albums)}: {', '.join(albums)}",
+                "choose --split course or --split song",
             )
         order = _generator(seed, "album", singer).permutation(len(albums))
         for place, album in enumerate(order):
@@ -82,9 +90,10 @@ def _song(songs: Sequence[Song], seed: int) -> Songs:
     """A tenth of each singer's songs tests, a tenth validates (at least one), the rest trains."""
     chosen: dict[str, str] = {}
     for singer, ids in _grouped(songs, lambda song: song.id).items():
-        if len(ids) < 3:
+        if len(ids) < SONGS_NEEDED:
             raise UserError(
-                f"--split song needs three songs of each singer, but {singer} has {len(ids)}"
+                f"--split song needs three songs of each singer, but {singer} has {len(ids)}",
+                "add songs, or leave the singer out",
             )
         tenth = max(1, round(len(ids) / 10))
         order = _generator(seed, "song", singer).permutation(len(ids))
@@ -156,8 +165,10 @@ def check_leakage(
     trained = {song.singer for song in songs if song.split == "train"}
     for song in songs:
         if song.singer not in trained:
+            alike = [g for g in spelled_alike([song.singer, *trained]) if song.singer in g]
             raise UserError(
-                f"singer '{song.singer}' is in {song.split} ({song.id}) but has no song in train"
+                f"singer '{song.singer}' is in {song.split} ({song.id}) but has no song in train",
+                f"the same but for case, form or spaces: {', '.join(alike[0])}" if alike else "",
             )
     return tuple(sorted(albums))
 

@@ -31,11 +31,6 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def one_line(text: str) -> str:
-    """The text with a space in the place of each letter that no name may hold."""
-    return "".join(" " if _unusable(letter) else letter for letter in text)
-
-
 def name_problem(name: str) -> str:
     """Why a singer, an album or a song cannot bear this name, or an empty string.
 

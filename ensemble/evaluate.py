@@ -7,18 +7,16 @@ and each singer's recall. A song without a prediction is refused, never silently
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import unicodedata
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from embedder.catalogue import AUDIO_SUFFIXES, scan
+from embedder.catalogue import is_audio_named, scan
 from embedder.errors import UserError
 from embedder.metrics import (
     Estimate,
@@ -27,9 +25,14 @@ from embedder.metrics import (
     mean_of,
     per_singer_recall,
 )
+from embedder.text import composed, read_csv, read_text, spelled_alike
 from ensemble.predictions import PLACES, id_order, normal_id
 
 SHOWN = 3  # how many examples an error message names
+# What the first two cells of a header may be, in lower case and without spaces and signs.
+ID_HEADER = re.compile(r"(id|(song|file|track)?(id|name)|(audio)?path|audio|file|song|track)")
+SINGER_HEADER = re.compile(r"(singer|artist|label|singername|artistname)")
+FIRST_HEADER = re.compile(r"(no|top|rank|singer|artist|prediction)1?")
 
 Predictions = dict[str, tuple[str, ...]]  # ID → singers, best first
 
@@ -64,6 +67,8 @@ class Evaluation:
     macro_f1: Estimate  # over the singers that occur in the truth
     recalls: tuple[Recall, ...]  # by singer
     extra: tuple[str, ...]  # IDs that are predicted but stand in no truth; they count nowhere
+    unnamed: tuple[str, ...]  # singers of the truth whom no prediction names
+    alike: str  # which of them are named in another spelling, as the end of a sentence
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -75,7 +80,7 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix.lower() == ".json":
         rows = [(f"key {key!r}", key, names) for key, names in _json_pairs(path)]
     else:
-        rows = [(f"line {line}", row[0], row[1:]) for line, row in _csv_rows(path, ("no.1",))]
+        rows = [(f"line {line}", row[0], row[1:]) for line, row in _csv_rows(path, FIRST_HEADER)]
     result: Predictions = {}
     for where, name, singers in rows:
         ident = normal_id(_text(name))
@@ -84,7 +89,7 @@ def read_predictions(path: Path) -> Predictions:
             raise UserError(f"{path}, {where}: needs an ID and one to three singers, none empty")
         if ident in result:
             raise UserError(f"{path}, {where}: the ID {ident} stands twice")
-        if len(set(chosen)) != len(chosen):
+        if len(set(map(composed, singers))) != len(chosen):  # two may differ in spaces alone
             raise UserError(f"{path}, {where}: names a singer twice for one song")
         if result and len(chosen) != len(next(iter(result.values()))):
             raise UserError(f"{path}, {where}: names another number of singers than the first")
@@ -98,8 +103,9 @@ def read_truth(path: Path) -> Truth:
     """Read who sings what: a folder `<singer>/<album>/<song>`, or a csv `ID,singer`.
 
     A song of a folder is known by its path below it without suffix, and by its bare name where only
-    one song has it. In a csv, a header is optional and an ID may carry an audio suffix. Raises
-    `UserError` for an ID that stands twice or a line that has not two columns.
+    one song has it. In a csv, a header is optional and an ID may carry an audio suffix, in the
+    prediction too. Raises `UserError` for an ID that stands twice or a line that has not two
+    columns.
     """
     result: dict[str, str] = {}
     names: dict[str, list[str]] = {}
@@ -111,16 +117,15 @@ def read_truth(path: Path) -> Truth:
             result[ident] = _text(song.singer)
             names.setdefault(normal_id(PurePosixPath(ident).name), []).append(ident)
     else:
-        for line, row in _csv_rows(path, ("singer", "singer_name", "artist", "label")):
+        for line, row in _csv_rows(path, SINGER_HEADER):
             if len(row) != 2 or not all(map(_text, row)):
                 raise UserError(f"{path}, line {line}: needs two columns, ID,singer, none empty")
             ident = normal_id(_text(row[0]))
             if ident in result:
                 raise UserError(f"{path}, line {line}: the ID {ident} stands twice")
             result[ident] = _text(row[1])
-            if ident.lower().endswith(AUDIO_SUFFIXES):
-                bare = PurePosixPath(ident).with_suffix("").as_posix()
-                names.setdefault(normal_id(bare), []).append(ident)
+            if (bare := _bare(ident)) != ident:
+                names.setdefault(bare, []).append(ident)
     if not result:
         raise UserError(f"{path} names no song; lines are ID,singer")
     return Truth(result, {name: tuple(found) for name, found in names.items()})
@@ -130,13 +135,14 @@ def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int
     """Measure predictions (ID → singers, best first) of all songs of the truth.
 
     Raises `UserError` naming up to three songs that have no prediction, or a prediction that could
-    mean several songs, or two predictions that mean one.
+    mean several songs, or two predictions that mean one; and where no ID or no singer of the truth
+    stands in the predictions, for then the two are not of the same songs or singers.
     """
     found: dict[str, tuple[str, ...]] = {}
     named: dict[str, str] = {}
     extra = []
     for name, chosen in predictions.items():
-        ident = _song_of(normal_id(name), truth)
+        ident = _song_of(normal_id(name), truth) or _song_of(_bare(name), truth)
         if ident is None:
             extra.append(name)
         elif ident in found:
@@ -144,10 +150,23 @@ def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int
         else:
             found[ident], named[ident] = tuple(chosen[:PLACES]), name
     missing = sorted(truth.singers.keys() - found.keys(), key=id_order)
+    if not found:
+        raise UserError(
+            f"no ID of the truth, such as {_some(missing)}, stands in the predictions, whose IDs "
+            f"are such as {_some(sorted(extra, key=id_order))}"
+        )
     if missing:
         raise UserError(
             f"{len(missing)} of {len(truth.singers)} songs have no prediction, such as "
-            f"{', '.join(missing[:SHOWN])}" + _hint(extra)
+            f"{_some(missing)}" + _hint(extra)
+        )
+    named_singers = {singer for chosen in predictions.values() for singer in chosen}
+    unnamed = sorted({*truth.singers.values()} - named_singers)
+    alike = _alike(unnamed, named_singers)
+    if not named_singers & {*truth.singers.values()}:
+        raise UserError(
+            f"no singer of the truth, such as {_some(unnamed)}, is named by any prediction; those "
+            f"name {_some(sorted(named_singers))}" + alike
         )
     songs = sorted(found, key=id_order)
     singers = sorted({*truth.singers.values(), *(found[song][0] for song in songs)})
@@ -179,7 +198,17 @@ def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int
             if counts[number]
         ),
         extra=tuple(sorted(extra, key=id_order)),
+        unnamed=tuple(unnamed),
+        alike=alike,
     )
+
+
+def _alike(unnamed: Sequence[str], named: Iterable[str]) -> str:
+    groups = [group for group in spelled_alike([*unnamed, *named]) if {*group} & {*unnamed}]
+    if not groups:
+        return ""
+    pairs = "; ".join(" and ".join(map(repr, group)) for group in groups[:SHOWN])
+    return f"; these differ in case, form or spaces only, and count as different singers: {pairs}"
 
 
 def _song_of(name: str, truth: Truth) -> str | None:
@@ -198,24 +227,31 @@ def _song_of(name: str, truth: Truth) -> str | None:
 def _hint(extra: list[str]) -> str:
     if not extra:
         return ""
-    return f"; {len(extra)} predictions are of other songs, such as {', '.join(extra[:SHOWN])}"
+    return f"; {len(extra)} predictions are of other songs, such as {_some(extra)}"
 
 
-def _csv_rows(path: Path, second: tuple[str, ...]) -> list[tuple[int, list[str]]]:
-    """Rows that are not blank with their line numbers, without a header `ID,<one of second>,…`."""
-    reader = csv.reader(io.StringIO(_read(path), newline=""), strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader if any(map(_text, row))]
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-    header = [_text(cell).lower() for cell in rows[0][1][:2]] if rows else []
-    return rows[1:] if header[:1] == ["id"] and header[1:] and header[1] in second else rows
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN])
+
+
+def _bare(name: str) -> str:
+    """An ID without the suffix of an audio file, if it has one."""
+    path = PurePosixPath(name)
+    return normal_id(path.with_suffix("").as_posix() if is_audio_named(path.name) else name)
+
+
+def _csv_rows(path: Path, second: re.Pattern[str]) -> list[tuple[int, list[str]]]:
+    """Rows that are not blank with their line numbers, without a header such as `ID,singer`."""
+    rows = [(line, row) for line, row in read_csv(path, skip_spaces=True) if any(map(_text, row))]
+    head = [re.sub(r"[\W_]", "", cell).lower() for cell in rows[0][1][:2]] if rows else []
+    is_header = len(head) == 2 and ID_HEADER.fullmatch(head[0]) and second.fullmatch(head[1])
+    return rows[1:] if is_header else rows
 
 
 def _json_pairs(path: Path) -> list[tuple[str, list[str]]]:
     """Key and singers of each song; keys that stand twice are kept, to be refused."""
     try:
-        found: Any = json.loads(_read(path), object_pairs_hook=list)
+        found: Any = json.loads(read_text(path), object_pairs_hook=list)
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     fits = isinstance(found, list) and all(
@@ -229,17 +265,6 @@ def _json_pairs(path: Path) -> list[tuple[str, list[str]]]:
     return found  # type: ignore[no-any-return]
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-
-
 def _text(value: str) -> str:
-    """Without space at the ends, in composed form: é may be one character or two."""
-    return unicodedata.normalize("NFC", value).strip()
+    """Without space at the ends, in NFC: é may be one character or two."""
+    return composed(value).strip()

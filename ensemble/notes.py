@@ -7,8 +7,6 @@ known.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import write_text
+from embedder.text import to_csv
 from ensemble.predictions import id_order, normal_id
 
 
@@ -57,7 +56,5 @@ def write_notes(output: Path, notes: Mapping[str, Sequence[str]]) -> Path | None
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("ID", "note"), *rows])
-    write_text(path, text.getvalue())
+    write_text(path, to_csv([("ID", "note"), *rows]))
     return path

@@ -7,8 +7,6 @@ same predictions give the same bytes, in whatever order they come.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +21,7 @@ from embedder.artifacts import replacing, write_json, write_text
 from embedder.errors import Command, UserError
 from embedder.metrics import ranking
 from embedder.store import Store
+from embedder.text import composed, to_csv
 from ensemble.experts import FUSED
 
 TABLE_FORMAT = 1
@@ -46,8 +45,8 @@ class Table:
 
 
 def normal_id(name: str) -> str:
-    """A name of ASCII digits alone loses its leading zeros (`0001` → `1`, `000` → `0`)."""
-    return name.lstrip("0") or "0" if re.fullmatch(r"[0-9]+", name) else name
+    """A name in NFC; one of ASCII digits alone loses its leading zeros (`0001` → `1`)."""
+    return name.lstrip("0") or "0" if re.fullmatch(r"[0-9]+", name) else composed(name)
 
 
 def id_order(name: str) -> tuple[int, int, str]:
@@ -66,7 +65,7 @@ def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
     for path, name in zip(paths, names, strict=True):
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise UserError(f"the name of {str(path)!a} is not valid text; rename the file")
-        other = taken.setdefault(normal_id(name), path)
+        other = taken.setdefault(normal_id(name), path)  # two forms of one name are one ID
         if other is not path:
             raise UserError(
                 f"{other} and {path} would both have the ID {normal_id(name)}; rename one of them"
@@ -87,10 +86,7 @@ def top_singers(
 
 def csv_text(names: Sequence[str], choices: Choices) -> str:
     """Lines `ID,No.1,No.2,No.3` without a header, by ascending ID."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([normal_id(name), *row] for name, row in _ordered(names, choices))
-    return text.getvalue()
+    return to_csv([normal_id(name), *row] for name, row in _ordered(names, choices))
 
 
 def write_csv(path: Path, names: Sequence[str], choices: Choices) -> None:
@@ -109,9 +105,7 @@ def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path | None:
     if not skipped:
         path.unlink(missing_ok=True)
         return None
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(sorted(skipped.items()))
-    write_text(path, text.getvalue())
+    write_text(path, to_csv(sorted(skipped.items())))
     return path
 
 

@@ -7,8 +7,6 @@ csv is replaced as a whole after each song, so a measurement that was stopped go
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +15,10 @@ import numpy as np
 
 from embedder import stem_record
 from embedder.artifacts import Run, file_fingerprint, fingerprint, read_json, write_json, write_text
-from embedder.catalogue import Catalogue, Song, csv_text, read_catalogue
+from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
 from embedder.measures.ladders import LADDERS, steps
+from embedder.text import read_csv, to_csv
 
 FORMAT = 1  # of the two files; readers refuse any other
 COLUMNS = ("song", "singer", "degradation", "level", "named")  # then a source's rank each
@@ -121,7 +120,7 @@ def write_rows(run: Run, sources: Sequence[str], rows: Iterable[Row]) -> Path:
         (row.song, row.singer, row.step[0], f"{row.step[1]:g}", row.named, *row.ranks)
         for row in rows
     ]
-    write_text(_table(run), csv_text([(*COLUMNS, *sources), *lines]))
+    write_text(_table(run), to_csv([(*COLUMNS, *sources), *lines]))
     return _table(run)
 
 
@@ -129,8 +128,8 @@ def read_measured(run: Run) -> Measured | str:
     """What was measured, or in a sentence why there is nothing to show."""
     try:
         head = read_json(_head(run))
-        text = _table(run).read_text(encoding="utf-8")
-    except (UserError, OSError, UnicodeDecodeError):
+        lines = read_csv(_table(run))
+    except UserError:
         return f"Robustness was not measured; {AGAIN}"
     broken = f"The measure of robustness cannot be read; {AGAIN}"
     if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
@@ -140,8 +139,8 @@ def read_measured(run: Run) -> Measured | str:
         for name in ("singers", "sources"):
             head[name] = tuple(head[name])
         conditions = Conditions(**head)
-        rows = _rows(text, conditions.sources)
-    except (KeyError, TypeError, ValueError, csv.Error):
+        rows = _rows(lines, conditions.sources)
+    except (KeyError, TypeError, ValueError):
         return broken
     if conditions.ladders != current_ladders():
         return f"Robustness was measured by another version of this program; {AGAIN}"
@@ -170,13 +169,12 @@ def split_of(catalogue: Catalogue) -> str:
     return "test" if catalogue.of("test") else "validation"
 
 
-def _rows(text: str, sources: Sequence[str]) -> tuple[Row, ...]:
+def _rows(lines: Sequence[tuple[int, list[str]]], sources: Sequence[str]) -> tuple[Row, ...]:
     """Rows of songs that have every step, in the order of the file."""
-    lines = csv.reader(io.StringIO(text, newline=""))
-    if next(lines, None) != [*COLUMNS, *sources]:
+    if not lines or lines[0][1] != [*COLUMNS, *sources]:
         raise ValueError("other columns")
     found: dict[str, list[Row]] = {}
-    for song, singer, name, level, named, *ranks in lines:
+    for _, (song, singer, name, level, named, *ranks) in lines[1:]:
         if len(ranks) != len(sources):
             raise ValueError("other columns")
         row = Row(song, singer, (name, float(level)), named, tuple(map(int, ranks)))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.store import AGAIN, Store
+from embedder.text import composed
 from ensemble.index.members import MemberIndex
 
 SAME_RECORDING = 0.9999  # cosine from which two recordings are taken to be one
@@ -71,7 +72,7 @@ def similar_songs(
 def _song(index: MemberIndex, row: int, similarity: float, path: str) -> SimilarSong:
     song_id, singer = index.song_ids[row], index.singers[index.labels[row]]
     # A bare file name is shared by many recordings, a path with folders is not.
-    named = "/" in song_id and f"/{path}".endswith(f"/{song_id}")
+    named = "/" in song_id and f"/{composed(path)}".endswith(f"/{composed(song_id)}")
     return SimilarSong(
         singer=singer,
         album=index.albums[row].removeprefix(f"{singer}/"),

@@ -5,8 +5,6 @@ Enters: a prepared run and a split. Leaves: `0001.flac`, `0002.flac`, … and `t
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from embedder.config import SAMPLE_RATE
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
+from embedder.text import to_csv
 
 PLACES = 20  # places looked at for an excerpt in which someone sings
 SUNG = 0.7  # share of the song's vocal level from which an excerpt counts as sung
@@ -58,8 +57,7 @@ def write_excerpts(
         )
     cache = AudioCache(run.cache)
     order = np.random.default_rng(seed).permutation(len(songs))
-    truth = io.StringIO()
-    writer = csv.writer(truth, lineterminator="\n")
+    truth: list[tuple[int, str]] = []
     for number, index in enumerate(order, 1):
         song = songs[index]
         rng = np.random.default_rng((seed, int(index)))
@@ -67,9 +65,9 @@ def write_excerpts(
         wave = excerpt(whole, song, cache, seconds, rng)
         with replacing(folder / f"{number:04d}.flac") as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16")
-        writer.writerow([number, song.singer])
+        truth.append((number, song.singer))
     path = folder / "truth.csv"
-    write_text(path, truth.getvalue())
+    write_text(path, to_csv(truth))
     return path
 
 

@@ -8,13 +8,15 @@ The same `.txt` format is written.
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from embedder.artifacts import SPLITS, read_json, write_text
-from embedder.catalogue import Song, csv_text, data_folder, song_at
+from embedder.catalogue import Song, data_folder, song_at
 from embedder.errors import UserError
+from embedder.text import files_alike, plain, read_text, to_csv
 
 LIST_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 HEADER = ("audio_path", "path", "file", "filename")  # first word of a list's optional header line
@@ -62,7 +64,10 @@ def _read_list(root: Path, file: Path, split: str) -> list[Song]:
         if found is None:
             missing.append(name)
             continue
-        song = song_at(root, found, split, singer, title)
+        try:
+            song = song_at(root, found, split, singer, title)
+        except UserError as error:
+            raise UserError(f"{file}, entry {line}: {error}") from None
         if song.id in songs:
             raise UserError(f"{file}, entry {line}: {song.id} stands there a second time")
         songs[song.id] = song
@@ -78,16 +83,14 @@ def _read_list(root: Path, file: Path, split: str) -> list[Song]:
 
 def _text_rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
     """(line number, (path, singer, title)) for each line that is neither empty nor a header."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 text: {error}") from None
-    for number, line in enumerate(lines, 1):
+    # Not str.splitlines: a title may hold what Unicode calls a line separator.
+    for number, text in enumerate(io.StringIO(read_text(file), newline=None), 1):
+        line = text.removesuffix("\n")
         cells = next(csv.reader([line], skipinitialspace=True), [])
         if len(cells) > 3:  # a comma in the title, not quoted
             cells[2:] = [",".join(next(csv.reader([line]))[2:])]
-        cells = [cell.strip() for cell in cells]
-        if not any(cells) or (number == 1 and cells[0].lower() in HEADER):
+        cells = [plain(cell.strip()) for cell in cells]
+        if not any(cells) or (number == 1 and cells[0].lower().replace(" ", "_") in HEADER):
             continue
         if len(cells) < 3 or not cells[0]:
             raise UserError(
@@ -116,15 +119,14 @@ def _find(root: Path, beside: Path, name: str) -> Path | None:
         parts = [part for part in path.parts if part != path.anchor]
         for first in range(max(1, len(parts) - 2)):
             for folder in (root, beside):
-                candidate = folder.joinpath(*parts[first:])
-                if candidate.is_file():
-                    return Path(os.path.normpath(candidate))
+                for found in files_alike(folder, "/".join(parts[first:])):
+                    return Path(os.path.normpath(found))
     return None
 
 
 def write_list(path: Path, songs: Iterable[Song]) -> None:
     """Write a list in the course's format: `Audio_path,singer_name,song_title`, no header.
 
-    Paths count from the data folder; a cell that holds a comma is quoted.
+    Paths count from the data folder, as they are on disk; a cell that holds a comma is quoted.
     """
-    write_text(path, csv_text([song.id, song.singer, song.title] for song in songs))
+    write_text(path, to_csv([song.file, song.singer, song.title] for song in songs))

@@ -29,15 +29,17 @@ from embedder.catalogue import (
     visible_files,
     write_catalogue,
 )
+from embedder.console import say, warn
 from embedder.data.audio import SILENT_PEAK, unusable
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
 from embedder.data.lists import read_lists, write_list
-from embedder.data.report import Problem, Report, summarise
+from embedder.data.report import KINDS, Problem, Report, problem_lines, summarise
 from embedder.data.stem_folders import StemFiles
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
 from embedder.splits import check_leakage, split_songs
+from embedder.text import spelled_alike
 
 SHORTEST_S = 1.0  # a song shorter than this is left out, s
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
@@ -80,7 +82,8 @@ def prepare(
     The same arguments give the same bytes; what the cache holds is not decoded again.
     Raises `UserError` if the songs cannot be found or split, if none can be used, if something was
     made from other songs of the run, or if the run folder cannot be written. Files that cannot be
-    used are in the report, not errors.
+    used are in the report, not errors; where the others cannot be split, the report on these files
+    is printed beforehand.
     """
     if seed < 0:
         raise UserError(f"seed = {seed} is not legal; it must be 0 or more")
@@ -100,13 +103,19 @@ def prepare(
     if not good:
         reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:SHOWN])
         raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
-    good = list(split_songs(good, split, seed))
-    good, twice = _without_duplicates(good, decoded, keep_duplicates)
-    problems += twice
-    if stems_dir:
-        good, missing = with_stems(good, stems, decoded)
-        problems += missing
-    crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
+    try:  # what could be split before may miss whole albums now
+        good = list(split_songs(good, split, seed))
+        good, twice = _without_duplicates(good, decoded, keep_duplicates)
+        problems += twice
+        if stems_dir:
+            good, missing = with_stems(good, stems, decoded)
+            problems += missing
+        crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
+    except UserError as error:
+        raise _for_want_of(problems, error) from None
+    for names in spelled_alike(song.singer for song in good):
+        who = ", ".join(map(repr, names))
+        warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
 
     catalogue = Catalogue(tuple(good))
     made = _prepared(data_dir, split, seed, stems_dir, lists_dir, keep_duplicates, catalogue)
@@ -186,6 +195,19 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
         f"{run.root} holds {', '.join(there)} made from {len(old.songs)} songs of {before}, and "
         f"{made.data_dir} now gives other songs or splits ({len(catalogue.songs)} songs), of which "
         f"they could say nothing; choose another --run_dir, or: {command}"
+    )
+
+
+def _for_want_of(problems: Sequence[Problem], error: UserError) -> UserError:
+    """Why the songs cannot be split, if it may be for want of files that cannot be used."""
+    gone = [problem for problem in problems if KINDS[problem.kind] == "left out"]
+    if not gone:
+        return error
+    say("\n".join(problem_lines(problems)))
+    names = "; ".join(f"{problem.file}: {problem.reason}" for problem in gone[:SHOWN])
+    return UserError(
+        f"{error.fault}, without {len(gone)} files that cannot be used, such as {names}",
+        "replace these files, or leave their singers out",
     )
 
 

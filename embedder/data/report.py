@@ -79,12 +79,18 @@ class Report:
                 f"{len(self.albums_crossing)} albums have songs in more than one split, so the "
                 f"album's sound helps to name the singer: {', '.join(self.albums_crossing)}"
             )
-        for kind, fate in KINDS.items():
-            found = self.of(kind)
-            if found:
-                text.append(f"{kind} ({len(found)}, {fate}):")
-                text += [f"  {problem.file}: {problem.reason}" for problem in found]
-        return text
+        return text + problem_lines(self.problems)
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Each problem with its file and reason, by kind."""
+    text: list[str] = []
+    for kind, fate in KINDS.items():
+        found = [problem for problem in problems if problem.kind == kind]
+        if found:
+            text.append(f"{kind} ({len(found)}, {fate}):")
+            text += [f"  {problem.file}: {problem.reason}" for problem in found]
+    return text
 
 
 def summarise(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from embedder.catalogue import AUDIO_SUFFIXES, visible_files
 from embedder.errors import UserError
+from embedder.text import composed
 
 VOCALS = "vocals"
 REST = ("no_vocals", "accompaniment")  # all but the vocals in one file: demucs's name, spleeter's
@@ -23,7 +24,7 @@ REST = ("no_vocals", "accompaniment")  # all but the vocals in one file: demucs'
 PARTS = ("bass", "drums", "other")
 MORE_PARTS = ("guitar", "piano")
 
-Folder = tuple[str, ...]  # names of the folders below the given one
+Folder = tuple[str, ...]  # names of the folders below the given one, in NFC as song ids are
 StemFiles = dict[str, tuple[Path, ...]]  # "vocals", "backing" → files whose sum the stem is
 
 
@@ -62,31 +63,31 @@ def find_track_folders(stems_dir: Path, song_ids: Sequence[str]) -> dict[str, St
                 f"the stems of {songs[0]} lie in {_named(stems_dir, other)} and in "
                 f"{_named(stems_dir, folder)}; keep one of them"
             )
-    return {song_id: _stems(root, folder, folders[folder]) for song_id, folder in found.items()}
+    return {song_id: _stems(root, folders[folder]) for song_id, folder in found.items()}
 
 
 def _track_folders(root: Path) -> dict[Folder, dict[str, str]]:
-    """Folders that hold vocals → stem → file name; of several formats the first that is read."""
+    """Folders that hold vocals → stem → its file; of several formats the first that is read."""
     files: dict[Folder, dict[str, str]] = defaultdict(dict)
     for file in visible_files(root):
         path = PurePosixPath(file)
-        suffix, stems = path.suffix.lower(), files[path.parent.parts]
+        suffix = path.suffix.lower()
+        stems = files[PurePosixPath(composed(file)).parent.parts]
         if suffix in AUDIO_SUFFIXES:
             held = stems.get(path.stem)
             order = AUDIO_SUFFIXES.index
             if held is None or order(suffix) < order(PurePosixPath(held).suffix.lower()):
-                stems[path.stem] = path.name
+                stems[path.stem] = file
     return {folder: stems for folder, stems in files.items() if folder and VOCALS in stems}
 
 
-def _stems(root: Path, folder: Folder, names: dict[str, str]) -> StemFiles:
-    place = root.joinpath(*folder)
-    stems: StemFiles = {"vocals": (place / names[VOCALS],)}
-    rest = [name for name in REST if name in names]
+def _stems(root: Path, files: dict[str, str]) -> StemFiles:
+    stems: StemFiles = {"vocals": (root / files[VOCALS],)}
+    rest = [name for name in REST if name in files]
     if rest:
-        stems["backing"] = (place / names[rest[0]],)
-    elif all(part in names for part in PARTS):
-        stems["backing"] = tuple(place / names[p] for p in (*PARTS, *MORE_PARTS) if p in names)
+        stems["backing"] = (root / files[rest[0]],)
+    elif all(part in files for part in PARTS):
+        stems["backing"] = tuple(root / files[p] for p in (*PARTS, *MORE_PARTS) if p in files)
     return stems
 
 

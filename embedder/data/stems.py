@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from embedder.catalogue import AUDIO_SUFFIXES, visible_files
 from embedder.data.stem_folders import StemFiles, find_track_folders
 from embedder.errors import UserError
+from embedder.text import composed
 
 STEMS = ("vocals", "backing")
 
@@ -55,12 +56,12 @@ def find_stems(stems_dir: Path, song_ids: Iterable[str]) -> dict[str, StemFiles]
 
 
 def _by_title(folder: Path) -> dict[str, dict[str, str]]:
-    """Path without suffix → suffix in lower case → path."""
+    """Path without suffix, in NFC as song ids are → suffix in lower case → path."""
     files: dict[str, dict[str, str]] = defaultdict(dict)
     for file in sorted(visible_files(folder)):
         suffix = PurePosixPath(file).suffix.lower()
         if suffix in AUDIO_SUFFIXES:
-            files[_without_suffix(file)][suffix] = file
+            files[_without_suffix(composed(file))][suffix] = file
     return files
 
 

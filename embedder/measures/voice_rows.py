@@ -7,16 +7,15 @@ Nothing here needs librosa or torch.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedder.artifacts import Run, fingerprint, write_text
-from embedder.catalogue import Song, csv_text
+from embedder.catalogue import Song
 from embedder.errors import Command, UserError
+from embedder.text import read_csv, to_csv
 
 FILE = "voices.csv"
 FORMAT = "1"  # changes with the way of measuring
@@ -78,7 +77,7 @@ def fresh_rows(songs: Iterable[Song], rows: dict[str, VoiceRow], detector: str) 
 def write_rows(run: Run, rows: Iterable[VoiceRow]) -> Path:
     """Write the csv, atomically, and return its path."""
     path = run.measure(FILE)
-    write_text(path, csv_text([COLUMNS, *(_cells(row) for row in rows)]))
+    write_text(path, to_csv([COLUMNS, *(_cells(row) for row in rows)]))
     return path
 
 
@@ -91,11 +90,11 @@ def read_rows(run: Run) -> dict[str, VoiceRow]:
     if not path.is_file():
         return {}
     try:
-        head, *lines = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        (_, head), *lines = read_csv(path)
         if tuple(head) != COLUMNS:
             raise ValueError
-        rows = [_row(cells) for cells in lines]
-    except (ValueError, csv.Error, OSError):
+        rows = [_row(cells) for _, cells in lines]
+    except (ValueError, UserError):
         raise UserError(f"{path} is no csv of voices as this program writes it; {AGAIN}") from None
     return {row.id: row for row in rows}
 

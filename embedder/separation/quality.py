@@ -6,10 +6,8 @@ mixing it, the SI-SDR of the mixture and of the separated vocals; means, medians
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.mixtures import own_mixture, remade
 from embedder.model.separator import VocalSeparator
+from embedder.text import to_csv
 
 MIXTURES = {
     "own backing": "the song's own stems, as they are",
@@ -118,14 +117,9 @@ def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, A
 
 def write_quality(run: Run, rows: Sequence[SongQuality], seed: int) -> dict[str, dict[str, Any]]:
     """Write `quality.csv` (a row a song and mixture) and `quality.json` (`summary`)."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["song", "mixture", "before", "after"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(row).items()}
-        for row in rows
-    )
-    write_text(run.separator / "quality.csv", text.getvalue())
+    lines = ((row.song, row.mixture, round(row.before, 3), round(row.after, 3)) for row in rows)
+    table = to_csv([("song", "mixture", "before", "after"), *lines])
+    write_text(run.separator / "quality.csv", table)
     result = summary(rows, seed)
     write_json(run.separator / "quality.json", result)
     return result

@@ -259,3 +259,8 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     print_table("Recall", ("singer", "recall", "songs"), rows)
     if result.extra:
         warn(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
+    if result.unnamed:
+        warn(
+            f"{len(result.unnamed)} of {len(result.recalls)} singers of the truth are named by no "
+            f"prediction, such as {result.unnamed[0]}{result.alike}"
+        )

@@ -55,22 +55,27 @@ def enroll(
         return
     if singer is None or audio_dir is None:
         raise UserError("enroll needs --singer NAME and --audio_dir D, or --undo")
-    name = singer.strip()
-
     from embedder.embed_files import usable_files
     from ensemble.answering import list_files
     from ensemble.commands.hearing import hear, load_listeners
-    from ensemble.enrolled.enrolling import check_name, check_new, enrolled_from, enrolled_ids
+    from ensemble.enrolled.enrolling import (
+        check_new,
+        enrolled_from,
+        enrolled_ids,
+        singer_named,
+        spelled_like,
+    )
     from ensemble.index.database import LOCK_S
     from ensemble.index.table import enroll as add
     from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names
 
-    check_name(name)
+    singer_named(singer, ())  # before anything is read
     fusion, indexes = open_fusion(run, None)
+    first = next(iter(indexes.values()))
+    name = singer_named(singer, first.singers)
     known = known_songs(run, fusion)
     files = list_files(audio_dir, "--audio_dir")
-    first = next(iter(indexes.values()))
     check_new(enrolled_ids(name, prediction_names(files, audio_dir), audio_dir), first)
     listeners = load_listeners(run, fusion, list(fusion.members), device)
     files, bad, odd = usable_files(files, skip_bad, shown)
@@ -91,6 +96,9 @@ def enroll(
     say(told(change))
     for line in said_of_copies(songs, indexes):
         warn(line)
+    if alike := spelled_like(name, first.singers):
+        others = ", ".join(map(repr, alike))
+        warn(f"{name!r} and {others} differ in case, form or spaces only, and are kept apart")
     print_costs(run, known)
     say(f"to take it back: {Command('enroll', undo=True)}")
 
@@ -117,7 +125,7 @@ def unenroll(
         raise UserError("unenroll needs --singer NAME, or --undo")
     known = known_songs(run)
     with locked(run, "fusion", wait_s=LOCK_S):
-        change = take_out(run.index_table, singer.strip())
+        change = take_out(run.index_table, singer)
     say(told(change))
     print_costs(run, known)
     say(f"to take it back: {Command('unenroll', undo=True)}")

@@ -15,28 +15,45 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.store import Store
+from embedder.text import composed, name_problem, spelled_alike
 from ensemble.index.members import MemberIndex
 from ensemble.index.songs import NewSong, songs_of
 from ensemble.similarity import SAME_RECORDING
 from ensemble.unknown import UNKNOWN
 
 
-def check_name(singer: str) -> None:
-    """Raise `UserError` for a name that no prediction file could hold."""
-    if not singer or singer != singer.strip() or any(map(_is_no_text, singer)):
-        raise UserError("--singer needs a name of one line")
+def singer_named(name: str, singers: Sequence[str]) -> str:
+    """The singer whom a name means: one of `singers` in whatever Unicode form, or a new one.
+
+    Raises `UserError` for a name that `prepare` would refuse too, and for the one that stands for
+    nobody.
+    """
+    singer = composed(name.strip())
+    if problem := name_problem(singer):
+        raise UserError(f"--singer needs another name: {name!r} {problem}")
     if singer == UNKNOWN:
         raise UserError(f"--singer {UNKNOWN} is what predictions call nobody; choose another name")
+    return next((known for known in singers if composed(known) == singer), singer)
+
+
+def spelled_like(singer: str, singers: Sequence[str]) -> list[str]:
+    """Those of other singers whose names differ in case, form or spaces only."""
+    alike = spelled_alike([singer, *singers])
+    return [other for group in alike if singer in group for other in group if other != singer]
 
 
 def enrolled_ids(singer: str, names: Sequence[str], folder: Path) -> list[str]:
     """The recordings' song ids, "singer/album/title".
 
     `names` are posix paths below `folder`, without suffix; its own name is the album of those that
-    lie in no other.
+    lie in no other. Raises `UserError` for a name that `prepare` would refuse.
     """
-    own = "".join("?" if _is_no_text(letter) else letter for letter in folder.resolve().name)
-    return [f"{singer}/{name}" if "/" in name else f"{singer}/{own}/{name}" for name in names]
+    own = folder.resolve().name
+    ids = [name if "/" in name else f"{own}/{name}" for name in names]
+    for ident in ids:
+        if problem := next(filter(None, map(name_problem, ident.split("/"))), ""):
+            raise UserError(f"the name {ident!a} {problem}; rename the file or its folder")
+    return [composed(f"{singer}/{ident}") for ident in ids]
 
 
 def album_of(song_id: str) -> str:
@@ -78,8 +95,3 @@ def copies_of(
     best = means.argmax(axis=1)
     same = means[np.arange(len(means)), best] > SAME_RECORDING
     return np.where(same, best, -1)
-
-
-def _is_no_text(letter: str) -> bool:
-    """Control characters, and what stands for bytes of a file name that are no UTF-8."""
-    return letter < " " or "\ud800" <= letter <= "\udfff"

@@ -18,6 +18,7 @@ import numpy as np
 from embedder.artifacts import fingerprint
 from embedder.errors import UserError, did_you_mean
 from embedder.store import AGAIN, UNIT_TOLERANCE, Store
+from embedder.text import composed
 from ensemble.index.database import (
     EMBEDDED_BY,
     check_fusion_id,
@@ -120,9 +121,13 @@ def enroll(path: Path, singer: str, songs: Sequence[NewSong], fusion: str | None
 def unenroll(path: Path, singer: str) -> Change:
     """Take the enrolled songs of a singer out; a change that `undo` takes back.
 
-    Raises `UserError` if the singer has no enrolled song: what a member was trained on stays.
+    The name may be in any Unicode form. Raises `UserError` if the singer has no enrolled song: what
+    a member was trained on stays.
     """
     with transaction(path, write=True) as connection:
+        wanted = composed(singer.strip())
+        names = [name for (name,) in connection.execute("SELECT DISTINCT singer FROM song")]
+        singer = next((name for name in names if composed(name) == wanted), wanted)
         mine = "singer = ? AND added_by IS NOT NULL AND removed_by IS NULL"
         (songs,) = connection.execute(
             f"SELECT count(*) FROM song WHERE {mine}", (singer,)

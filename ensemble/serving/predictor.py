@@ -21,7 +21,7 @@ from embedder.errors import Command, UserError
 from embedder.metrics import ranking
 from embedder.store import Store
 from ensemble.answering import Answered, answer, strangers
-from ensemble.enrolled.enrolling import album_of, check_name, check_new, copies_of
+from ensemble.enrolled.enrolling import album_of, check_new, copies_of, singer_named
 from ensemble.experts import FUSED
 from ensemble.fusion import Fusion
 from ensemble.index.database import OtherFusion
@@ -35,6 +35,7 @@ from ensemble.notes import notes_on
 from ensemble.serving.answers import Choice, Limits, MapPoint, Moment, Near, Place, Recognised
 from ensemble.serving.hearing import Hear, Recording, by_segment, ends_of
 from ensemble.similarity import SAME_RECORDING, embeddings_of, similar_songs
+from ensemble.unknown import UNKNOWN
 
 BEST = 3  # singers named
 NEAREST = 5  # songs named
@@ -130,10 +131,11 @@ class FusionPredictor:
 
     def enroll(self, singer: str, data: bytes, name: str = "") -> str:
         """Learn that this is `singer`; only what the members made of it enters the index."""
-        who = named(singer)
+        named(singer)
         self._check_size(data)
         with self._lock:
             first = self._first
+            who = named(singer, first.singers)
             if self._fusion.gate is None and who not in first.singers[: first.known]:
                 raise UserError("This run knows too few singers for others to be enrolled.")
             heard = self._hear(data)
@@ -267,17 +269,19 @@ def best(answered: Answered, song: int) -> tuple[Choice, ...]:
     )
 
 
-def named(singer: str) -> str:
+def named(singer: str, singers: Sequence[str] = ()) -> str:
     """A singer's name as the index takes it; `UserError` in a sentence for one that it does not."""
-    name = singer.strip()
     try:
-        check_name(name)
+        name = singer_named(singer, singers)
     except UserError:
-        raise UserError(
-            f"“{name}” is what answers call nobody; choose another name."
-            if name and name.isprintable()
-            else "Give the singer's name, in one line."
-        ) from None
+        name = singer.strip()
+        if name == UNKNOWN:
+            reason = f"“{name}” is what answers call nobody; choose another name."
+        elif "/" in name:
+            reason = "A singer's name cannot hold “/”; write another sign, as in “AC-DC”."
+        else:
+            reason = "Give the singer's name, in one line."
+        raise UserError(reason) from None
     if len(name) > LONGEST_NAME:
         raise UserError(f"A singer's name has {LONGEST_NAME} characters at most.")
     return name

@@ -66,7 +66,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_singer_facts(tmp_path, SINGERS)
     (tmp_path / "bytes.csv").write_bytes(b"singer\n\xff\xfe\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not UTF-8 text in line 2"):
         read_singer_facts(tmp_path / "bytes.csv", SINGERS)
 
 
@@ -80,3 +80,9 @@ def test_measured_ranges_fill_in_what_no_csv_gives() -> None:
         "Eve": SingerFacts("", 210.0, 600.0, measured=True),
     }
     assert facts["Ben"] == SingerFacts("m")
+
+
+def test_names_may_be_in_another_unicode_form_or_quoted_after_a_space(tmp_path: Path) -> None:
+    path = write(tmp_path, 'singer,sex\nBeyonce\u0301, "female"\n')
+    for singer in ("Beyonc\u00e9", "Beyonce\u0301"):
+        assert read_singer_facts(path, [singer]) == {singer: SingerFacts("female")}

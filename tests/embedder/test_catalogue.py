@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import sys
@@ -235,3 +236,42 @@ def test_a_catalogue_that_cannot_be_used_is_named_with_its_line(tmp_path: Path) 
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match="not UTF-8"):
         read_catalogue(path)
+
+
+COMPOSED, TAKEN_APART = "Beyonc\u00e9", "Beyonce\u0301"
+
+
+def test_a_singer_in_two_unicode_forms_is_one_and_files_stay_as_on_disk(tmp_path: Path) -> None:
+    touch(tmp_path, f"{COMPOSED}/A/1.wav", f"{TAKEN_APART}/B/e\u0301.wav", f"{TAKEN_APART}/A/2.wav")
+    songs = scan(tmp_path)
+    assert {song.singer for song in songs} == {COMPOSED}
+    assert [song.id for song in songs] == sorted(
+        f"{COMPOSED}/{rest}" for rest in ("A/1.wav", "A/2.wav", "B/\u00e9.wav")
+    )
+    assert {song.album_id for song in songs} == {f"{COMPOSED}/A", f"{COMPOSED}/B"}
+    assert all(Path(song.path).is_file() and (tmp_path / song.file).is_file() for song in songs)
+
+
+def test_two_files_whose_names_differ_in_form_alone_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, f"{COMPOSED}/A/1.wav", f"{TAKEN_APART}/A/1.wav")
+    with pytest.raises(UserError, match=r"u0301/A/1\.wav' .* differ in Unicode form only"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+cmd", "-M-", "@x", "'=x", " a", "a "])
+def test_a_catalogue_of_names_like_formulas_is_inert_and_comes_back(
+    tmp_path: Path, name: str
+) -> None:
+    touch(tmp_path, f"{name}/A/1.wav")
+    catalogue = Catalogue((replace(scan(tmp_path)[0], split="train", seconds=1.5),))
+    write_catalogue(tmp_path / "c.csv", catalogue)
+    assert read_catalogue(tmp_path / "c.csv") == catalogue
+    row = list(csv.reader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()))[1]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
+def test_a_data_folder_whose_path_is_no_text_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "caf\udce9", "a/A/1.wav")
+    with pytest.raises(UserError, match="is not UTF-8; rename the folder"):
+        scan(tmp_path / "caf\udce9")

@@ -111,7 +111,7 @@ def test_what_cannot_be_split() -> None:
     with pytest.raises(UserError, match="--split random is unknown; choose from course, album, s"):
         split_songs(one, "random")
     two = [*one, song("b", "A", "1"), song("b", "A", "2")]
-    with pytest.raises(UserError, match="b has only 'A'; choose --split song"):
+    with pytest.raises(UserError, match="b has only 'A'; add an album"):
         split_songs(two, "course")
     with pytest.raises(UserError, match="three albums of each singer, but a has 2: A, B"):
         split_songs(two, "album")

@@ -14,7 +14,6 @@ from embedder.text import (
     files_alike,
     inert,
     name_problem,
-    one_line,
     plain,
     read_csv,
     read_text,
@@ -80,10 +79,6 @@ def test_names_that_nobody_can_bear(name: str) -> None:
 @pytest.mark.parametrize("name", ["a", " a", "=x", "..", "\u200d", "\U0001f3a4", "e\u0301"])
 def test_names_that_anybody_can_bear(name: str) -> None:
     assert name_problem(name) == ""
-
-
-def test_one_line_has_spaces_for_what_no_name_may_hold() -> None:
-    assert one_line("a\u2028b\x0bc\x85d e") == "a b c d e"
 
 
 def test_names_that_hardly_differ_are_grouped_and_nothing_is_merged() -> None:

@@ -252,3 +252,10 @@ def test_a_table_of_other_shapes_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"voice is \(2,\), not \(5,\)"):
         write_table(tmp_path / "t.npz", table(voice=np.zeros(2)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_whose_names_differ_in_unicode_form_alone_are_one_id() -> None:
+    composed, taken_apart = ROOT / "\u00e9.wav", ROOT / "e\u0301.wav"
+    assert normal_id("e\u0301") == "\u00e9"
+    with pytest.raises(UserError, match="would both have the ID \u00e9"):
+        prediction_names([composed, taken_apart], ROOT)

@@ -135,3 +135,66 @@ def test_written_lists_are_read_back_as_the_same_split(tmp_path: Path) -> None:
     assert read_lists(tmp_path) == tuple(found)
     lines = (tmp_path / "train.txt").read_text(encoding="utf-8").splitlines()
     assert lines[0] == '"a/A, B/1, 2.wav",a,"1, 2"'
+
+
+COMPOSED, TAKEN_APART = "Beyonc\u00e9", "Beyonce\u0301"
+
+
+@pytest.mark.parametrize(("listed", "there"), [(COMPOSED, TAKEN_APART), (TAKEN_APART, COMPOSED)])
+def test_lists_and_disk_may_spell_a_name_in_different_unicode_forms(
+    tmp_path: Path, listed: str, there: str
+) -> None:
+    touch(tmp_path, f"{there}/A/1.wav", f"{there}/B/{there}.wav")
+    lists(
+        tmp_path,
+        train=f"old\\{listed}\\A\\1.wav,{listed},x\n",
+        validation=f"{listed}/B/{listed}.wav,{there},y\n",
+    )
+    songs = read_lists(tmp_path)
+    assert {song.singer for song in songs} == {COMPOSED}
+    assert [song.id for song in songs] == [f"{COMPOSED}/A/1.wav", f"{COMPOSED}/B/{COMPOSED}.wav"]
+    write_list(tmp_path / "again" / "train.txt", songs)
+    written = (tmp_path / "again" / "train.txt").read_text(encoding="utf-8").splitlines()
+    assert all((tmp_path / line.split(",")[0]).is_file() for line in written)
+
+
+def test_what_only_unicode_calls_a_line_break_ends_no_line_of_a_list(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"a/A/{number}.wav" for number in range(4)))
+    lists(
+        tmp_path,
+        train="a/A/0.wav,a,one\u2028two\ra/A/1.wav,a,next\x85line\r\na/A/2.wav,a,tab\x0bv\n",
+        validation="a/A/3.wav,a,x\n",
+    )
+    songs = read_lists(tmp_path)
+    assert [song.title for song in songs] == ["one two", "next line", "tab v", "x"]
+    again = tmp_path / "again"
+    for name in ("train", "validation"):
+        write_list(again / f"{name}.txt", [song for song in songs if song.split == name])
+    assert read_lists(tmp_path, again) == songs
+
+
+def test_json_lists_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    touch(tmp_path, "a/A/1.wav", "a/B/1.wav")
+    (tmp_path / "train.json").write_bytes(b'\xef\xbb\xbf["a/A/1.wav"]')
+    (tmp_path / "val.json").write_bytes(b'["a/B/1.wav"]')
+    assert [song.split for song in read_lists(tmp_path)] == ["train", "validation"]
+
+
+@pytest.mark.parametrize("singer", ["AC/DC", "a\u2028b", "a\x07"])
+def test_singers_whom_no_folder_could_be_named_after_are_refused(
+    tmp_path: Path, singer: str
+) -> None:
+    touch(tmp_path, "a/A/1.wav", "a/B/1.wav")
+    lists(tmp_path, train=f"a/A/1.wav,{singer},x\n", validation="a/B/1.wav,a,x\n")
+    with pytest.raises(UserError, match=r"train\.txt, entry 1: the singer's name "):
+        read_lists(tmp_path)
+
+
+def test_names_like_formulas_are_inert_in_lists_and_come_back(tmp_path: Path) -> None:
+    touch(tmp_path, "=x/A/1.wav", "-M-/A/1.wav", "a/A/1.wav")
+    songs = tuple(replace(song, split="train") for song in scan(tmp_path))
+    write_list(tmp_path / "train.txt", songs)
+    text = (tmp_path / "train.txt").read_text(encoding="utf-8")
+    assert text == "'-M-/A/1.wav,'-M-,1\n'=x/A/1.wav,'=x,1\na/A/1.wav,a,1\n"
+    (tmp_path / "validation.txt").write_text("a/A/1.wav,a,1\n", encoding="utf-8")
+    assert tuple(song for song in read_lists(tmp_path) if song.split == "train") == songs

@@ -461,3 +461,41 @@ def test_a_run_is_prepared_as_long_as_the_files_are_those_that_were_read(
     assert not is_prepared(run, data, "album", stems_dir=data)
     shutil.rmtree(data)
     assert not prepared()
+
+
+def test_files_that_cannot_be_used_are_named_where_the_others_cannot_be_split(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = [f"b/{album}/{title}.wav" for album in ("three", "Two") for title in "12"]
+    for name in gone:
+        (data / name).write_bytes(b"gone")
+    with pytest.raises(UserError, match=r"only 'One', without 4 files .* b/Two/1\.wav") as caught:
+        prepare(run, data)
+    assert "add an album" not in str(caught.value)
+    assert "replace these files" in str(caught.value)
+    said = capsys.readouterr().out
+    assert all(name in said for name in gone)
+
+
+def test_a_singer_in_two_unicode_forms_is_one_with_the_stems_of_both(
+    run: Run, tmp_path: Path
+) -> None:
+    forms = ("Beyonc\u00e9", "Beyonce\u0301")
+    songs = [f"{form}/{album}/1.wav" for form, album in zip(forms, "AB", strict=True)]
+    for seed, song in enumerate((*songs, "b/A/1.wav", "b/B/1.wav")):
+        put(tmp_path / "data" / song, seed)
+        form = forms[seed % 2]  # the other one than the song's
+        put(tmp_path / "stems" / "vocals" / song.replace(forms[0], form), seed + 10)
+    report = prepare(run, tmp_path / "data", stems_dir=tmp_path / "stems")
+    assert (report.singers, report.vocals, report.problems) == (2, 4, ())
+    assert read_catalogue(run.catalogue).singers == (forms[0], "b")
+
+
+def test_singers_who_hardly_differ_are_warned_of_and_kept_apart(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "a", data / "A")
+    shutil.copytree(data / "a", data / "a ")
+    report = prepare(run, data)
+    assert report.singers == 4
+    assert "'A', 'a', 'a '" in capsys.readouterr().err

@@ -140,3 +140,13 @@ def test_files_to_predict_have_folders_of_their_own_name(tmp_path: Path) -> None
         "0002.wav": {"vocals": (root / "0002/vocals.wav",)},
         "0003.wav": {},
     }
+
+
+def test_folders_and_songs_may_spell_a_name_in_different_unicode_forms(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"htdemucs/e\u0301/{stem}.wav" for stem in ("vocals", "no_vocals")))
+    assert found(tmp_path, ["a/One/\u00e9.mp3"]) == {
+        "a/One/\u00e9.mp3": {
+            "vocals": ["htdemucs/e\u0301/vocals.wav"],
+            "backing": ["htdemucs/e\u0301/no_vocals.wav"],
+        }
+    }

@@ -46,3 +46,12 @@ def test_a_folder_that_holds_no_stems_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "vocals/mix/a/A/1.mp3", "backing/a/A/1.mp3")
     with pytest.raises(UserError, match=r"holds no stem of any song; expected .*1\.mp3"):
         find_stems(tmp_path, ["a/A/1.mp3"])
+
+
+def test_stems_and_songs_may_spell_a_name_in_different_unicode_forms(tmp_path: Path) -> None:
+    touch(tmp_path, "vocals/e\u0301/A/1.wav", "vocals/b/A/\u00e9.wav")
+    root = tmp_path.resolve()
+    assert find_stems(tmp_path, ["\u00e9/A/1.mp3", "b/A/\u00e9.mp3"]) == {
+        "\u00e9/A/1.mp3": {"vocals": (root / "vocals/e\u0301/A/1.wav",)},
+        "b/A/\u00e9.mp3": {"vocals": (root / "vocals/b/A/\u00e9.wav",)},
+    }

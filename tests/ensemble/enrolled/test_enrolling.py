@@ -10,28 +10,44 @@ import pytest
 
 from embedder.errors import UserError
 from ensemble.enrolled.enrolling import (
-    check_name,
     check_new,
     copies_of,
     enrolled_from,
     enrolled_ids,
+    singer_named,
+    spelled_like,
 )
 
 
-@pytest.mark.parametrize("name", ["Aimee Mann", "AC/DC", "陳　奕迅", 'a, "b"', "Unknown", "0"])
+@pytest.mark.parametrize("name", ["Aimee Mann", "陳　奕迅", 'a, "b"', "Unknown", "-M-", "'Til"])
 def test_names_that_a_prediction_can_hold(name: str) -> None:
-    check_name(name)
+    assert singer_named(f" {name} ", ["b"]) == name
 
 
-@pytest.mark.parametrize("name", ["", " ", " a", "a ", "a\nb", "a\tb", "\udce9"])
-def test_names_that_no_prediction_could_hold(name: str) -> None:
-    with pytest.raises(UserError, match="--singer needs a name of one line"):
-        check_name(name)
+@pytest.mark.parametrize(
+    "name", ["", " ", "a\nb", "a\tb", "\udce9", "a\u2028b", "a\u2029b", "a\x85b", "a\x7fb", "AC/DC"]
+)
+def test_names_that_prepare_would_refuse(name: str) -> None:
+    with pytest.raises(UserError, match="--singer needs another name"):
+        singer_named(name, [])
 
 
 def test_nobody_can_be_named_as_nobody_is() -> None:
     with pytest.raises(UserError, match="--singer unknown is what predictions call nobody"):
-        check_name("unknown")
+        singer_named("unknown", [])
+
+
+def test_a_name_means_the_singer_who_has_it_in_another_unicode_form() -> None:
+    composed, taken_apart = "Beyonc\u00e9", "Beyonce\u0301"
+    assert singer_named(taken_apart, []) == composed
+    assert singer_named(composed, ["a", taken_apart]) == taken_apart  # of an older run
+
+
+def test_who_is_spelled_nearly_so_is_found() -> None:
+    assert spelled_like("abba", ["ABBA", "AB BA", "\uff21BBA", "ABB", "abba"]) == [
+        "AB BA", "ABBA", "\uff21BBA"
+    ]  # fmt: skip
+    assert spelled_like("a", ["b"]) == []
 
 
 def test_folders_are_albums_and_the_folder_itself_is_that_of_loose_songs(
@@ -40,12 +56,20 @@ def test_folders_are_albums_and_the_folder_itself_is_that_of_loose_songs(
     folder = tmp_path / "Live"
     (folder / "x").mkdir(parents=True)
     names = ["1", "first/1", "second/cd 2/1"]
-    expected = ["AC/DC/Live/1", "AC/DC/first/1", "AC/DC/second/cd 2/1"]
-    assert enrolled_ids("AC/DC", names, folder) == expected
-    assert enrolled_ids("AC/DC", names, folder / "x" / "..") == expected
+    expected = ["a/Live/1", "a/first/1", "a/second/cd 2/1"]
+    assert enrolled_ids("a", names, folder) == expected
+    assert enrolled_ids("a", names, folder / "x" / "..") == expected
     monkeypatch.chdir(folder)
-    assert enrolled_ids("AC/DC", names, Path()) == expected
-    assert enrolled_ids("a", ["1"], tmp_path / "caf\udce9") == ["a/caf?/1"]
+    assert enrolled_ids("a", names, Path()) == expected
+    assert enrolled_ids("a", ["e\u0301"], tmp_path / "e\u0301") == ["a/\u00e9/\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("1", "caf\udce9"), ("a\u2028b", "x"), ("x\n/1", "x")]
+)
+def test_files_whose_names_prepare_would_refuse(tmp_path: Path, name: str, folder: str) -> None:
+    with pytest.raises(UserError, match="rename the file or its folder"):
+        enrolled_ids("a", [name], tmp_path / folder)
 
 
 def test_songs_that_are_there_are_refused_and_whose_they_are(world: Any) -> None:
