@@ -38,7 +38,7 @@ def split_songs(songs: Sequence[Song], rule: str, seed: int = 0) -> Songs:
         found = f"only '{min(singers)}'" if singers else "none"
         raise UserError(
             f"at least two singers are needed to tell them apart; found {found}",
-            "each singer has a folder of the data folder",
+            "give each singer a folder of its own",
         )
     divided = SPLITTERS[rule](songs, seed)
     counts = {split: sum(song.split == split for song in divided) for split in SPLITS}

@@ -261,6 +261,6 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
         warn(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
     if result.unnamed:
         warn(
-            f"{len(result.unnamed)} of {len(result.recalls)} singers of the truth are named by no "
-            f"prediction, such as {result.unnamed[0]}{result.alike}"
+            f"no prediction names {len(result.unnamed)} of the truth's {len(result.recalls)} "
+            f"singers, such as {result.unnamed[0]}{result.alike}"
         )
