@@ -304,3 +304,12 @@ def test_a_table_in_use_is_not_changed(
         assert read_indexes(table)["one"].singers[-1] == "Zoë"  # it can be read meanwhile
         other.execute("ROLLBACK")
     assert len(history(table)) == 1
+
+
+def test_a_singer_is_taken_out_by_a_name_in_another_unicode_form(
+    table: Path, new_songs: list[NewSong]
+) -> None:
+    composed, taken_apart = "Zo\u00eb", "Zoe\u0308"
+    for enrolled, asked in ((composed, taken_apart), (taken_apart, composed)):
+        enroll(table, enrolled, new_songs[:1])
+        assert unenroll(table, f" {asked} ").singer == enrolled
