@@ -107,9 +107,9 @@ def published(row: Mapping[str, Any]) -> str:
 
 NOTE = (
     "Accuracy and macro F1; mean and, in brackets, best of the seeds, or the value with its "
-    "bootstrap 95% interval over songs for one seed. Where a split has no test albums, numbers are "
-    "of the validation songs on which the epoch was chosen. Hard: the songs made anew with their "
-    "vocals 8 dB lower. The last column holds the papers' "
+    "95% interval, bootstrap over albums, for one seed. Where a split has no test albums, numbers "
+    "are of the validation songs on which the epoch was chosen. Hard: the songs made anew with "
+    "their vocals 8 dB lower. The last column holds the papers' "
     "song-level F1 on artist20, which can be compared only with results on artist20. "
 ) + "; ".join(f"{p.backbone}, {p.split} split: {p.macro_f1} ({p.source})" for p in PUBLISHED)
 

@@ -44,6 +44,11 @@ class Predicted:
         """How far the predictions can be trusted, in a sentence."""
         return f"{self.split.capitalize()} predictions: {HOW[self.split]}."
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What intervals resample (songs,): each song's album, or the song where it is unknown."""
+        return tuple(album or song for album, song in zip(self.albums, self.ids, strict=True))
+
     def known(self) -> Predicted:
         """Only the songs whose singer is known."""
         return self.take(np.flatnonzero(self.truth >= 0))

@@ -15,6 +15,7 @@ from analysis.maps.neighbours import neighbour_agreement
 from analysis.material import Material
 from analysis.mistakes.confusion import mistakes
 from analysis.page import PAGES, escape, page, table
+from analysis.wording import interval
 from embedder.artifacts import SPLITS
 from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise
@@ -47,18 +48,13 @@ def findings(predicted: Predicted, seed: int = 0) -> list[str]:
     """
     with np.errstate(divide="ignore"):
         log_probabilities = np.log(predicted.probabilities)
-    found = summarise(predicted.truth, log_probabilities, seed)
+    found = summarise(predicted.truth, log_probabilities, seed, predicted.groups)
     named = predicted.probabilities.argmax(axis=1)
     where = f"{found.songs:,} {predicted.split} songs"
-    sure = ""
-    if found.top_1.value == 1.0:  # resampling songs without a mistake shows none either
-        sure = (
-            f"; with no mistake among {found.songs:,} songs, up to {3 / found.songs:.1%} is likely"
-        )
     sentences = [
         f"The right singer is named first for {found.top_1.value:.1%} of {where} "
-        f"(95% interval {found.top_1.low:.1%} to {found.top_1.high:.1%}{sure}), and is among the "
-        f"first three for {found.top_3.value:.1%}.",
+        f"({interval(found.top_1, found.songs)}), and is among the first three for "
+        f"{found.top_3.value:.1%}.",
         f"The score, top-1 + 0.5 · top-3, is {found.score.value:.3f} of 1.5 "
         f"(95% interval {found.score.low:.3f} to {found.score.high:.3f}) on {where}.",
         _mistakes_sentence(predicted),
@@ -73,7 +69,8 @@ def findings(predicted: Predicted, seed: int = 0) -> list[str]:
     confidence = float(predicted.probabilities.max(axis=1).mean())
     sentences.append(
         f"The mean confidence in the first choice is {confidence:.1%}, and {found.top_1.value:.1%} "
-        f"of the choices are right (expected calibration error {found.ece.value:.3f})."
+        f"of the choices are right (expected calibration error {found.ece.value:.3f}; with exact "
+        f"confidences, chance alone would make it up to {found.ece.limit:.3f})."
     )
     return sentences
 
@@ -134,8 +131,11 @@ def _expert(name: str, fusion: Fusion) -> tuple[str, str]:
 
 
 def _metrics(metrics: Summary) -> list[str]:
-    estimates = [getattr(metrics, name) for name, _ in METRICS]
-    return [f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}" for one in estimates]
+    estimates = [getattr(metrics, name) for name, _ in METRICS[:-1]]
+    return [
+        *(f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}" for one in estimates),
+        f"{metrics.ece.value:.3f}\nup to {metrics.ece.limit:.3f} if calibrated",
+    ]
 
 
 def overview_page(material: Material) -> str:
@@ -159,7 +159,7 @@ def overview_page(material: Material) -> str:
     body.append("<h2>Embeddings</h2>" + _list(agreements(material)))
     for heading, rows in results_tables(fusion) if fusion else []:
         body.append(f"<h2>{escape(heading)}</h2>{rows}")
-    note = "Intervals: bootstrap over songs, 2,000 resamples, 95%."
+    note = "Intervals: bootstrap over albums, 2,000 resamples, 95%."
     return page(
         "index.html", "Singer identification: what this run shows", "\n".join(body), note=note
     )

@@ -16,14 +16,18 @@ def counted(number: int, what: str) -> str:
 def interval(share: Estimate, songs: int) -> str:
     """The interval of a share of songs, in words.
 
-    Resampling songs without a mistake shows none either, so there the rule of three stands: with
-    95 % confidence at most 3/n are wrong.
+    Songs without a mistake do not show how mistakes vary; the limit is then that of a share of
+    albums of which none has one, with 95 % confidence.
     """
     if share.value == 1.0:
-        return (
-            f"no mistake among {counted(songs, 'song')}, so up to {min(3 / songs, 1):.1%} is likely"
-        )
+        return no_mistake(share, songs)
     return f"95% interval {share.low:.1%} to {share.high:.1%}"
+
+
+def no_mistake(share: Estimate, songs: int) -> str:
+    """What a share of 1 leaves possible, and on how many albums (or songs) that rests."""
+    what = "album" if share.groups < songs else "song"
+    return f"no mistake in {counted(share.groups, what)}, so up to {1 - share.low:.1%} is likely"
 
 
 def points(difference: Estimate) -> str:

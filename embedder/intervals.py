@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embedder.metrics import Estimate
-
-Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
+from embedder.metrics import Estimate, Z
 
 
 def wilson(hits: float, count: int) -> Estimate:
@@ -40,26 +35,3 @@ def difference(first: Estimate, second: Estimate) -> Estimate:
     low = math.hypot(first.value - first.low, second.high - second.value)
     high = math.hypot(first.high - first.value, second.value - second.low)
     return Estimate(value, value - low, value + high)
-
-
-def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
-    """Share of `first` − share of `second`, both (songs,) over the same songs.
-
-    As `difference` of Wilson's intervals, less what the two have in common: 2·φ times the product
-    of the distances is taken off under the root, φ their correlation, 0 where one is constant
-    (Newcombe 1998, for paired data). Unlike a bootstrap's it has a width where all songs change
-    alike.
-    """
-    count = len(first)
-    one, other = wilson(int(first.sum()), count), wilson(int(second.sum()), count)
-    spread = math.sqrt(one.value * (1 - one.value) * other.value * (1 - other.value))
-    together = float((first & second).mean()) - one.value * other.value
-    phi = together / spread if spread else 0.0
-
-    def distance(near: float, far: float) -> float:
-        return math.sqrt(max(near**2 - 2 * phi * near * far + far**2, 0.0))
-
-    value = one.value - other.value
-    low = distance(one.value - one.low, other.high - other.value)
-    high = distance(one.high - one.value, other.value - other.low)
-    return Estimate(value, max(value - low, -1.0), min(value + high, 1.0))

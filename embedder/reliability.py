@@ -65,17 +65,16 @@ def aurc_of(confidence: Floats, right: NDArray[np.bool_]) -> Statistic:
     Uziel & El-Yaniv 2019).
     """
     levels, level = np.unique(-confidence, return_inverse=True)
-    wrong = 1.0 - right
+    order = np.argsort(level, kind="stable")  # the surest first
 
-    def statistic(draws: NDArray[np.int64]) -> Numbers:
-        count, songs = draws.shape
-        cells = np.arange(count)[:, None] * len(levels) + level[draws]
-        drawn = np.bincount(cells.ravel(), minlength=count * len(levels))
-        errors = np.bincount(cells.ravel(), wrong[draws].ravel(), count * len(levels))
-        rate = errors / np.maximum(drawn, 1)
-        cells.sort(axis=1)  # the surest first within each resample
-        risk = np.cumsum(rate[cells], axis=1) / np.arange(1, songs + 1)
-        return np.asarray(risk.mean(axis=1))
+    def statistic(weights: Numbers) -> Numbers:
+        means = []
+        for times in weights.astype(np.int64):
+            errors = np.bincount(level, times * ~right, len(levels))
+            rate = errors / np.maximum(np.bincount(level, times, len(levels)), 1)
+            drawn = np.repeat(level[order], times[order])
+            means.append((np.cumsum(rate[drawn]) / np.arange(1, len(drawn) + 1)).mean())
+        return np.array(means)
 
     return statistic
 

@@ -98,6 +98,11 @@ class Store:
         ]
         return np.stack(rows) if rows else np.zeros((0, len(self.singers)))
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What is drawn together (songs,): each song's album, or the song where it is unknown."""
+        return tuple(album or song for album, song in zip(self.albums, self.song_ids, strict=True))
+
     def voice(self) -> NDArray[np.float64]:
         """Mean share of voice of each song's segments (songs,); 0: heard as if all were sung."""
         sums = np.bincount(self.segment_song, self.segment_weight, len(self.song_ids))

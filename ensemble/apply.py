@@ -24,7 +24,7 @@ from ensemble.experts import FUSED, gather, member_of
 from ensemble.fusion import Fusion, check_fusion
 from ensemble.index.members import MemberIndex
 from ensemble.methods import fused
-from ensemble.unknown import confidence
+from ensemble.unknown import confidence, familiarity, score
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
 
@@ -35,7 +35,7 @@ class Answers:
 
     singers: tuple[str, ...]  # the trained ones in label order, then the enrolled ones
     scores: Scores  # expert, and last "fused" → log-probabilities (songs, singers); NaN: no answer
-    confidence: NDArray[np.float64]  # (songs,), 0 to 1: what tells known singers from strangers
+    confidence: NDArray[np.float64]  # (songs,), 0 to 1: the measure that tells unknown singers
     preference: NDArray[np.float64]  # (songs,), for enrolled singers; −inf where none is enrolled
     deaf: tuple[frozenset[str], ...]  # per song: members that could not hear it
 
@@ -91,10 +91,10 @@ def predict_songs(
     for pattern in dict.fromkeys(silent):
         rows = np.flatnonzero([found == pattern for found in silent])
         heard = {n: s[rows] for n, s in scores.items() if member_of(n) not in pattern}
-        sure[rows] = confidence(heard)
+        parts = [store.take(rows) for store in stores if store.member not in pattern]
+        sure[rows] = _confidence(fusion, heard, parts, indexes)
         logs = all_log_probabilities(fusion, heard)
         if new and fusion.gate is not None:
-            parts = [store.take(rows) for store in stores if store.member not in pattern]
             total, preference[rows] = enlarged(fusion.gate, logs[FUSED], sure[rows], parts, indexes)
             logs = {
                 name: np.pad(found, ((0, 0), (0, new)), constant_values=-np.inf)
@@ -103,6 +103,19 @@ def predict_songs(
         for name, found in logs.items():
             result[name][rows] = found
     return Answers(first.singers, result, sure, preference, tuple(silent))
+
+
+def _confidence(
+    fusion: Fusion,
+    heard: Scores,
+    stores: Sequence[Store],
+    indexes: Mapping[str, MemberIndex],
+) -> NDArray[np.float64]:
+    """What the fusion's threshold is for (songs,), 0 to 1, by the measure that it chose."""
+    unknown, raw = fusion.unknown, {"confidence": {"": confidence(heard)}}
+    if unknown is None or unknown.measure == "confidence":
+        return raw["confidence"][""]
+    return score(unknown.measure, {**raw, **familiarity(stores, indexes)}, unknown.scales)
 
 
 def _scores(

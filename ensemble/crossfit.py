@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.metrics import song_nll
-from ensemble.calibrate import apply_temperature, fit_temperature
+from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
 from ensemble.experts import NO_VOTES, Evidence, candidates
 from ensemble.knn import Votes
 from ensemble.methods import FUSIONS, Material, Pooling, fused
@@ -75,7 +75,9 @@ class CrossFit:
 
     experts: dict[str, Logs]
     methods: dict[str, Logs]
+    plain: dict[str, Logs]  # the experts' at temperature 1, their votes cross-fitted alike
     fused: Logs  # of the method that the other folds chose
+    choices: tuple[str, ...]  # that method, fold by fold
     method: str  # the one that all songs choose
     fitted: Fitted  # on all songs
 
@@ -104,6 +106,7 @@ def cross_fit(validation: Validation, methods: Methods, seed: int = 0) -> CrossF
     count = int(folds.max()) + 1
     shape = (len(folds), len(evidence.singers))
     experts = {name: np.zeros(shape) for name in evidence.experts}
+    plain = {name: np.zeros(shape) for name in evidence.experts}
     by_method = {name: np.zeros(shape) for name in methods}
     for number in range(count):
         held = np.flatnonzero(folds == number)
@@ -111,6 +114,7 @@ def cross_fit(validation: Validation, methods: Methods, seed: int = 0) -> CrossF
         logs = calibrated(validation, found, held)
         for name, values in logs.items():
             experts[name][held] = values
+            plain[name][held] = log_softmax(validation.logits(name, found.votes[name])[held])
         for name, pooling in found.poolings.items():
             by_method[name][held] = fused(pooling, logs)
     chosen = _choices(validation, folds, methods)
@@ -121,7 +125,7 @@ def cross_fit(validation: Validation, methods: Methods, seed: int = 0) -> CrossF
     losses_of = np.array([song_nll(evidence.labels, logs) for logs in by_method.values()])
     best = choose_method(methods, losses_of, evidence.albums)
     everything = fit(validation, np.arange(len(folds)), folds, methods)
-    return CrossFit(experts, by_method, combined, best, everything)
+    return CrossFit(experts, by_method, plain, combined, tuple(chosen), best, everything)
 
 
 def fit(validation: Validation, songs: Songs, folds: Songs, methods: Methods) -> Fitted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,6 +43,7 @@ class Truth:
 
     singers: dict[str, str]  # ID → singer
     other_names: dict[str, tuple[str, ...]]  # another name of a song → the IDs that it may mean
+    albums: dict[str, str] = field(default_factory=dict)  # ID → "singer/album", where it is known
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Evaluation:
     """What `evaluate` measured, at song level."""
 
     songs: int
+    albums: int  # what the intervals resample; 0: no song's album is known, so they resample songs
     columns: int  # singers named for each song, at most 3: top-3 counts no more
     top_1: Estimate
     top_3: Estimate
@@ -108,6 +110,7 @@ def read_truth(path: Path) -> Truth:
     columns.
     """
     result: dict[str, str] = {}
+    albums: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     if path.is_dir():
         for song in scan(path):
@@ -115,6 +118,7 @@ def read_truth(path: Path) -> Truth:
             if ident in result:
                 raise UserError(f"{path} holds {ident} twice, with different suffixes")
             result[ident] = _text(song.singer)
+            albums[ident] = song.album_id
             names.setdefault(normal_id(PurePosixPath(ident).name), []).append(ident)
     else:
         for line, row in _csv_rows(path, SINGER_HEADER):
@@ -124,11 +128,13 @@ def read_truth(path: Path) -> Truth:
             if ident in result:
                 raise UserError(f"{path}, line {line}: the ID {ident} stands twice")
             result[ident] = _text(row[1])
+            if ident.count("/") >= 2:  # <singer>/<album>/<song>, as a folder's songs are named
+                albums[ident] = ident.rpartition("/")[0]
             if (bare := _bare(ident)) != ident:
                 names.setdefault(bare, []).append(ident)
     if not result:
         raise UserError(f"{path} names no song; lines are ID,singer")
-    return Truth(result, {name: tuple(found) for name, found in names.items()})
+    return Truth(result, {name: tuple(found) for name, found in names.items()}, albums)
 
 
 def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int = 0) -> Evaluation:
@@ -176,17 +182,19 @@ def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int
     hit_1 = (true == first).astype(np.float64)
     hit_3 = np.array([float(truth.singers[song] in found[song]) for song in songs])
     recall, counts = per_singer_recall(true, first, len(singers))
+    groups = [truth.albums.get(song, song) for song in songs]
     top_1, top_3, score, macro_f1 = (
-        bootstrap_interval(statistic, len(songs), seed)
-        for statistic in (
-            mean_of(hit_1),
-            mean_of(hit_3),
-            mean_of(hit_1 + 0.5 * hit_3),
-            macro_f1_of(true, first),
+        bootstrap_interval(statistic, len(songs), seed, groups, (0.0, most))
+        for statistic, most in (
+            (mean_of(hit_1), 1.0),
+            (mean_of(hit_3), 1.0),
+            (mean_of(hit_1 + 0.5 * hit_3), 1.5),
+            (macro_f1_of(true, first), 1.0),
         )
     )
     return Evaluation(
         songs=len(songs),
+        albums=len(set(groups)) if truth.albums else 0,
         columns=max(len(chosen) for chosen in found.values()),
         top_1=top_1,
         top_3=top_3,

@@ -225,8 +225,7 @@ def gather(
                 if found is not None:
                     raw[name] = found
     first = stores[0]
-    albums = tuple(album or song for album, song in zip(first.albums, first.song_ids, strict=True))
-    return Evidence(first.singers, first.labels, albums, raw)
+    return Evidence(first.singers, first.labels, first.groups, raw)
 
 
 @lru_cache(maxsize=8)

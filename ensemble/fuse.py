@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedder.errors import UserError, did_you_mean
 from embedder.listening import Listening
 from embedder.metrics import (
+    Estimate,
     brier,
     ece,
     mean_of,
@@ -28,10 +29,9 @@ from embedder.metrics import (
 )
 from embedder.store import Store
 from ensemble.apply import Scores
-from ensemble.calibrate import log_softmax
 from ensemble.crossfit import CrossFit, Validation, cross_fit
 from ensemble.enrolled.enrolment import fit_gate
-from ensemble.experts import FUSED, gather
+from ensemble.experts import FUSED, Evidence, gather
 from ensemble.fusion import (
     AS_TRAINED,
     CalibrationRow,
@@ -99,18 +99,17 @@ def fit_fusion(
         probes=probes,
         score_norm=score_norm,
         listening=listening,
-        results=result_rows(songs.labels, scores, "validation", cross_fitted=True, seed=seed),
-        methods=method_rows(songs.labels, found, best, seed),
-        calibration=calibration_rows(validation, found),
+        results=result_rows(stores[0], scores, cross_fitted=True, seed=seed),
+        methods=method_rows(songs, found, best, seed),
+        choices=found.choices,
+        calibration=calibration_rows(songs.labels, found),
         best_expert=best,
     )
-    strangers = leave_singers_out(fusion, indexes, stores)
-    if strangers:
-        fusion = replace(
-            fusion,
-            unknown=fit_unknown(strangers, songs.labels, found.fused, target_fpr, seed),
-            gate=fit_gate(indexes, stores, *strangers["confidence"]),
-        )
+    left_out = leave_singers_out(fusion, indexes, stores)
+    if left_out:
+        unknown = fit_unknown(left_out, found.fused, target_fpr, seed)
+        gate = fit_gate(indexes, stores, *left_out.scores(unknown.measure, unknown.scales))
+        fusion = replace(fusion, unknown=unknown, gate=gate)
     return fusion, scores
 
 
@@ -144,44 +143,43 @@ def best_expert(labels: NDArray[np.int64], scores: Mapping[str, NDArray[np.float
 
 
 def result_rows(
-    labels: NDArray[np.int64],
-    scores: Scores,
-    split: str,
-    level: str = "song",
-    cross_fitted: bool = False,
-    seed: int = 0,
+    songs: Store, scores: Scores, cross_fitted: bool = False, seed: int = 0
 ) -> tuple[ResultRow, ...]:
-    """One row for each of `scores`, in order: log-probabilities (songs, singers), known labels."""
+    """One row for each of `scores`, in order: log-probabilities (songs, singers) of a split."""
     return tuple(
-        ResultRow(name, split, level, cross_fitted, summarise(labels, logs, seed))
+        ResultRow(
+            name, songs.split, "song", cross_fitted,
+            summarise(songs.labels, logs, seed, songs.groups),
+        )
         for name, logs in scores.items()
-    )
+    )  # fmt: skip
 
 
-def method_rows(
-    labels: NDArray[np.int64], found: CrossFit, best: str, seed: int
-) -> tuple[MethodRow, ...]:
+def method_rows(evidence: Evidence, found: CrossFit, best: str, seed: int) -> tuple[MethodRow, ...]:
     """Each method beside the best single expert, which was picked with hindsight."""
+    labels, albums = evidence.labels, evidence.albums
     rows, songs = [], len(labels)
     single = found.experts[best]
     for method, logs in found.methods.items():
         gain = paired_difference(
-            mean_of(song_score(labels, logs)), mean_of(song_score(labels, single)), songs, seed
-        )
+            mean_of(song_score(labels, logs)), mean_of(song_score(labels, single)),
+            songs, seed, albums, 1.5,
+        )  # fmt: skip
         lower = paired_difference(
-            mean_of(song_nll(labels, single)), mean_of(song_nll(labels, logs)), songs, seed
+            mean_of(song_nll(labels, single)), mean_of(song_nll(labels, logs)), songs, seed, albums
         )
-        rows.append(MethodRow(method, summarise(labels, logs, seed), gain, lower))
+        if np.array_equal(logs, single):  # best_single took this expert each time
+            gain = lower = Estimate(0.0, 0.0, 0.0, gain.groups)
+        rows.append(MethodRow(method, summarise(labels, logs, seed, albums), gain, lower))
     return tuple(rows)
 
 
-def calibration_rows(validation: Validation, found: CrossFit) -> tuple[CalibrationRow, ...]:
-    """Each expert without a temperature and with the cross-fitted ones."""
-    labels, rows = validation.songs.labels, []
+def calibration_rows(labels: NDArray[np.int64], found: CrossFit) -> tuple[CalibrationRow, ...]:
+    """Each expert without a temperature and with one, cross-fitted both."""
+    rows = []
     for name, logs in found.experts.items():
-        plain = log_softmax(validation.songs.scores(found.fitted.votes)[name])
         pairs = [
-            (float(metric(labels, plain)), float(metric(labels, logs)))
+            (float(metric(labels, found.plain[name])), float(metric(labels, logs)))
             for metric in (nll, brier, ece)
         ]
         rows.append(CalibrationRow(name, *pairs))

@@ -20,7 +20,7 @@ from embedder.artifacts import Run, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.metrics import Estimate, Summary
+from embedder.metrics import CalibrationError, Estimate, Summary
 from embedder.store import AGAIN, Store
 from ensemble.enrolled.enrolment import Gate
 from ensemble.index.songs import embedder_of
@@ -29,7 +29,7 @@ from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe
 from ensemble.unknown import Unknown
 
-FUSION_FORMAT = 4
+FUSION_FORMAT = 5
 AS_TRAINED = Listening()
 
 
@@ -79,6 +79,7 @@ class Fusion:
     listening: Listening = AS_TRAINED  # how its songs were heard, and new ones must be
     results: tuple[ResultRow, ...] = ()
     methods: tuple[MethodRow, ...] = ()
+    choices: tuple[str, ...] = ()  # the method that "fused" takes of each fold's songs
     calibration: tuple[CalibrationRow, ...] = ()
     best_expert: str = ""  # the one with the highest cross-fitted score, which methods are beside
     unknown: Unknown | None = None  # None: too few singers to leave some out
@@ -228,6 +229,7 @@ def _fusion(found: dict[str, Any]) -> Fusion:
         listening=Listening(**found["listening"]),
         results=tuple(ResultRow(**{**row, **_summary(row)}) for row in found["results"]),
         methods=tuple(_method(row) for row in found["methods"]),
+        choices=tuple(found["choices"]),
         calibration=tuple(_calibration(row) for row in found["calibration"]),
         best_expert=found["best_expert"],
         unknown=Unknown.from_dict(unknown) if unknown else None,
@@ -251,9 +253,9 @@ def _calibration(row: dict[str, Any]) -> CalibrationRow:
 
 def _summary(row: dict[str, Any]) -> dict[str, Summary]:
     metrics = dict(row["metrics"])
-    songs = metrics.pop("songs")
+    songs, error = metrics.pop("songs"), CalibrationError(**metrics.pop("ece"))
     estimates = {name: Estimate(**value) for name, value in metrics.items()}
-    return {"metrics": Summary(songs=songs, **estimates)}
+    return {"metrics": Summary(songs=songs, ece=error, **estimates)}
 
 
 def _packed(array: NDArray[np.float64]) -> dict[str, Any]:

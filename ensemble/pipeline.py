@@ -231,7 +231,7 @@ def _write_all(
     tables = {"validation": table_of(stores["validation"][0], scores)}
     if catalogue.of("test"):
         scores = predict_songs(fusion, stores["test"], indexes).scores
-        rows = result_rows(stores["test"][0].labels, scores, "test", seed=choices.seed)
+        rows = result_rows(stores["test"][0], scores, seed=choices.seed)
         fusion = replace(fusion, results=(*fusion.results, *rows))
         tables["test"] = table_of(stores["test"][0], scores)
     takes_vocals = any(_config(run, name).train.recording == "vocals" for name in members)

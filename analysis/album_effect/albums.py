@@ -110,9 +110,8 @@ song, of albums with two songs or more. The singer's own albums: the choice is o
 of the song's singer, so that the voice does not help. Chance: the largest album always named.</p>
 {by_split}"""
     note = (
-        "Intervals: bootstrap over songs, 2,000 resamples, 95%; songs of one album are not "
-        "independent, so the truth is less certain than they say. All members together: the mean "
-        "of the members' cosines."
+        "Intervals: bootstrap over albums, 2,000 resamples, 95%. All members together: the mean of "
+        "the members' cosines."
     )
     data = {
         "singers": material.songs.singers,

@@ -42,6 +42,7 @@ class Neighbourhood:
     chance_album: NDArray[np.float64]  # (songs,), share of the other songs that are of the album
     chance_singer: NDArray[np.float64]  # (songs,), of the singer
     singer_apart: NDArray[np.bool_]  # (songs,), the nearest song of another album is the singer's
+    albums: Rows  # (songs,), which are resampled
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,12 @@ def neighbourhood(songs: AlbumSongs, depth: int = DEPTH) -> Neighbourhood:
         of_album / (count - 1),
         of_singer / (count - 1),
         songs.singers[apart] == songs.singers,
+        songs.albums,
     )
 
 
 def album_effect(found: Neighbourhood, seed: int = 0) -> AlbumEffect:
-    """The shares, with intervals over songs.
+    """The shares, with intervals over albums.
 
     Production: of the songs whose nearest is by the same singer, let p be the share whose nearest
     is of the same album, and q what it would be if the singer's other songs were all as near, the
@@ -111,16 +113,16 @@ def album_effect(found: Neighbourhood, seed: int = 0) -> AlbumEffect:
     """
     album, singer = found.same_album[:, 0], found.same_singer[:, 0]
     songs = len(album)
-    apart = found.singer_apart
+    apart, groups = found.singer_apart, found.albums
     return AlbumEffect(
         songs,
-        bootstrap_interval(mean_of(album), songs, seed),
+        bootstrap_interval(mean_of(album), songs, seed, groups),
         float(found.chance_album.mean()),
         float(within(found).mean()),
-        bootstrap_interval(production_of(found), songs, seed),
-        bootstrap_interval(mean_of(singer), songs, seed),
-        bootstrap_interval(mean_of(apart), songs, seed),
-        paired_difference(mean_of(apart), mean_of(singer), songs, seed),
+        bootstrap_interval(production_of(found), songs, seed, groups, (-np.inf, 1.0)),
+        bootstrap_interval(mean_of(singer), songs, seed, groups),
+        bootstrap_interval(mean_of(apart), songs, seed, groups),
+        paired_difference(mean_of(apart), mean_of(singer), songs, seed, groups, 1.0),
     )
 
 
@@ -136,8 +138,8 @@ def production_of(found: Neighbourhood) -> Statistic:
     album = found.same_album[:, 0].astype(np.float64)
     expected = within(found) * near
 
-    def statistic(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        of, p, q = (values[draws].sum(axis=1) for values in (near, album, expected))
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        of, p, q = (weights @ values for values in (near, album, expected))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray((p - q) / (of - q))
 
@@ -184,9 +186,9 @@ def probe(songs: AlbumSongs, seed: int = 0) -> Probe | None:
     return Probe(
         len(kept),
         len(names),
-        bootstrap_interval(mean_of(scores.argmax(axis=1) == albums), len(kept), seed),
+        bootstrap_interval(mean_of(scores.argmax(axis=1) == albums), len(kept), seed, albums),
         float(many.max() / len(kept)),
         len(rows),
-        bootstrap_interval(mean_of(own == albums[rows]), len(rows), seed),
+        bootstrap_interval(mean_of(own == albums[rows]), len(rows), seed, albums[rows]),
         largest / len(rows),
     )

@@ -50,8 +50,8 @@ def split_gaps(rows: Path) -> list[Gap]:
 
 def _gap(by_song: dict[str, Any], by_album: dict[str, Any]) -> Gap:
     song, album = (
-        Estimate(*(float(row["song"][name]) for name in ("accuracy", "low", "high")))
-        for row in (by_song, by_album)
+        Estimate(float(row["accuracy"]), float(row["low"]), float(row["high"]))
+        for row in (by_song["song"], by_album["song"])
     )
     return Gap(
         str(by_song["member"]),

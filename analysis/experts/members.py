@@ -39,7 +39,8 @@ def members_finding(found: Opinions, best: str, seed: int = 0) -> str:
     truth, songs = found.predicted.truth, len(found.predicted.ids)
     where = f"{songs:,} {found.predicted.split} songs"
     hits = found.fused == truth
-    whole = bootstrap_interval(mean_of(hits), songs, seed)
+    groups = found.predicted.groups
+    whole = bootstrap_interval(mean_of(hits), songs, seed, groups)
     start = (
         f"On {where} the ensemble names the right singer for {whole.value:.1%} "
         f"({interval(whole, songs)})"
@@ -48,7 +49,7 @@ def members_finding(found: Opinions, best: str, seed: int = 0) -> str:
         return f"{start}; what single experts say is not known."
     single = found.named[found.experts.index(best)]
     moved = changes(truth, single, found.fused)
-    gain = paired_difference(mean_of(hits), mean_of(single == truth), songs, seed)
+    gain = paired_difference(mean_of(hits), mean_of(single == truth), songs, seed, groups, 1.0)
     among = f"the best of {counted(len(found.experts), 'single expert')}, "
     return (
         f"{start} and {best}, {among if len(found.experts) > 1 else ''}for "
@@ -78,8 +79,8 @@ def members_page(material: Material) -> str:
 <div class="controls">{controls}</div>
 <h2>Right answers and weights</h2>
 <div class="plot"><div id="accuracy"></div></div>
-<p class="soft">Lines are bootstrap 95% intervals over songs; the ring marks the best single expert,
-picked with hindsight. {escape(WEIGHTS_SAY.get(method, ""))}</p>
+<p class="soft">Lines are 95% intervals, bootstrap over albums; the ring marks the best single
+expert, picked with hindsight. {escape(WEIGHTS_SAY.get(method, ""))}</p>
 {_agreement(units) if pairs else _missing(sets[0])}
 {parts}"""
     data = {
@@ -119,7 +120,7 @@ def _numbers(found: Opinions, fusion: Fusion | None, seed: int) -> str:
     """The figure's numbers as a table."""
     rows = []
     for name, hits in _right(found).items():
-        one = bootstrap_interval(mean_of(hits), len(hits), seed)
+        one = bootstrap_interval(mean_of(hits), len(hits), seed, found.predicted.groups)
         weight = fusion.weights.get(name) if fusion is not None else None
         rows.append(
             (
@@ -180,8 +181,9 @@ def _songs(found: Opinions, best: str) -> str:
 def _set_data(found: Opinions, seed: int) -> dict[str, Any]:
     predicted = found.predicted
     right = _right(found)
+    groups = predicted.groups
     estimates = [
-        bootstrap_interval(mean_of(hits), len(predicted.ids), seed) for hits in right.values()
+        bootstrap_interval(mean_of(hits), len(groups), seed, groups) for hits in right.values()
     ]
     pairs = len(found.experts) > 1
     return {
@@ -189,8 +191,10 @@ def _set_data(found: Opinions, seed: int) -> dict[str, Any]:
         "split": predicted.split,
         "accuracy": {"names": list(right), **_columns(estimates)},
         "experts": found.experts,
-        "kappa": _matrices(kappas(found.named, seed)) if pairs else None,
-        "fault": _matrices(double_faults(predicted.truth, found.named, seed)) if pairs else None,
+        "kappa": _matrices(kappas(found.named, seed, groups)) if pairs else None,
+        "fault": _matrices(double_faults(predicted.truth, found.named, seed, groups))
+        if pairs
+        else None,
         "singers": predicted.singers,
         "truth": predicted.truth.tolist(),
         "named": found.named.tolist(),

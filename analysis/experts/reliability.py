@@ -20,9 +20,10 @@ from analysis.page import choice, escape, page, table
 from embedder.intervals import wilson
 from embedder.metrics import (
     Estimate,
+    Groups,
     bootstrap_interval,
+    calibration_error,
     ece,
-    ece_of,
     mean_of,
 )
 from embedder.reliability import (
@@ -50,30 +51,41 @@ def answers(predicted: Predicted) -> dict[str, tuple[NDArray[np.int64], Numbers]
     return found
 
 
+def answered_groups(predicted: Predicted, source: str) -> Groups:
+    """The albums of the songs that a source answers, in the order of `answers`."""
+    if source == FUSED:
+        return predicted.groups
+    rows = ~np.isnan(predicted.experts[source]).any(axis=1)
+    return predicted.take(np.flatnonzero(rows)).groups
+
+
 def reliability_finding(predicted: Predicted, seed: int = 0) -> str:
     """Whether the fused answers are as sure as they are right, in a sentence."""
     confidence, right = first_choices(predicted.truth, predicted.probabilities)
     songs = len(right)
-    gap = bootstrap_interval(mean_of(confidence - right), songs, seed)
-    error = _ece(predicted.truth, predicted.probabilities, seed)
+    groups = predicted.groups
+    gap = bootstrap_interval(mean_of(confidence - right), songs, seed, groups, (-1.0, 1.0))
+    accuracy = bootstrap_interval(mean_of(right), songs, seed, groups)
+    error = calibration_error(predicted.truth, _logs(predicted.probabilities), seed)
     kept = _surest(songs)
     missed = float(risk_coverage(confidence, right)[kept - 1]) * kept
     return (
         f"On {songs:,} {predicted.split} songs the fused answers are {confidence.mean():.1%} sure "
         f"on average and {right.mean():.1%} are right, "
-        f"{_verdict(gap, float(right.mean()), songs)}; the expected calibration error is "
-        f"{error.value:.3f} (95% interval {error.low:.3f} to {error.high:.3f}), and "
+        f"{_verdict(gap, accuracy)}; the expected calibration error is {error.value:.3f} (with "
+        f"exact confidences, chance alone would make it up to {error.limit:.3f}), and "
         f"{_mistakes(missed)} among the {kept:,} surest."
     )
 
 
-def _verdict(gap: Estimate, accuracy: float, songs: int) -> str:
+def _verdict(gap: Estimate, accuracy: Estimate) -> str:
     """What the mean confidence minus the accuracy says, as far as its interval lets it."""
-    if accuracy == 1.0:  # every resample is without mistakes too
-        if -gap.value > 3 / songs:
+    if accuracy.value == 1.0:  # every resample is without mistakes too
+        if -gap.value > 1 - accuracy.low:
             return f"so they are underconfident by {-100 * gap.value:.1f} points"
-        return "which fits: so many songs without a mistake leave up to " + (
-            f"{min(3 / songs, 1.0):.1%} likely"
+        return (
+            "which fits: so many albums without a mistake leave up to "
+            f"{1 - accuracy.low:.1%} likely"
         )
     between = f"{abs(100 * gap.value):.1f} points"
     if gap.low > 0:
@@ -189,11 +201,13 @@ def _table(predicted: Predicted, before: Mapping[str, Numbers], seed: int) -> st
     for name, (truth, probabilities) in answers(predicted).items():
         confidence, right = first_choices(truth, probabilities)
         songs = len(right)
-        accuracy = bootstrap_interval(mean_of(right), songs, seed)
-        area = bootstrap_interval(aurc_of(confidence, right), songs, seed)
+        groups = answered_groups(predicted, name)
+        accuracy = bootstrap_interval(mean_of(right), songs, seed, groups)
+        area = bootstrap_interval(aurc_of(confidence, right), songs, seed, groups)
         kept = _surest(songs)
         share = wilson(float(risk_coverage(confidence, right)[kept - 1]) * kept, kept)
         plain = before.get(name)
+        error = calibration_error(truth, _logs(probabilities), seed)
         rows.append(
             (
                 "\n".join(name.rsplit("/", 1)),
@@ -201,7 +215,7 @@ def _table(predicted: Predicted, before: Mapping[str, Numbers], seed: int) -> st
                 _percent(accuracy),
                 f"{confidence.mean():.1%}",
                 "" if plain is None else f"{ece(predicted.truth, _logs(plain)):.3f}",
-                _thousandths(_ece(truth, probabilities, seed)),
+                f"{error.value:.3f}\nup to {error.limit:.3f} if calibrated",
                 _thousandths(area),
                 _percent(share),
             )
@@ -225,10 +239,6 @@ def _title(predicted: Predicted) -> str:
         f"Reliability of confidences: {predicted.split} split, song level, "
         f"{len(predicted.ids):,} songs"
     )
-
-
-def _ece(truth: NDArray[np.int64], probabilities: Numbers, seed: int) -> Estimate:
-    return bootstrap_interval(ece_of(truth, _logs(probabilities)), len(truth), seed, centred=True)
 
 
 def _logs(probabilities: Numbers) -> Numbers:

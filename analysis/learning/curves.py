@@ -98,37 +98,42 @@ def training_gap(stores: Sequence[Store], seed: int = 0) -> Gap | None:
     else:
         how = "neighbours"
         parts = [nearest_right(train, by_split[split]) for split in ("train", "validation")]
-    if not all(len(part) for part in parts):
+    kept = [np.flatnonzero(~np.isnan(part)) for part in parts]
+    if not all(len(rows) for rows in kept):
         return None
-    first, second = (bootstrap_interval(mean_of(part), len(part), seed) for part in parts)
-    return Gap(train.member, how, first, len(parts[0]), second, len(parts[1]))
+    first, second = (
+        bootstrap_interval(
+            mean_of(part[rows]), len(rows), seed, np.array(by_split[split].groups)[rows]
+        )
+        for part, rows, split in zip(parts, kept, ("train", "validation"), strict=True)
+    )
+    return Gap(train.member, how, first, len(kept[0]), second, len(kept[1]))
 
 
 def segments_right(store: Store) -> NDArray[np.float64]:
-    """Share of each song's segments whose highest logit is that of the true singer.
+    """Share of each song's segments whose highest logit is that of the true singer (songs,).
 
-    (songs,) of those whose singer is known.
+    NaN where the singer is unknown.
     """
     if store.segment_logits is None:
         raise ValueError(f"member {store.member!r} has no classification head")
     right = ranking(store.segment_logits)[:, 0] == store.labels[store.segment_song]
     hits = np.bincount(store.segment_song, right, len(store.song_ids))
     counts = np.bincount(store.segment_song, minlength=len(store.song_ids))
-    return np.asarray((hits / counts)[store.labels >= 0])
+    return np.where(store.labels >= 0, hits / counts, np.nan)
 
 
 def nearest_right(train: Store, queries: Store) -> NDArray[np.float64]:
     """Whether the nearest training song by cosine that is of another album has the same singer.
 
-    Of the songs whose singer is known and has such a song. A song without an album is its own.
+    (songs,), NaN where the singer is unknown or has no such song. A song without an album is its
+    own.
     """
-    albums = np.array(
-        [album or song for album, song in zip(train.albums, train.song_ids, strict=True)]
-    )
-    found = []
-    for row, label in enumerate(queries.labels):
-        allowed = albums != (queries.albums[row] or queries.song_ids[row])
+    albums = np.array(train.groups)
+    found = np.full(len(queries.labels), np.nan)
+    for row, (label, album) in enumerate(zip(queries.labels, queries.groups, strict=True)):
+        allowed = albums != album
         if label >= 0 and (train.labels[allowed] == label).any():
             cosines = np.where(allowed, train.embeddings @ queries.embeddings[row], -np.inf)
-            found.append(float(train.labels[int(cosines.argmax())] == label))
-    return np.array(found)
+            found[row] = float(train.labels[int(cosines.argmax())] == label)
+    return found

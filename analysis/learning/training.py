@@ -123,7 +123,7 @@ compared with the NLL.</p>
     scripts = ["learning/training.js"] if logs else []
     note = (
         "Validation songs choose the epoch, so what is said of them here is a little flattering. "
-        "Intervals: bootstrap over songs, 2,000 resamples, 95%; of differences by Zou and Donner."
+        "Intervals: bootstrap over albums, 2,000 resamples, 95%; of differences by Zou and Donner."
     )
     return page("training.html", "Training of the members", body, data, scripts, note)
 

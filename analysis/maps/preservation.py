@@ -28,6 +28,7 @@ class Asked:
     queries: NDArray[np.int64]  # (q,), rows of the points asked
     truth: NDArray[np.int64]  # (q,), their singers
     songs: NDArray[np.int64]  # (q,), their songs, in any numbering
+    albums: NDArray[np.int64]  # (q,), the songs' albums, likewise
 
     def hits(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
         """Share of each song's points (songs,) whose neighbours (q, k) name the right singer."""
@@ -64,8 +65,8 @@ class Preservation:
         what = "songs" if level == "song" else "segments"
         of = "" if level == "song" else "of the segments "
         before = f"and in the embedding for {self.embedding.value:.1%}: {points(self.change)}"
-        if self.change.value == self.change.low == self.change.high == 0:
-            before = "as in the embedding"
+        if self.change.value == 0:
+            before = "as often as in the embedding"
         return (
             f"{start} Of {counted(self.songs, f'{self.split} song')}, the {self.neighbours} "
             f"nearest training {what} on the map name the right singer for {self.map.value:.1%} "
@@ -93,6 +94,7 @@ def preservation(
     near = min(NEIGHBOURS, len(asked.among))
     before = asked.hits(nearest(vectors[asked.among], vectors[asked.queries], near))
     songs = len(before)
+    albums = asked.albums[np.unique(asked.songs, return_index=True)[1]]
     found = []
     for one, plane in zip(base, maps, strict=True):
         after = asked.hits(nearest_in_map(plane[asked.among], plane[asked.queries], near))
@@ -101,9 +103,9 @@ def preservation(
                 *one,
                 songs,
                 near,
-                bootstrap_interval(mean_of(before), songs, seed),
-                bootstrap_interval(mean_of(after), songs, seed),
-                paired_difference(mean_of(after), mean_of(before), songs, seed),
+                bootstrap_interval(mean_of(before), songs, seed, albums),
+                bootstrap_interval(mean_of(after), songs, seed, albums),
+                paired_difference(mean_of(after), mean_of(before), songs, seed, albums, 1.0),
             )
         )
     return found

@@ -41,8 +41,8 @@ def map_finding(view: View) -> str:
         f"the right singer for {kept.embedding.value:.1%} of {kept.songs:,} {kept.split} songs "
         f"({interval(kept.embedding, kept.songs)}); on its map of perplexity {title} they do "
     )
-    if kept.change.value == kept.change.low == kept.change.high == 0:
-        return f"{start}for the same songs."
+    if kept.change.value == 0:
+        return f"{start}for as many."
     if kept.change.high < 0:
         end = "the map parts the singers worse than the embedding does"
     elif kept.change.low > 0:
@@ -97,8 +97,8 @@ neighbours, a large one the wider surroundings.</p>
 <h2>What the maps keep</h2>{kept_table(views)}
 <p class="soft">Trustworthiness is 1 where neighbours on the map are neighbours in the embedding.
 Both shares are of validation songs whose nearest training points name the right singer; at segment
-level, the mean over songs of the share of their segments. Small: bootstrap 95% intervals over
-songs.</p>"""
+level, the mean over songs of the share of their segments. Small: 95% intervals, bootstrap over
+albums.</p>"""
     note = (
         "t-SNE: openTSNE, cosine distance; the map of the perplexity nearest to 30 first, the "
         "others from it. All members together: their unit embeddings one after the other, each "

@@ -143,9 +143,10 @@ def asked(songs: Songs, mapped: Cloud) -> Asked:
     labels, splits = songs.labels[mapped.songs], songs.splits[mapped.songs]
     among = np.flatnonzero((splits == SPLITS.index("train")) & (labels >= 0))
     queries = np.flatnonzero((splits == SPLITS.index("validation")) & (labels >= 0))
-    return Asked(
-        "validation", among, labels[among], queries, labels[queries], mapped.songs[queries]
-    )
+    albums = np.array([album or song for album, song in zip(songs.albums, songs.ids, strict=True)])
+    numbers = np.unique(albums, return_inverse=True)[1]
+    of = mapped.songs[queries]
+    return Asked("validation", among, labels[among], queries, labels[queries], of, numbers[of])
 
 
 def placed_cloud(placed: Placed, members: Sequence[str], level: str) -> Cloud | None:

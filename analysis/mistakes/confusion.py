@@ -65,7 +65,9 @@ def confusion_finding(predicted: Predicted, seed: int = 0) -> str:
     """How often the singer is right, and who is taken for whom, in a sentence."""
     known = predicted.known()
     places, songs = true_places(known), len(known.ids)
-    first, third = (bootstrap_interval(mean_of(places <= k), songs, seed) for k in (1, PLACES))
+    first, third = (
+        bootstrap_interval(mean_of(places <= k), songs, seed, known.groups) for k in (1, PLACES)
+    )
     if first.value == 1:
         return (
             f"The right singer is named first for each of {counted(songs, f'{known.split} song')} "

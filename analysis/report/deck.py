@@ -121,12 +121,12 @@ def result_slide(material: Material, numbers: Numbers) -> Slide:
             (
                 label,
                 f"{one.value:.1%}" if share else f"{one.value:.3f}",
-                as_text(one, metrics.songs, share, most),
+                as_text(one, metrics.songs, share),
             )
-            for label, one, share, most in (
-                ("top-1", metrics.top_1, True, 1.0), ("top-3", metrics.top_3, True, 1.0),
-                ("score, of 1.5", metrics.score, False, 1.5),
-                ("macro F1", metrics.macro_f1, False, 1.0),
+            for label, one, share in (
+                ("top-1", metrics.top_1, True), ("top-3", metrics.top_3, True),
+                ("score, of 1.5", metrics.score, False),
+                ("macro F1", metrics.macro_f1, False),
             )
         )
     )  # fmt: skip

@@ -22,7 +22,7 @@ from analysis.report.figures.matrix import NAMED, draw_confusion
 from analysis.report.findings import Numbers
 from analysis.report.lettering import plain
 from analysis.report.measured import robustness_slide, spectrogram_slides
-from analysis.report.results import footing, perfect_note, with_interval
+from analysis.report.results import footing, with_interval
 from analysis.report.sentences import hardest_sentence
 from analysis.report.slide import SOFT, Column, Drawing, Slide, Table, Text
 from analysis.report.together import calibration_slide, ensemble_slide
@@ -88,7 +88,7 @@ def results_slide(numbers: Numbers) -> Slide:
         "Results: each expert, and all fused",
         message,
         (Column((table,)),),
-        f"Song level.{how} In brackets: 95% intervals, bootstrap over songs.{perfect_note(shown)}",
+        f"Song level.{how} In brackets: 95% intervals, bootstrap over albums.",
     )
 
 

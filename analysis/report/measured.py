@@ -68,7 +68,7 @@ def robustness_slide(numbers: Numbers) -> Slide:
     if there < measured.wanted:
         note += f" of {measured.wanted:,} that were asked for"
     note += (
-        ". Bars: 95% intervals of Wilson. Open: undegraded. Diamond: below it, McNemar and Holm, "
+        ". Bars: 95% intervals. Open: undegraded. Diamond: below it, sign test of albums and Holm, "
         "p < 0.05."
     )
     return Slide(

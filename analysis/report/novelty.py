@@ -51,14 +51,12 @@ def novelties(facts: Facts, fusion: Fusion | None, rows: tuple[ResultRow, ...]) 
     if fusion is not None:
         found += [_experts(fusion), _calibrated(fusion), _detector(facts, fusion)]
         if fusion.unknown:
-            area = fusion.unknown.auroc.get("both")
+            area = fusion.unknown.auroc[fusion.unknown.measure]
             songs = counted(fusion.unknown.songs, "song")
             effect = (
                 f"Leaving each singer out in turn, it tells {songs} of known singers from as many "
                 f"of nobody with an AUROC of {area.value:.3f} (95% interval {area.low:.3f} to "
                 f"{area.high:.3f})."
-                if area
-                else ""
             )
             found.append(Novelty("It can say that a song is by none of its singers.", effect))
     return [one for one in found if one is not None]

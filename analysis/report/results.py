@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from analysis.experts.reliability import answers
+from analysis.experts.reliability import answered_groups, answers
 from analysis.inputs import Predicted
 from analysis.material import Material
-from analysis.wording import counted
+from analysis.wording import counted, no_mistake
 from embedder.metrics import Estimate, summarise
 from ensemble.fusion import ResultRow
 
@@ -34,7 +34,8 @@ def _computed(table: Predicted, seed: int) -> list[ResultRow]:
     rows = []
     with np.errstate(divide="ignore"):
         for name, (truth, probabilities) in answers(table).items():
-            summary = summarise(truth, np.log(probabilities), seed)
+            groups = answered_groups(table, name)
+            summary = summarise(truth, np.log(probabilities), seed, groups)
             rows.append(ResultRow(name, table.split, "song", table.split == "validation", summary))
     return [*rows[1:], rows[0]]  # `answers` has the fused one first
 
@@ -44,10 +45,10 @@ def of_split(rows: Iterable[ResultRow], split: str) -> tuple[ResultRow, ...]:
     return tuple(row for row in rows if row.split == split)
 
 
-def as_text(one: Estimate, songs: int, share: bool = False, most: float = 1.0) -> str:
-    """The interval in words; by the rule of three where there is no mistake to resample."""
-    if one.value >= most:
-        return f"no mistake; up to {min(3 / songs, 1):.1%} is likely"
+def as_text(one: Estimate, songs: int, share: bool = False) -> str:
+    """The interval in words; where there is no mistake to resample, what albums leave likely."""
+    if one.value == 1 and share:
+        return no_mistake(one, songs)
     low, high = (f"{x:.1%}" if share else f"{x:.3f}" for x in (one.low, one.high))
     return f"95% interval {low} to {high}"
 
@@ -60,18 +61,7 @@ def footing(predicted: Predicted) -> str:
     }[predicted.split]
     return (
         f"Song level, {counted(len(predicted.ids), f'{predicted.split} song')}, {how}. Intervals: "
-        "95%, bootstrap over songs."
-    )
-
-
-def perfect_note(rows: Iterable[ResultRow]) -> str:
-    """What an interval without width means, where there is one."""
-    flat = [row for row in rows if row.metrics.top_1.value == 1]
-    if not flat:
-        return ""
-    return (
-        f" Where no song is wrong, resampling shows no interval: up to "
-        f"{min(3 / flat[0].metrics.songs, 1):.1%} is likely."
+        "95%, bootstrap over albums."
     )
 
 

@@ -22,7 +22,7 @@ from ensemble.fusion import CalibrationRow, Fusion, ResultRow
 def result_sentence(predicted: Predicted, seed: int = 0) -> str:
     """How often the right singer is named first, and among the first three."""
     places, songs = true_places(predicted), len(predicted.ids)
-    first = bootstrap_interval(mean_of(places == 1), songs, seed)
+    first = bootstrap_interval(mean_of(places == 1), songs, seed, predicted.groups)
     where = counted(songs, f"{predicted.split} song")
     if first.value == 1:
         return f"The right singer is named first for each of {where} ({interval(first, songs)})."
@@ -131,7 +131,7 @@ def gain_sentence(fusion: Fusion) -> str:
     if row is None or not fusion.best_expert:
         return ""
     gain = row.score_gain
-    if gain.value == gain.low == gain.high == 0:
+    if gain.value == 0:
         return f"Together they score as the best single expert does, {fusion.best_expert}."
     value, low, high = (
         f"{one:+.3f}".replace("-", "−") for one in (gain.value, gain.low, gain.high)

@@ -70,7 +70,7 @@ def ensemble_slide(material: Material, numbers: Numbers) -> Slide:
         head = ("way to fuse", "score", "score gained", "NLL gained, nats")
         blocks.append(Table(head, rows, (1, 2, 3), tuple(used)))
         text = (
-            f"{gain_sentence(fusion)} Gains: against that expert, 95% intervals over songs; in "
+            f"{gain_sentence(fusion)} Gains: against that expert, 95% intervals over albums; in "
             "bold: in use. Cross-fitted by album."
         )
         blocks.append(Text(plain(text), 12.0, colour=SOFT))

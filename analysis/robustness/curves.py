@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from embedder.intervals import paired_difference, wilson
 from embedder.measures.ladders import EXCERPT, FULL, LADDERS
-from embedder.metrics import Estimate
+from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
 from ensemble.robustness import Measured, Step
 
 SIGNIFICANT = 0.05  # of the adjusted p-values
@@ -31,7 +30,7 @@ class Point:
     top_1: Estimate
     top_3: Estimate
     change: Estimate  # of top-1 against the undegraded songs, paired
-    p: float  # exact McNemar test of that change, adjusted for all levels; 1 where undegraded
+    p: float  # exact sign test over albums, adjusted for all levels; 1 where undegraded
 
     @property
     def falls(self) -> bool:
@@ -78,12 +77,15 @@ def curves(measured: Measured, source: str) -> list[Curve]:
     ranks = _ranks(measured, source)
     if not ranks:
         return []
+    # A song is <singer>/<album>/<file>: whatever stands before its name is its album.
+    names = [song.rpartition("/")[0] or song for song in songs_of(measured)]
+    albums = np.unique(names, return_inverse=True)[1]
     found = []
     for name, ladder in LADDERS.items():
         base = (EXCERPT, FULL if name == EXCERPT else measured.conditions.seconds)
-        clean = _point(None, ranks[base], ranks[base])
+        clean = _point(None, ranks[base], ranks[base], albums)
         points = [
-            _point(level, ranks[name, level], ranks[base])
+            _point(level, ranks[name, level], ranks[base], albums)
             for level in ladder.levels
             if (name, level) != (EXCERPT, FULL)
         ]
@@ -104,8 +106,8 @@ def songs_of(measured: Measured) -> list[str]:
     return list(dict.fromkeys(row.song for row in measured.rows))
 
 
-def mcnemar(lost: int, won: int) -> float:
-    """Two-sided exact p-value of `lost` songs that became wrong and `won` that became right."""
+def sign_test(lost: int, won: int) -> float:
+    """Two-sided exact p-value of `lost` albums with fewer songs right and `won` with more."""
     return float(binomtest(lost, lost + won).pvalue) if lost + won else 1.0
 
 
@@ -132,16 +134,22 @@ def _ranks(measured: Measured, source: str) -> dict[Step, NDArray[np.int64]]:
     return {step: np.array(ranks, np.int64) for step, ranks in found.items()}
 
 
-def _point(level: float | None, ranks: NDArray[np.int64], clean: NDArray[np.int64]) -> Point:
+def _point(
+    level: float | None,
+    ranks: NDArray[np.int64],
+    clean: NDArray[np.int64],
+    albums: NDArray[np.int64],
+) -> Point:
     right, before = ranks == 1, clean == 1
     songs = len(ranks)
+    change = np.bincount(albums, right) - np.bincount(albums, before)
     return Point(
         level,
         songs,
-        wilson(int(right.sum()), songs),
-        wilson(int((ranks <= 3).sum()), songs),
-        paired_difference(right, before),
-        mcnemar(int((before & ~right).sum()), int((right & ~before).sum())),
+        bootstrap_interval(mean_of(right), songs, groups=albums),
+        bootstrap_interval(mean_of(ranks <= 3), songs, groups=albums),
+        paired_difference(mean_of(right), mean_of(before), songs, groups=albums, most=1.0),
+        sign_test(int((change < 0).sum()), int((change > 0).sum())),
     )
 
 

@@ -27,10 +27,9 @@ NOTES = {
     "test": "Nothing was fitted on these songs.",
 }
 LIMITS = (
-    "Intervals of shares: Wilson, 95%; of differences: Newcombe's for pairs, "
-    "95%. Significant: exact McNemar test against the undegraded songs, adjusted by Holm "
-    "for all levels together, below 0.05; where few songs were measured, a level without a mark "
-    "may still harm. Songs of one album count as songs of their own. Degradations: those of the "
+    "Intervals: bootstrap over albums, 95%. Significant: exact sign test of albums against the "
+    "undegraded songs, adjusted by Holm for all levels together, below 0.05; where few albums were "
+    "measured, a level without a mark may still harm. Degradations: those of the "
     "audio degradation toolbox (Mauch and Ewert, 2013), by audiomentations; mp3 by LAME; speed by "
     "soxr; reverberation is a direct sound and exponentially decaying noise of the same energy, no "
     "measured room. A gain above 0 dB clips, as in a file."

@@ -70,7 +70,8 @@ def timeline_finding(songs: SongAnswers, heard: Sequence[Heard], seed: int = 0) 
     rows = np.array([one == split for one in songs.splits])
     count = int(rows.sum())
     hits = (ranking(songs.answers[FUSED])[:, 0] == songs.truth)[rows]
-    whole = bootstrap_interval(mean_of(hits), count, seed)
+    of = np.array([album or song for album, song in zip(songs.albums, songs.ids, strict=True)])
+    whole = bootstrap_interval(mean_of(hits), count, seed, of[rows])
     end = (
         f"of {count:,} whole {split} songs, the fused answer is right for {whole.value:.1%} "
         f"({interval(whole, count)})"
@@ -79,11 +80,14 @@ def timeline_finding(songs: SongAnswers, heard: Sequence[Heard], seed: int = 0) 
     if not shares:
         return f"Nothing is known of single segments; {end}."
     (share, sung, other), best = max(shares, key=lambda pair: float(pair[0][0][rows].mean()))
-    single = bootstrap_interval(mean_of(share[rows]), count, seed)
-    parts = [values[rows & ~np.isnan(values)] for values in (sung, other)]
+    single = bootstrap_interval(mean_of(share[rows]), count, seed, of[rows])
+    parts = [(values, rows & ~np.isnan(values)) for values in (sung, other)]
     middle = ""
-    if best.voiced and all(len(part) for part in parts):
-        voiced, rest = (bootstrap_interval(mean_of(part), len(part), seed) for part in parts)
+    if best.voiced and all(kept.any() for _, kept in parts):
+        voiced, rest = (
+            bootstrap_interval(mean_of(values[kept]), int(kept.sum()), seed, of[kept])
+            for values, kept in parts
+        )
         middle = (
             f", in {voiced.value:.1%} of those at least half sung ({_plain(voiced)}) and in "
             f"{rest.value:.1%} of the others ({_plain(rest)})"

@@ -149,7 +149,7 @@ def table_sentences(predicted: Predicted, seed: int = 0) -> list[str]:
     truth, names = predicted.truth, predicted.singers
     order = ranking(predicted.probabilities)
     right = order[:, 0] == truth
-    first = bootstrap_interval(mean_of(right), len(truth), seed)
+    first = bootstrap_interval(mean_of(right), len(truth), seed, predicted.groups)
     songs = counted(len(truth), f"{predicted.split} song")
     sentences = [
         f"On the diagonal of the table stand {first.value:.1%} of {songs} "

@@ -13,8 +13,7 @@ import numpy as np
 
 from analysis.inputs import Predicted
 from analysis.singer_facts import SingerFacts
-from embedder.intervals import wilson
-from embedder.metrics import Estimate, ranking
+from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ def sexes(predicted: Predicted, sex: Mapping[str, str]) -> Sexes | None:
     known = kinds != ""
     named = ranking(predicted.probabilities)[:, 0]
     rows = np.flatnonzero(known[predicted.truth] & known[named])
+    groups = np.array(predicted.groups)[rows]
     truth, named = predicted.truth[rows], named[rows]
     if len(set(kinds[truth])) < 2:
         return None
@@ -56,9 +56,11 @@ def sexes(predicted: Predicted, sex: Mapping[str, str]) -> Sexes | None:
     return Sexes(
         kinds=tuple(sorted(set(kinds[truth].tolist()))),
         songs=len(rows),
-        right=wilson(int((~crossed).sum()), len(rows)),
+        right=bootstrap_interval(mean_of(~crossed), len(rows), groups=groups),
         mistakes=mistakes,
-        crossing=wilson(int(crossed.sum()), mistakes) if mistakes else None,
+        crossing=bootstrap_interval(mean_of(crossed[wrong]), mistakes, groups=groups[wrong])
+        if mistakes
+        else None,
         crossing_chance=float(chance[wrong].mean()) if mistakes else float("nan"),
         given=float(given[other].sum()) / total if total > 0 else 0.0,
         given_chance=float((chance * given.sum(axis=1)).sum()) / total if total > 0 else 0.0,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.voices.ranges import TIMBRE, Measured
-from embedder.intervals import wilson
 from embedder.measures.voice_rows import VoiceRow
-from embedder.metrics import Estimate
+from embedder.metrics import Estimate, bootstrap_interval, mean_of
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,7 @@ def told_by(measured: Measured) -> list[ToldBy]:
     train = [(song.singer, row) for song, row in sung if song.split == "train"]
     singers = sorted({singer for singer, _ in train})
     asked = [
-        (song.singer, row)
-        for song, row in sung
-        if song.split == "validation" and song.singer in singers
+        (song, row) for song, row in sung if song.split == "validation" and song.singer in singers
     ]
     if len(singers) < 2 or len(train) <= len(singers) or not asked:
         return []
@@ -73,7 +70,8 @@ def told_by(measured: Measured) -> list[ToldBy]:
         )
         classifier.fit(known, [singer for singer, _ in train])
         named = classifier.predict(np.array([numbers(row) for _, row in asked]))
-        hits = sum(one == singer for one, (singer, _) in zip(named, asked, strict=True))
-        right = wilson(int(hits), len(asked))
+        hits = np.array([one == song.singer for one, (song, _) in zip(named, asked, strict=True)])
+        albums = [song.album_id for song, _ in asked]
+        right = bootstrap_interval(mean_of(hits), len(asked), groups=albums)
         found.append(ToldBy(what, known.shape[1], right, len(asked), len(singers)))
     return found

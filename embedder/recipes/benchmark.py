@@ -70,7 +70,7 @@ class Level:
 
     count: int  # segments or songs
     accuracy: float
-    low: float  # 95 % interval of the accuracy, over songs; at segment level it is not computed
+    low: float  # 95 % interval of the accuracy, over albums; at segment level it is not computed
     high: float
     macro_f1: float
 
@@ -264,10 +264,11 @@ def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[
             parts.append(_answers(embed_wave(member, piece), centres))
         if not kind:
             of_segment = np.repeat(truth, [len(answer) for answer in whole])
-            levels["segment"] = _level(of_segment, np.concatenate(whole), interval=False)
+            levels["segment"] = _level(of_segment, np.concatenate(whole))
         names = (kind or "song", "_".join(filter(None, (kind, "excerpt"))))
         for name, answers in zip(names, (whole, parts), strict=True):
-            levels[name] = _level(truth, np.stack([song_logits(answer) for answer in answers]))
+            logits = np.stack([song_logits(answer) for answer in answers])
+            levels[name] = _level(truth, logits, [song.album_id for song in songs])
     return {name: asdict(level) for name, level in levels.items()}
 
 
@@ -296,14 +297,16 @@ def _answers(
 
 
 def _level(
-    truth: NDArray[np.int64], answers: NDArray[np.floating[Any]], interval: bool = True
+    truth: NDArray[np.int64],
+    answers: NDArray[np.floating[Any]],
+    albums: Sequence[str] | None = None,
 ) -> Level:
     named = answers.argmax(axis=1)
     accuracy = metrics.top_k(truth, answers, 1)
     low = high = accuracy
-    if interval:
+    if albums is not None:
         hits = metrics.top_k_hits(truth, answers, 1)
-        found = metrics.bootstrap_interval(metrics.mean_of(hits), len(truth))
+        found = metrics.bootstrap_interval(metrics.mean_of(hits), len(truth), groups=albums)
         low, high = found.low, found.high
     return Level(len(truth), accuracy, low, high, metrics.macro_f1(truth, named))
 

@@ -105,7 +105,9 @@ def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, A
         found[kind] = {"mixture": meaning, "songs": len(own)}
         for name in ("before", "after", "gain"):
             values = np.array([getattr(row, name) for row in own])
-            estimate = metrics.bootstrap_interval(metrics.mean_of(values), len(values), seed)
+            estimate = metrics.bootstrap_interval(
+                metrics.mean_of(values), len(values), seed, limits=(-np.inf, np.inf)
+            )
             found[kind][name] = {
                 "mean": round(estimate.value, 3),
                 "low": round(estimate.low, 3),

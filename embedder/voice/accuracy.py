@@ -60,22 +60,17 @@ def accuracy_of(condition: str, songs: Sequence[Frames], seed: int = 0) -> Accur
         raise ValueError("accuracy needs frames with and frames without voice")
     histograms = np.array([_histograms(*frames) for frames in songs])  # (songs, 2, LEVELS)
 
-    def drawn(values: NDArray[np.float64], draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Sums of the songs' values over the songs of each resample, (resamples, …)."""
-        times = np.stack([np.bincount(draw, minlength=len(songs)) for draw in draws])
-        return np.tensordot(times.astype(np.float64), values, axes=1)
-
     def share(top: Sequence[float], bottom: Sequence[float]) -> Estimate:
         """top · counts / bottom · counts, counts being hits, false alarms, misses and rests."""
 
-        def statistic(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-            sums = drawn(counts, draws)
+        def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            sums = weights @ counts
             return np.asarray((sums @ np.array(top)) / np.maximum(sums @ np.array(bottom), 1))
 
         return bootstrap_interval(statistic, len(songs), seed)
 
-    def area(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        return _areas(drawn(histograms, draws))
+    def area(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _areas(np.tensordot(weights, histograms, axes=1))
 
     return Accuracy(
         condition=condition,

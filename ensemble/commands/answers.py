@@ -112,6 +112,8 @@ def fuse(
             embed_remade(run, catalogue, again, listening, device, shown)
         fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
     print_fusion(fusion)
+    if fusion.unknown and fusion.unknown.costly:
+        warn(f"unknown singers can hardly be told: {fusion.unknown.worth()}")
     say(f"wrote {run.fusion_folder}, with the predictions of known songs")
     say(f"next: {Command('analyze')}")
     say(f"or: {Command('predict', test_dir='SONGS')}")
@@ -201,6 +203,11 @@ def predict(
             say(f"wrote {skipped}: {len(bad)} files left out")
             first, reason = next(iter(reasons.items()))
             warn(f"{len(bad)} files have no answer, {first} for one: {reason}")
+        if strange is not None and threshold and (threshold.costly or strange.mean() > 0.5):
+            warn(
+                f"{int(strange.sum())} of {len(files)} songs are called unknown; "
+                f"{threshold.worth()}"
+            )
     again = Command("evaluate", prediction=target, truth="TRUTH", run_dir=None)
     say(f"next, if the truth is known: {again}")
 
@@ -242,8 +249,10 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     from ensemble.evaluate import read_predictions, read_truth
 
     result = measure(read_predictions(prediction), read_truth(truth), seed)
+    of = f"of {result.albums} albums, " if result.albums else ""
+    resampled = "albums" if result.albums else "songs"
     print_table(
-        f"{result.songs} songs, song level, bootstrap 95 % intervals",
+        f"{result.songs} songs, {of}song level, 95 % intervals: bootstrap over {resampled}",
         ("metric", "value", "95 % interval"),
         [
             (name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
@@ -255,6 +264,17 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
             )
         ],
     )
+    if not result.albums:
+        say(
+            "the truth names no albums, and songs of one album are often right or wrong together: "
+            "the intervals may be too narrow; IDs <singer>/<album>/<song>, or the folder as "
+            "--truth, name them"
+        )
+    if result.top_1.value == 1:
+        say(
+            f"no mistake in {result.top_1.groups} {resampled}, which chance would show with "
+            f"mistakes in up to {1 - result.top_1.low:.1%} of {resampled}"
+        )
     rows = [(r.singer, f"{r.recall:.3f}", f"{r.correct}/{r.songs}") for r in result.recalls]
     print_table("Recall", ("singer", "recall", "songs"), rows)
     if result.extra:

@@ -216,8 +216,8 @@ def print_costs(run: Run, known: tuple[list[Store], list[Store]] | None) -> None
     if found.rows:
         print_table(
             f"Trained singers beside {counted(found.enrolled, 'enrolled song')}: "
-            f"{counted(found.songs, 'validation song')}, song level, bootstrap 95 % intervals; "
-            "the fusion was fitted on these songs",
+            f"{counted(found.songs, 'validation song')}, song level; 95 % intervals: "
+            "bootstrap over albums; the fusion was fitted on these songs",
             ("measure", "without enrolled songs", "with them", "difference"),
             [(row.name, *map(str, (row.before, row.after, row.change))) for row in found.rows],
         )

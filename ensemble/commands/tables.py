@@ -5,6 +5,8 @@ Enters: a fusion. Leaves: tables in the terminal, each with split, level, songs 
 
 from __future__ import annotations
 
+from collections import Counter
+
 from embedder.console import print_table, say
 from ensemble.fusion import Fusion
 from ensemble.unknown import Unknown
@@ -23,10 +25,14 @@ def print_results(fusion: Fusion) -> None:
     """The experts and the fused answer, a row each."""
     for split in dict.fromkeys(row.split for row in fusion.results):
         rows = [row for row in fusion.results if row.split == split]
-        how = "cross-fitted by album" if rows[0].cross_fitted else "nothing fitted on them"
+        how = (
+            "cross-fitted by album (only the members' epochs were chosen on them)"
+            if rows[0].cross_fitted
+            else "nothing was fitted or chosen on them"
+        )
         print_table(
-            f"{split} songs: {rows[0].metrics.songs}, {rows[0].level} level, {how}, "
-            "bootstrap 95 % intervals",
+            f"{split} songs: {rows[0].metrics.songs} of {rows[0].metrics.top_1.groups} albums, "
+            f"{rows[0].level} level, {how}; 95 % intervals: bootstrap over albums",
             ("expert", "weight", "top-1", "top-3", "score", "macro F1", "NLL", "ECE"),
             [
                 (
@@ -38,6 +44,16 @@ def print_results(fusion: Fusion) -> None:
                 for m in [row.metrics]
             ],
         )
+        shares = [share for row in rows for share in (row.metrics.top_1, row.metrics.top_3)]
+        if perfect := next((share for share in shares if share.value == 1), None):
+            say(
+                f"1.000: no mistake in {perfect.groups} {split} albums, which chance would show "
+                f"with mistakes in up to {1 - perfect.low:.1%} of albums"
+            )
+    say(
+        "ECE (calibrated: to x): were every confidence exactly right, 95 of 100 such sets of songs "
+        "would show x or less"
+    )
 
 
 def print_calibration(fusion: Fusion) -> None:
@@ -65,8 +81,8 @@ def print_methods(fusion: Fusion) -> None:
     """The ways to fuse beside the best single expert, and which one was taken."""
     print_table(
         f"Ways to fuse: {_songs(fusion)} validation songs, cross-fitted by album; gains over the "
-        f"best single expert, {fusion.best_expert}, with bootstrap 95 % intervals of the paired "
-        "difference",
+        f"best single expert, {fusion.best_expert}, with 95 % intervals of the paired difference, "
+        "bootstrap over albums",
         ("method", "top-1", "score", "NLL", "Brier", "ECE", "gain in score", "gain in NLL"),
         [
             (
@@ -81,6 +97,13 @@ def print_methods(fusion: Fusion) -> None:
         ],
     )
     say(verdict(fusion))
+    if len(set(fusion.choices)) > 1 or set(fusion.choices) != {fusion.pooling.method}:
+        counts = Counter(fusion.choices).most_common()
+        each = ", ".join(f"{name} for {count} of them" for name, count in counts)
+        say(
+            f"the row fused above is not that of {fusion.pooling.method}: for each of "
+            f"{len(fusion.choices)} folds of albums the other folds chose the method, too ({each})"
+        )
     if any(row.method == "stack" and row.metrics.top_1.value == 0 for row in fusion.methods):
         say("stack learns only singers of whom it saw another validation album, hence its 0")
 
@@ -109,22 +132,27 @@ def verdict(fusion: Fusion) -> str:
 
 
 def print_unknown(unknown: Unknown) -> None:
-    """How well strangers are told from known singers."""
+    """How well unknown singers are told from known ones."""
+    at = f"at {unknown.measure} {unknown.threshold:.3f}, cross-fitted"
     print_table(
-        f"Strangers: {unknown.songs} validation songs, and the same with their singers left out; "
-        "bootstrap 95 % intervals",
+        f"Unknown singers: {unknown.songs} validation songs of {unknown.singers} singers, and the "
+        "same with their singers left out; 95 % intervals: bootstrap over singers",
         ("measure", "value"),
         [
-            *((f"AUROC of {name}", str(area)) for name, area in unknown.auroc.items()),
-            ("false positives at 95 % recall", str(unknown.fpr_95)),
-            (
-                f"false positives at confidence {unknown.threshold:.3f} "
-                f"(target {unknown.target_fpr:g}), cross-fitted",
-                str(unknown.fpr),
+            *(
+                (f"AUROC of {name}{' *' if name == unknown.measure else ''}", str(area))
+                for name, area in unknown.auroc.items()
             ),
-            ("top-1 of known singers at that threshold, cross-fitted", str(unknown.accuracy)),
-            ("top-1 of known singers without one, cross-fitted", str(unknown.accuracy_before)),
+            (f"false positives at 95 % recall, {unknown.measure}", str(unknown.fpr_95)),
+            (f"false positives {at} (target {unknown.target_fpr:g})", str(unknown.fpr)),
+            (f"top-1 of known singers {at}", str(unknown.accuracy)),
+            ("top-1 of known singers without a threshold", str(unknown.accuracy_before)),
         ],
+    )
+    say(
+        f"* tells unknown singers in predict --unknown; its threshold rests on {unknown.songs} "
+        f"songs of {unknown.singers} singers left out, and no lower target than "
+        f"{1 / (unknown.songs + 1):.3f} can be kept with so few"
     )
 
 

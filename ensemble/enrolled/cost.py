@@ -68,19 +68,20 @@ def costs(
     if songs and added:
         plain = {s.member: index_of(s, indexes[s.member].segments.kind) for s in train}
         pair = [predict_songs(fusion, heard, each).scores[FUSED] for each in (plain, indexes)]
-        for name, metric in (
-            ("top-1", lambda logs: top_k_hits(labels, logs, 1)),
-            ("top-3", lambda logs: top_k_hits(labels, logs, 3)),
-            ("score", lambda logs: song_score(labels, logs)),
-            ("NLL", lambda logs: song_nll(labels, logs)),
+        groups = heard[0].groups
+        for name, most, metric in (
+            ("top-1", 1.0, lambda logs: top_k_hits(labels, logs, 1)),
+            ("top-3", 1.0, lambda logs: top_k_hits(labels, logs, 3)),
+            ("score", 1.5, lambda logs: song_score(labels, logs)),
+            ("NLL", np.inf, lambda logs: song_nll(labels, logs)),
         ):
             before, after = (mean_of(np.asarray(metric(logs))) for logs in pair)
             rows.append(
                 Cost(
                     name,
-                    bootstrap_interval(before, songs, seed),
-                    bootstrap_interval(after, songs, seed),
-                    paired_difference(after, before, songs, seed),
+                    bootstrap_interval(before, songs, seed, groups, (0.0, most)),
+                    bootstrap_interval(after, songs, seed, groups, (0.0, most)),
+                    paired_difference(after, before, songs, seed, groups, most),
                 )
             )
     return Costs(songs, added, len(copies) - songs, tuple(rows))

@@ -121,8 +121,10 @@ def _mean(values: Floats, weights: Floats, among: Flags) -> float:
     return float((values[among] * weights[among]).sum() / total) if total > 0 else float("nan")
 
 
-def over_albums(measure: Measure, album_pairs: NDArray[np.int64], seed: int = 0) -> Estimate:
-    """A measure of all trials and its bootstrap 95 % interval over whole albums.
+def over_albums(
+    measure: Measure, album_pairs: NDArray[np.int64], seed: int = 0, most: float = 1.0
+) -> Estimate:
+    """A measure of all trials, 0 to `most`, and its 95 % interval by a bootstrap of albums.
 
     `album_pairs` (trials, 2): the album of either song, numbered from 0, below 0 where a song is
     not drawn. Trials are not independent, since each song is in many: what is drawn anew is the
@@ -133,12 +135,8 @@ def over_albums(measure: Measure, album_pairs: NDArray[np.int64], seed: int = 0)
     albums = int(album_pairs.max()) + 1
     first, second = np.where(album_pairs < 0, albums, album_pairs).T.copy()
 
-    def statistic(draws: NDArray[np.int64]) -> NDArray[np.float64]:
-        values = np.empty(len(draws))
-        for row, drawn in enumerate(draws):
-            times = np.bincount(drawn, minlength=albums + 1).astype(np.float64)
-            times[albums] = 1.0
-            values[row] = measure(times[first] * times[second])
-        return values
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        times = np.pad(weights, ((0, 0), (0, 1)), constant_values=1.0)
+        return np.array([measure(row[first] * row[second]) for row in times])
 
-    return bootstrap_interval(statistic, albums, seed)
+    return bootstrap_interval(statistic, albums, seed, limits=(0.0, most))

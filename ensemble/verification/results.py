@@ -98,8 +98,8 @@ def _judged(
     else:
         return None
 
-    def interval(measure: Measure) -> Estimate:
-        return over_albums(measure, trials.album_pairs, seed)
+    def interval(measure: Measure, most: float = 1.0) -> Estimate:
+        return over_albums(measure, trials.album_pairs, seed, most)
 
     target = trials.target
     return Judged(
@@ -107,7 +107,7 @@ def _judged(
         trials=len(target),
         miss=interval(share_measure(~accepted, target)),
         false_alarm=interval(share_measure(accepted, ~target)),
-        cllr=interval(cllr_measure(log_odds, target)),
+        cllr=interval(cllr_measure(log_odds, target), np.inf),
     )
 
 

@@ -14,7 +14,7 @@ from ensemble.fusion import read_fusion
 
 def test_findings_state_the_metrics(analyzed: Run) -> None:
     predicted = read_predicted(analyzed)[0]
-    found = summarise(predicted.truth, np.log(predicted.probabilities), seed=5)
+    found = summarise(predicted.truth, np.log(predicted.probabilities), 5, predicted.groups)
     first, second, third, fourth, fifth = findings(predicted, seed=5)
     assert first.startswith(
         "The right singer is named first for 75.0% of 12 validation songs (95% interval "
@@ -51,7 +51,7 @@ def test_no_mistake_is_not_called_certain() -> None:
         "test", tuple(map(str, range(songs))), ("a", "b", "c"), probabilities, truth, ("",) * songs
     )
     sentences = findings(perfect)
-    assert "with no mistake among 30 songs, up to 10.0% is likely" in sentences[0]
+    assert "(no mistake in 30 songs, so up to 9.5% is likely)" in sentences[0]
     assert "None of the 30 test songs is identified wrongly." in sentences
     assert not any("hardest" in sentence for sentence in sentences)
 

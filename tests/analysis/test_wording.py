@@ -15,11 +15,11 @@ def test_counted(number: int, text: str) -> None:
     assert counted(number, "song") == text
 
 
-def test_an_interval_of_no_mistake_is_the_rule_of_three() -> None:
+def test_an_interval_of_no_mistake_names_the_albums_it_rests_on() -> None:
     assert interval(Estimate(0.95, 0.9, 0.987), 100) == "95% interval 90.0% to 98.7%"
-    perfect = Estimate(1.0, 1.0, 1.0)
-    assert interval(perfect, 60) == "no mistake among 60 songs, so up to 5.0% is likely"
-    assert interval(perfect, 1) == "no mistake among 1 song, so up to 100.0% is likely"
+    perfect = Estimate(1.0, 0.861, 1.0, groups=20)
+    assert interval(perfect, 100) == "no mistake in 20 albums, so up to 13.9% is likely"
+    assert interval(perfect, 20) == "no mistake in 20 songs, so up to 13.9% is likely"
 
 
 def test_points_have_a_sign() -> None:

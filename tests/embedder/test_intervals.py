@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from embedder.intervals import difference, paired_difference, wilson
+from embedder.intervals import difference, wilson
 from embedder.metrics import Estimate
 
 
@@ -56,28 +56,3 @@ def test_the_difference_holds_the_truth_nineteen_times_in_twenty() -> None:
         )
     ]
     assert 0.93 < np.mean(held) < 0.975
-
-
-def test_a_paired_difference_holds_the_truth_nineteen_times_in_twenty() -> None:
-    rng = np.random.default_rng(1)
-    before = rng.random((2000, 40)) < 0.9
-    after = before & (rng.random((2000, 40)) < 0.75)  # 0.675 are left: a change of −0.225
-    found = [paired_difference(b, a) for b, a in zip(after, before, strict=True)]
-    assert 0.93 < np.mean([one.low <= -0.225 <= one.high for one in found]) < 0.98
-    for one, b, a in zip(found[:50], after, before, strict=False):
-        assert one.value == pytest.approx(b.mean() - a.mean())
-        apart = difference(wilson(b.sum(), 40), wilson(a.sum(), 40))
-        assert one.high - one.low < apart.high - apart.low  # pairs tell more than two sets
-
-
-def test_a_paired_difference_has_a_width_where_all_change_alike() -> None:
-    all_right, all_wrong = np.ones(20, bool), np.zeros(20, bool)
-    found = paired_difference(all_wrong, all_right)
-    assert found.value == found.low == -1.0
-    assert -1.0 < found.high < -0.7
-    same = paired_difference(all_right, all_right)
-    assert same.value == 0
-    assert same.low < 0 < same.high
-    half = np.arange(20) < 10
-    same = paired_difference(half, half)
-    assert (same.low, same.high) == pytest.approx((0, 0), abs=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 from sklearn.metrics import confusion_matrix as sk_confusion
 
@@ -52,8 +53,8 @@ def test_metrics_agree_with_slow_ones(songs: int, seed: int) -> None:
     for k in (1, 2, 3):
         slow = np.mean(
             [
-                t in sorted(range(SINGERS), key=lambda c: -row[c])[:k]
-                for t, row in zip(truth, logs, strict=True)
+                label in sorted(range(SINGERS), key=lambda c: -row[c])[:k]
+                for label, row in zip(truth, logs, strict=True)
             ]
         )
         assert metrics.top_k(truth, logs, k) == pytest.approx(slow)
@@ -65,8 +66,8 @@ def test_metrics_agree_with_slow_ones(songs: int, seed: int) -> None:
     )
     assert metrics.ece(truth, logs) == pytest.approx(slow_ece(truth, logs))
     errors = [
-        sum((math.exp(log) - (singer == t)) ** 2 for singer, log in enumerate(row))
-        for t, row in zip(truth, logs, strict=True)
+        sum((math.exp(log) - (singer == label)) ** 2 for singer, log in enumerate(row))
+        for label, row in zip(truth, logs, strict=True)
     ]
     np.testing.assert_allclose(metrics.song_brier(truth, logs), errors, rtol=1e-12)
     assert metrics.brier(truth, logs) == pytest.approx(np.mean(errors))
@@ -152,11 +153,6 @@ def test_recall_per_singer_counts_songs_and_leaves_the_absent_undefined() -> Non
 
 Maker = Callable[[np.ndarray, np.ndarray], metrics.Statistic]
 STATISTICS: dict[str, tuple[Maker, Callable[[np.ndarray, np.ndarray], float]]] = {
-    "macro_f1": (
-        lambda truth, logs: metrics.macro_f1_of(truth, logs.argmax(axis=1)),
-        lambda truth, logs: metrics.macro_f1(truth, logs.argmax(axis=1)),
-    ),
-    "ece": (metrics.ece_of, metrics.ece),
     "nll": (lambda truth, logs: metrics.mean_of(metrics.song_nll(truth, logs)), metrics.nll),
     "brier": (lambda truth, logs: metrics.mean_of(metrics.song_brier(truth, logs)), metrics.brier),
     "score": (lambda truth, logs: metrics.mean_of(metrics.song_score(truth, logs)), metrics.score),
@@ -173,7 +169,19 @@ def test_resamples_at_once_equal_resamples_one_by_one(name: str) -> None:
     draws = np.random.default_rng(4).integers(37, size=(20, 37))
     make, plain = STATISTICS[name]
     slow = [plain(truth[draw], logs[draw]) for draw in draws]
-    np.testing.assert_allclose(make(truth, logs)(draws), slow, atol=1e-12)
+    weights = np.stack([np.bincount(draw, minlength=37) for draw in draws]).astype(float)
+    np.testing.assert_allclose(make(truth, logs)(weights), slow, atol=1e-12)
+
+
+def test_a_singer_counts_in_macro_f1_as_often_as_drawn() -> None:
+    truth, logs = made_up(37, 3)
+    predicted = logs.argmax(axis=1)
+    statistic = metrics.macro_f1_of(truth, predicted)
+    for weights in np.random.default_rng(4).integers(3, size=(20, 37)):
+        rows = np.repeat(np.arange(37), weights)
+        f1 = f1_score(truth[rows], predicted[rows], labels=range(SINGERS), average=None)
+        times = np.bincount(truth[rows], minlength=SINGERS) / np.bincount(truth)
+        assert statistic(weights[None].astype(float))[0] == pytest.approx(f1 @ times / times.sum())
 
 
 def test_the_interval_of_a_mean_is_that_of_the_binomial() -> None:
@@ -198,19 +206,18 @@ def test_intervals_repeat_with_the_seed_whatever_the_size(songs: int) -> None:
 
 
 def test_a_resample_without_a_value_is_left_out() -> None:
-    values = np.append(np.random.default_rng(0).normal(size=12), np.nan)
+    values = np.random.default_rng(0).normal(size=13)
 
-    def statistic(draws: np.ndarray) -> np.ndarray:
-        counted = np.where((draws < 2).any(axis=1), 1.0, np.nan)  # without the first two: none
-        return counted * np.nanmean(values[draws], axis=1)
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        counted = np.where(weights[:, :2].any(axis=1), 1.0, np.nan)  # without the first two: none
+        return counted * (weights @ values) / weights.sum(axis=1)
 
-    found = metrics.bootstrap_interval(statistic, 13, seed=3)
-    resampled = statistic(np.random.default_rng(3).integers(13, size=(2000, 13)))
-    assert 0.02 < np.isnan(resampled).mean() < 0.5
-    assert (found.low, found.high) == pytest.approx(
-        tuple(np.nanquantile(resampled, [0.025, 0.975]))
-    )
-    nothing = metrics.bootstrap_interval(lambda draws: np.full(len(draws), np.nan), 13)
+    found = metrics.bootstrap_interval(statistic, 13, seed=3, limits=(-np.inf, np.inf))
+    drawn = statistic(np.concatenate(list(metrics.resamples(13, seed=3))))
+    assert 0.02 < np.isnan(drawn).mean() < 0.5
+    half = t.ppf(0.975, 12) * np.nanstd(drawn) * (13 / 12) ** 0.5
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+    nothing = metrics.bootstrap_interval(lambda weights: np.full(len(weights), np.nan), 13)
     assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
 
 
@@ -220,20 +227,197 @@ def test_a_pair_that_always_differs_by_a_tenth_is_certain_to() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
-def test_a_centred_interval_lies_around_the_value_where_resampling_inflates_it() -> None:
-    truth, logs = made_up(300, 11)
-    plain = metrics.bootstrap_interval(metrics.ece_of(truth, logs), 300)
-    centred = metrics.bootstrap_interval(metrics.ece_of(truth, logs), 300, centred=True)
-    rng = np.random.default_rng(0)
-    resampled = [
-        metrics.ece(truth[draw], logs[draw]) for draw in rng.integers(300, size=(2000, 300))
-    ]
-    bias = np.mean(resampled) - plain.value
-    assert bias > 0.005
-    assert centred.value == plain.value
-    assert centred.low == pytest.approx(np.quantile(resampled, 0.025) - bias, abs=0.003)
-    assert centred.high == pytest.approx(np.quantile(resampled, 0.975) - bias, abs=0.003)
-    assert plain.high - plain.low == pytest.approx(centred.high - centred.low)
+# Songs of one album ------------------------------------------------------------------------------
+
+
+def albums_of(
+    rng: np.random.Generator, share: float, together: float, albums: int = 20, songs: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Right or wrong (songs,), and the album of each; `together`: intra-album correlation."""
+    chance = np.full(albums, share)
+    if together:
+        size = 1 / together - 1
+        chance = rng.beta(share * size, (1 - share) * size, size=albums)
+    return (rng.random((albums, songs)) < chance[:, None]).ravel(), np.repeat(range(albums), songs)
+
+
+def covered(estimate: metrics.Estimate, truth: float) -> bool:
+    return estimate.low <= truth <= estimate.high
+
+
+@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("share", [0.8, 0.9, 0.97])
+def test_intervals_of_twenty_albums_hold_the_truth_nineteen_times_in_twenty(
+    share: float, together: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that resample songs do not, where an album's songs are wrong together."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 300)
+    rng, by_album, by_song = np.random.default_rng(7), [], []
+    for _ in range(250):
+        hits, albums = albums_of(rng, share, together)
+        found = [
+            metrics.bootstrap_interval(metrics.mean_of(hits), 100, groups=g) for g in (albums, None)
+        ]
+        by_album.append(covered(found[0], share))
+        by_song.append(covered(found[1], share))
+    print(f"{share} {together}: albums {np.mean(by_album):.3f}, songs {np.mean(by_song):.3f}")
+    assert np.mean(by_album) >= 0.92 - 0.01  # three standard errors below 0.95, as asked for
+    if together == 0.4:
+        assert np.mean(by_song) < 0.89
+
+
+@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
+def test_other_measures_of_twenty_singers_hold_the_truth_too(
+    together: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Score, macro F1 and the gain of one model over another; 20 singers with an album each."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 300)
+    rng, singers = np.random.default_rng(8), 20
+    truth = np.repeat(range(singers), 5)
+
+    def drawn(many: int) -> tuple[np.ndarray, ...]:
+        """First choices of two models, and points of the first, of `many` times 100 songs."""
+        one, _ = albums_of(rng, 0.9, together, albums=singers * many)
+        lost, _ = albums_of(rng, 0.05, together, albums=singers * many)
+        won, _ = albums_of(rng, 0.4, together, albums=singers * many)
+        true = np.tile(truth, many)
+        other = (true + rng.integers(1, singers, size=len(true))) % singers
+        points = np.where(one, 1.5, 0.5 * (rng.random(len(true)) < 0.5))
+        return np.where(one, true, other), np.where(one, ~lost, won), one, points
+
+    population = drawn(1000)
+    expected = {
+        "score": population[3].mean(),
+        "macro F1": np.mean(
+            [metrics.macro_f1(truth, drawn(1)[0]) for _ in range(400)]
+        ),  # of sets of this size
+        "gain": population[1].mean() - population[2].mean(),
+    }
+    held: dict[str, list[bool]] = {name: [] for name in expected}
+    for _ in range(250):
+        first, other, one, points = drawn(1)
+        pair = metrics.mean_of(other), metrics.mean_of(one)
+        found = {
+            "score": metrics.bootstrap_interval(metrics.mean_of(points), 100, 0, truth, (0.0, 1.5)),
+            "macro F1": metrics.bootstrap_interval(
+                metrics.macro_f1_of(truth, first), 100, 0, truth
+            ),
+            "gain": metrics.paired_difference(*pair, 100, 0, truth, 1.0),
+        }
+        for name, estimate in found.items():
+            held[name].append(covered(estimate, expected[name]))
+    print(together, {name: round(float(np.mean(rows)), 3) for name, rows in held.items()})
+    # Macro F1 bends where a singer has few songs right: 0.88 at the strongest correlation.
+    least = {"score": 0.91, "macro F1": 0.87, "gain": 0.91}
+    assert all(np.mean(rows) >= least[name] for name, rows in held.items())
+
+
+@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
+def test_intervals_of_the_loss_are_honest_for_a_heavy_tail(
+    together: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistakes cost 2.4 nats each, right answers 0.06: most of the loss is in few songs."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 300)
+    rng = np.random.default_rng(9)
+
+    def losses(albums: int) -> tuple[np.ndarray, np.ndarray]:
+        right, of = albums_of(rng, 0.9, together, albums)
+        wrong = rng.gamma(3, 0.8, size=len(right))
+        return np.where(right, -np.log(rng.beta(8, 0.5, size=len(right))), wrong), of
+
+    expected = losses(40_000)[0].mean()
+    held = []
+    for _ in range(250):
+        values, albums = losses(20)
+        found = metrics.bootstrap_interval(metrics.mean_of(values), 100, 0, albums, (0.0, np.inf))
+        assert 0 <= found.low <= found.value <= found.high
+        held.append(covered(found, float(expected)))
+    print(together, np.mean(held))
+    assert np.mean(held) >= 0.91
+
+
+def test_without_a_mistake_the_limit_is_that_of_the_albums() -> None:
+    """Of 20 albums without a mistake, 14 % with one would show none in 5 of 100 draws."""
+    albums = np.repeat(range(20), 5)
+    for most in (1.0, 1.5):
+        found = metrics.bootstrap_interval(
+            metrics.mean_of(np.full(100, most)), 100, groups=albums, limits=(0.0, most)
+        )
+        assert (found.value, found.high, found.groups) == (most, most, 20)
+        assert (found.low / most) ** 20 == pytest.approx(0.05)
+    wrong = metrics.bootstrap_interval(metrics.mean_of(np.zeros(100)), 100, groups=albums)
+    assert wrong.low == 0
+    assert (1 - wrong.high) ** 20 == pytest.approx(0.05)
+    alike = metrics.mean_of(np.arange(100) % 2)
+    same = metrics.paired_difference(alike, alike, 100, groups=albums, most=1.0)
+    assert (same.value, -same.low) == (0, pytest.approx(same.high))
+    assert (1 - same.high) ** 20 == pytest.approx(0.05)
+
+
+def test_one_album_says_nothing_about_others() -> None:
+    hits = np.arange(10) < 9
+    found = metrics.bootstrap_interval(metrics.mean_of(hits), 10, groups=["a"] * 10)
+    assert (found.low, found.high, found.groups) == (0, 1, 1)
+
+
+def test_albums_of_any_size_are_drawn_whole() -> None:
+    albums = ["a"] * 7 + ["b"] + ["c"] * 4
+    for weights in metrics.resamples(12, 0, albums):
+        assert (weights[:, :7] == weights[:, :1]).all()
+        assert (weights[:, 8:] == weights[:, 8:9]).all()
+        assert (weights[:, 0] + weights[:, 7] + weights[:, 8] == 3).all()
+    with pytest.raises(ValueError, match="11 groups do not fit 12 songs"):
+        next(metrics.resamples(12, 0, albums[:-1]))
+
+
+# Calibration ------------------------------------------------------------------------------------
+
+
+def confident(
+    rng: np.random.Generator, songs: int = 100, together: float = 0.0, sharper: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and log-probabilities over 20 singers, right with the confidence^(1 / sharper)."""
+    logits = rng.normal(size=(songs, 20))
+    logits[np.arange(songs), rng.integers(20, size=songs)] += 6.6
+    chances = np.exp(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+    places = norm.cdf(
+        together**0.5 * np.repeat(rng.normal(size=songs // 5), 5)
+        + (1 - together) ** 0.5 * rng.normal(size=songs)
+    )
+    right = places < chances.max(axis=1)
+    truth = chances.argmax(axis=1)
+    truth = np.where(right, truth, (truth + 1) % 20)
+    raised = chances**sharper
+    return truth, np.log(raised / raised.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("together", [0.0, 0.4])
+def test_exact_confidences_are_called_calibrated_nineteen_times_in_twenty(
+    together: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n = 100, top-1 0.94, 20 singers; also where songs of an album are right together."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 500)
+    rng, found, accuracy = np.random.default_rng(3), [], []
+    for _ in range(300):
+        truth, logs = confident(rng, together=together)
+        accuracy.append(metrics.top_k(truth, logs, 1))
+        found.append(metrics.calibration_error(truth, logs))
+    values = [one.value for one in found]
+    calibrated = float(np.mean([one.calibrated for one in found]))
+    print(
+        f"{together}: top-1 {np.mean(accuracy):.3f}, mean ECE {np.mean(values):.3f}, "
+        f"limit {np.mean([one.limit for one in found]):.3f}, calibrated {calibrated:.3f}"
+    )
+    assert 0.92 < np.mean(accuracy) < 0.96
+    assert np.mean(values) > 0.03  # though every confidence is exactly right
+    assert 0.92 <= calibrated <= 0.98
+
+
+def test_a_model_that_is_too_sure_is_found_out() -> None:
+    rng = np.random.default_rng(4)
+    found = [metrics.calibration_error(*confident(rng, 300, sharper=3.0)) for _ in range(20)]
+    assert not any(one.calibrated for one in found)
+    assert str(metrics.CalibrationError(0.0371, 0.0712)) == "0.037 (calibrated: to 0.071)"
 
 
 def test_summary_holds_each_metric_with_its_interval() -> None:
@@ -247,7 +431,8 @@ def test_summary_holds_each_metric_with_its_interval() -> None:
     assert found.nll.value == metrics.nll(truth, logs)
     assert found.brier.value == metrics.brier(truth, logs)
     assert found.ece.value == metrics.ece(truth, logs)
-    for name in ("top_1", "top_3", "score", "macro_f1", "nll", "brier", "ece"):
+    assert found.ece == metrics.calibration_error(truth, logs, 2)
+    for name in ("top_1", "top_3", "score", "macro_f1", "nll", "brier"):
         estimate = getattr(found, name)
         assert estimate.low < estimate.value < estimate.high
     assert str(found.top_1) == (

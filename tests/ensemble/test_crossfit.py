@@ -223,6 +223,8 @@ def test_a_fold_s_labels_change_nothing_about_its_own_scores(validation: Validat
     for name, rows in one.items():
         np.testing.assert_array_equal(other[name][held], rows[held])
         assert not np.array_equal(other[name][~held], rows[~held])
+    for name, rows in before.plain.items():  # printed as "before calibration": votes are fitted
+        np.testing.assert_array_equal(after.plain[name][held], rows[held])
 
 
 def test_votes_are_chosen_without_the_fold_that_they_are_used_on(validation: Validation) -> None:

@@ -41,7 +41,10 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert found.macro_f1.value == pytest.approx((2 / 3 + 0) / 2)
     assert found.recalls == (Recall("a", 1, 2, 0.5), Recall("b", 0, 2, 0.0))
     assert found.top_1 == bootstrap_interval(mean_of(np.array([1, 0, 0, 0])), 4, 4)
-    assert found.score == bootstrap_interval(mean_of(np.array([1.5, 0.5, 0.5, 0.5])), 4, 4)
+    assert found.score == bootstrap_interval(
+        mean_of(np.array([1.5, 0.5, 0.5, 0.5])), 4, 4, limits=(0.0, 1.5)
+    )
+    assert found.albums == 0
 
 
 @pytest.mark.parametrize("kind", sorted(FORMATS))
@@ -95,6 +98,25 @@ def test_a_folder_of_songs_is_a_truth_by_path_or_by_bare_name(tmp_path: Path) ->
             Recall("a", 1, 2, 0.5),
             Recall("b", 1, 1, 1.0),
         )
+
+
+def test_intervals_resample_albums_where_the_truth_names_them(tmp_path: Path) -> None:
+    """A folder does, and a csv whose IDs are paths; with bare IDs, songs are resampled."""
+    names = [f"{singer}/{album}/{song}" for singer in "abcd" for album in "xy" for song in range(4)]
+    folder = read_truth(layout(tmp_path / "t", *(f"{name}.mp3" for name in names)))
+    text = "".join(f"{name},{name[0]}\n" for name in names)
+    paths = read_truth(written(tmp_path, "t.csv", text))
+    bare = Truth({str(number): name[0] for number, name in enumerate(names)}, {})
+    wrong = {"a/x", "c/y"}  # whole albums
+    chosen = [("z",) if name[:3] in wrong else (name[0],) for name in names]
+    by_path = dict(zip(names, chosen, strict=True))
+    one, other = evaluate(by_path, folder), evaluate(by_path, paths)
+    assert one == other
+    assert (one.albums, one.top_1.groups) == (8, 8)
+    songs = evaluate({str(number): row for number, row in enumerate(chosen)}, bare)
+    assert (songs.albums, songs.top_1.groups) == (0, 32)
+    assert songs.top_1.value == one.top_1.value
+    assert one.top_1.high - one.top_1.low > 1.5 * (songs.top_1.high - songs.top_1.low)
 
 
 def test_a_bare_name_of_two_songs_is_refused_only_if_it_is_used(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.metrics import Estimate, Summary
+from embedder.metrics import CalibrationError, Estimate, Summary
 from embedder.store import Store
 from ensemble.enrolled.enrolment import Gate
 from ensemble.fuse import fit_fusion
@@ -42,8 +42,8 @@ def estimate(rng: np.random.Generator) -> Estimate:
 
 
 def summary(rng: np.random.Generator) -> Summary:
-    numbers = {f.name: estimate(rng) for f in fields(Summary) if f.name != "songs"}
-    return Summary(songs=7, **numbers)
+    numbers = {f.name: estimate(rng) for f in fields(Summary) if f.name not in ("songs", "ece")}
+    return Summary(songs=7, ece=CalibrationError(*rng.random(2).tolist()), **numbers)
 
 
 @pytest.fixture
@@ -71,7 +71,11 @@ def fusion() -> Fusion:
         methods=(method,),
         calibration=(CalibrationRow("m/head", (0.1, 0.2), (1 / 3, 0.4), (0.5, 2 / 3)),),
         best_expert="n/probe",
+        choices=("stack", "vote"),
         unknown=Unknown(
+            measure="both",
+            scales={"energy": {"m": (1 / 3, 2 / 3)}, "distance": {"m": (0.1, 0.2)}},
+            singers=3,
             threshold=float(rng.random()),
             target_fpr=0.07,
             songs=9,

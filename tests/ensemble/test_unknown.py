@@ -16,7 +16,8 @@ from ensemble.unknown import LEAST_PREFERENCE, Unknown, confidence, is_unknown
 def made_up(threshold: float) -> Unknown:
     numbers = iter(np.linspace(0, 1, 15))
     one = [Estimate(*(next(numbers) for _ in range(3))) for _ in range(5)]
-    return Unknown(threshold, 0.2, 40, {"confidence": one[0]}, *one[1:])
+    scales = {"energy": {"one": (1 / 3, 2.0)}, "distance": {"one": (0.5, 0.1)}}
+    return Unknown("both", scales, threshold, 0.2, 40, 8, {"confidence": one[0]}, *one[1:])
 
 
 def test_the_confidence_is_the_largest_mean_share_of_softened_logits() -> None:

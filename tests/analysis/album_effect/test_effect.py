@@ -104,7 +104,8 @@ def test_shares_are_those_of_a_slow_count() -> None:
 def test_production_of_a_resample_is_that_of_its_songs() -> None:
     near = neighbourhood(uneven())
     draws = np.random.default_rng(0).integers(22, size=(6, 22))
-    for draw, value in zip(draws, production_of(near)(draws), strict=True):
+    weights = np.stack([np.bincount(draw, minlength=22) for draw in draws]).astype(float)
+    for draw, value in zip(draws, production_of(near)(weights), strict=True):
         own = [row for row in draw if near.same_singer[row, 0]]
         p = np.mean([near.same_album[row, 0] for row in own])
         q = np.mean([within(near)[row] for row in own])

@@ -21,6 +21,8 @@ def test_before_calibration_is_what_the_fusion_reports(answered: Run) -> None:
     table = material.predicted[0]
     assert set(found["validation"]) == set(table.experts)
     for row in material.fusion.calibration:
+        if "/knn_" in row.expert:  # whose votes the fusion reports cross-fitted
+            continue
         logs = np.log(found["validation"][row.expert])
         assert nll(table.truth, logs) == pytest.approx(row.nll[0])
         assert ece(table.truth, logs) == pytest.approx(row.ece[0])

@@ -13,7 +13,7 @@ from analysis.experts.reliability import answers, curves, reliability_finding, r
 from analysis.inputs import Predicted
 from analysis.material import read_material
 from embedder.artifacts import Run
-from embedder.metrics import bootstrap_interval, ece, ece_of
+from embedder.metrics import calibration_error, ece
 from embedder.reliability import reliability_bins
 
 Visit = Callable[..., Any]
@@ -24,19 +24,21 @@ def predicted(confidences: list[float], right: list[bool]) -> Predicted:
     first = np.array(confidences)
     probabilities = np.stack([first, 0.6 * (1 - first), 0.4 * (1 - first)], axis=1)
     truth = np.where(right, 0, 1)
-    ids = tuple(f"a/b/{row}.mp3" for row in range(len(truth)))
-    return Predicted("test", ids, ("A", "B", "C"), probabilities, truth, ("a/b",) * len(ids), {})
+    ids = tuple(f"a/{row}/b.mp3" for row in range(len(truth)))
+    albums = tuple(f"a/{row}" for row in range(len(truth)))
+    return Predicted("test", ids, ("A", "B", "C"), probabilities, truth, albums, {})
 
 
 def test_the_finding_says_overconfident_only_where_it_is() -> None:
     sure_and_wrong = predicted([0.95] * 100, [row % 2 == 0 for row in range(100)])
     found = reliability_finding(sure_and_wrong, seed=3)
     logs = np.log(sure_and_wrong.probabilities)
-    error = bootstrap_interval(ece_of(sure_and_wrong.truth, logs), 100, seed=3, centred=True)
+    error = calibration_error(sure_and_wrong.truth, logs, seed=3)
     assert found == (
         "On 100 test songs the fused answers are 95.0% sure on average and 50.0% are right, so "
-        "they are overconfident by 45.0 points; the expected calibration error is 0.450 (95% "
-        f"interval {error.low:.3f} to {error.high:.3f}), and 45 mistakes are among the 90 surest."
+        "they are overconfident by 45.0 points; the expected calibration error is 0.450 (with "
+        f"exact confidences, chance alone would make it up to {error.limit:.3f}), and 45 mistakes "
+        "are among the 90 surest."
     )
     modest = predicted([0.5] * 100, [row % 10 > 0 for row in range(100)])
     assert "so they are underconfident by 40.0 points;" in reliability_finding(modest)
@@ -53,7 +55,7 @@ def test_the_finding_counts_the_mistakes_of_the_surest() -> None:
 
 def test_no_mistake_says_nothing_of_overconfidence() -> None:
     fits = reliability_finding(predicted([0.98] * 100, [True] * 100))
-    assert "which fits: so many songs without a mistake leave up to 3.0% likely" in fits
+    assert "which fits: so many albums without a mistake leave up to 3.0% likely" in fits
     modest = reliability_finding(predicted([0.9] * 100, [True] * 100))
     assert "so they are underconfident by 10.0 points" in modest
 

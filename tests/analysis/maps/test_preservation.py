@@ -48,7 +48,7 @@ def test_shares_are_those_of_a_loop_and_songs_count_alike(
     vectors, maps, labels = made
     queries = np.arange(40, 60)
     songs = np.array([7] * 9 + [3] * 4 + [5] * 6 + [4])  # of very different length
-    asked = Asked("validation", np.arange(40), labels[:40], queries, labels[queries], songs)
+    asked = Asked("validation", np.arange(40), labels[:40], queries, labels[queries], songs, songs)
 
     def slow(distance: object) -> float:
         shares: dict[int, list[bool]] = {}
@@ -84,7 +84,7 @@ def test_shares_are_those_of_a_loop_and_songs_count_alike(
 
 def test_a_map_of_nobody_held_out_says_so() -> None:
     nobody = np.zeros(0, dtype=np.int64)
-    asked = Asked("validation", np.arange(3), np.arange(3), nobody, nobody, nobody)
+    asked = Asked("validation", np.arange(3), np.arange(3), nobody, nobody, nobody, nobody)
     vectors = unit(np.eye(3))
     (one,) = preservation(vectors, np.zeros((1, 3, 2)), asked, np.arange(3))
     assert one.trustworthiness is not None
@@ -110,5 +110,5 @@ def test_sentences_are_true_of_the_numbers() -> None:
     )  # fmt: skip
     assert same.says("song", "10").endswith(
         "training songs on the map name the right singer for 90.0% (95% interval 80.0% to 97.0%), "
-        "as in the embedding."
+        "as often as in the embedding."
     )

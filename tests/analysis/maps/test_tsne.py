@@ -33,7 +33,7 @@ def made(change: Estimate, member: str = "aam", level: str = "song") -> View:
 @pytest.mark.parametrize(
     ("change", "end"),
     [
-        (Estimate(0.0, 0.0, 0.0), "they do for the same songs."),
+        (Estimate(0.0, 0.0, 0.0), "they do for as many."),
         (
             Estimate(-0.05, -0.1, -0.01),
             "they do for 85.0%: the map parts the singers worse than the embedding does (−5.0 "

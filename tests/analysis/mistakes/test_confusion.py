@@ -86,7 +86,7 @@ def test_places_are_those_of_a_sort() -> None:
         (
             [0, 1, 2],
             [[0], [1], [2]],
-            ["named first for each of 3 test songs (no mistake among 3 songs", "so no singer is"],
+            ["named first for each of 3 test songs (no mistake in ", "so no singer is"],
         ),
         (
             [0, 0, 0, 1, 2],

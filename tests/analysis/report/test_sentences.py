@@ -46,11 +46,11 @@ def named(truth: list[int], answers: list[int], singers: int = 4) -> Predicted:
         (
             [0, 1, 2],
             [0, 1, 2],
-            "The right singer is named first for each of 3 test songs (no mistake among 3 songs, "
+            "The right singer is named first for each of 3 test songs (no mistake in 1 album, "
             "so up to 100.0% is likely).",
         ),
         ([0, 1], [1, 1], " and stands among the first three for 1 of them."),
-        ([0], [1], "named first for 0.0% of 1 test song (95% interval 0.0% to 0.0%) and stands "),
+        ([0], [1], "named first for 0.0% of 1 test song (95% interval 0.0% to 100.0%) and stands "),
     ],
 )
 def test_result(truth: list[int], answers: list[int], text: str) -> None:

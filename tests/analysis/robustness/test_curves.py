@@ -9,9 +9,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from analysis.robustness.curves import curves, holm, mcnemar, songs_of, sources
-from embedder.intervals import wilson
+from analysis.robustness.curves import curves, holm, sign_test, songs_of, sources
 from embedder.measures.ladders import EXCERPT, LADDERS, steps
+from embedder.metrics import Estimate, bootstrap_interval, mean_of
 from ensemble.robustness import Conditions, Measured, Row, Step
 
 SOURCES = ("fused", "m/head", "deaf/head")
@@ -38,15 +38,39 @@ def wrong_at(places: Mapping[Step, int], rank: int = 2) -> Ranks:
     return lambda song, step: rank if song < places.get(step, 0) else 1
 
 
+def share(hits: int, first: bool = False) -> Estimate:
+    """Of 20 songs without albums, whose last, or first, are right; albums in order of name."""
+    order = np.argsort(np.argsort([f"{song}.mp3" for song in range(20)]))
+    right = np.arange(20) < hits if first else np.arange(20) >= 20 - hits
+    return bootstrap_interval(mean_of(right), 20, groups=order)
+
+
+def test_songs_of_an_album_count_as_one_draw() -> None:
+    """Twelve songs lost on two albums are two losses, not twelve, and the interval is wider."""
+    lost = made_up(wrong_at({("noise", 0.0): 12}))
+    rows = tuple(replace(row, song=f"A/{int(row.song[:-4]) // 6}/{row.song}") for row in lost.rows)
+    one, other = (
+        next(curve for curve in curves(measured, "fused") if curve.degradation == "noise")
+        for measured in (lost, replace(lost, rows=rows))
+    )
+    alone, together = one.points[-1], other.points[-1]
+    assert alone.falls
+    assert not together.falls
+    assert together.top_1.value == alone.top_1.value
+    assert (alone.top_1.groups, together.top_1.groups) == (20, 4)
+    assert together.top_1.low < alone.top_1.low
+    assert together.change.low < alone.change.low
+
+
 def test_points_are_shares_against_the_same_songs_undegraded() -> None:
     measured = made_up(wrong_at({(EXCERPT, 10.0): 2, ("noise", 0.0): 16, (EXCERPT, 1.0): 8}))
     found = {curve.degradation: curve for curve in curves(measured, "fused")}
     assert list(found) == list(LADDERS)
     noise = found["noise"]
     assert [point.level for point in noise.points] == [None, 30.0, 20.0, 10.0, 0.0]
-    assert (noise.clean.top_1, noise.clean.top_3.value) == (wilson(18, 20), 1.0)
+    assert (noise.clean.top_1, noise.clean.top_3.value) == (share(18), 1.0)
     assert noise.clean.change.value == 0
-    assert noise.points[-1].top_1 == wilson(4, 20)
+    assert noise.points[-1].top_1 == share(4)
     assert noise.points[-1].change.value == pytest.approx(-0.7)
     assert noise.points[-1].falls
     assert noise.points[1].change.value == pytest.approx(0.1)  # better than undegraded
@@ -85,15 +109,15 @@ def test_a_source_without_an_answer_is_not_right_and_one_that_never_answers_is_l
     assert sources(measured) == ["fused", "m/head"]
     assert curves(measured, "deaf/head") == []
     excerpt = curves(measured, "m/head")[0]
-    assert excerpt.points[-1].top_1 == excerpt.points[-1].top_3 == wilson(19, 20)
+    assert excerpt.points[-1].top_1 == excerpt.points[-1].top_3 == share(19)
     assert songs_of(measured) == [f"{song}.mp3" for song in range(20)]
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0, 0), (6, 0), (5, 1), (3, 3), (0, 4), (12, 2)])
-def test_mcnemar_counts_coin_flips(lost: int, won: int) -> None:
+def test_the_sign_test_counts_coin_flips(lost: int, won: int) -> None:
     flips = lost + won
     slow = 2 * sum(comb(flips, k) for k in range(min(lost, won) + 1)) / 2**flips
-    assert mcnemar(lost, won) == pytest.approx(min(slow, 1.0))
+    assert sign_test(lost, won) == pytest.approx(min(slow, 1.0))
 
 
 def test_holm_keeps_false_alarms_of_all_tests_together_below_the_level() -> None:

@@ -71,7 +71,8 @@ def test_the_finding_is_of_the_member_whose_segments_tell_most(answered: Run) ->
     assert isinstance(head, Heard)
     rows = np.array(songs.splits) == "validation"
     parts = [part[rows] for part in segment_shares(head, songs.truth)]
-    numbers = [bootstrap_interval(mean_of(part), 24, seed=2) for part in parts]
+    albums = np.array(songs.albums)[rows]
+    numbers = [bootstrap_interval(mean_of(part), 24, 2, albums) for part in parts]
     every, sung, other = (f"{n.value:.1%}" for n in numbers)
     intervals = [f"(95% interval {n.low:.1%} to {n.high:.1%})" for n in numbers]
     assert found.startswith(

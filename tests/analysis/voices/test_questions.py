@@ -116,8 +116,8 @@ def test_sexes_in_sentences() -> None:
 def test_the_table_in_sentences(named_table: Callable[..., Predicted]) -> None:
     """Ten songs of singer A; two singers are named."""
     assert table_sentences(named_table([0] * 10)) == [
-        "On the diagonal of the table stand 100.0% of 10 validation songs (no mistake among 10 "
-        "songs, so up to 30.0% is likely).",
+        "On the diagonal of the table stand 100.0% of 10 validation songs (no mistake in 1 album, "
+        "so up to 100.0% is likely).",
         "The songs of the one singer are given to that singer at least as often as to any other.",
     ]
     share, own, wrong = table_sentences(named_table([0] * 3 + [1] * 5 + [2] * 2))

@@ -8,7 +8,6 @@ import pytest
 from analysis.inputs import Predicted
 from analysis.singer_facts import SingerFacts
 from analysis.voices.sexes import sex_of, sexes
-from embedder.intervals import wilson
 
 SEX = {"A": "female", "B": "female", "C": "male", "D": "male"}
 
@@ -28,8 +27,10 @@ def test_counts_by_hand() -> None:
     found = sexes(table, SEX)
     assert found is not None
     assert (found.kinds, found.songs, found.mistakes) == (("female", "male"), 4, 3)
-    assert found.right == wilson(2, 4)
-    assert found.crossing == wilson(2, 3)
+    assert found.right.value == 2 / 4
+    assert found.crossing is not None
+    assert found.crossing.value == 2 / 3
+    assert (found.right.low, found.crossing.high) == pytest.approx((0.062, 0.989), abs=0.001)
     assert found.crossing_chance == pytest.approx(2 / 3)  # of three others two are of the other sex
     given = [0.1 * 3, 0.6 + 0.2, 0.6 + 0.2, 0.6 + 0.2]
     other = [0.2, 0.2, 0.7, 0.7]
