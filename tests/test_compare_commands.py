@@ -209,7 +209,7 @@ def test_files_that_cannot_be_used_are_named(
     soundfile.write(tmp_path / "short.wav", np.full(3000, 0.1), 16000)
     soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
     expected = {
-        "gone.wav": f"{tmp_path / 'gone.wav'} does not exist",
+        "absent.opus": f"{tmp_path / 'absent.opus'} does not exist",
         ".": f"{tmp_path} is a folder",
         "bad.mp3": f"{tmp_path / 'bad.mp3'}: unreadable: ",
         "none.wav": f"{tmp_path / 'none.wav'}: empty: ",

@@ -226,7 +226,7 @@ def test_files_of_all_rates_and_channels_are_checked(tmp_path: Path) -> None:
         "silence.wav": "silent: its loudest sample is below -60 dB",
         "text.wav": "unreadable: it holds no audio in a known format",
     }
-    assert notes == {tmp_path / "cut.wav": ("0.75 of 1.00 s could be decoded",)}
+    assert notes == {tmp_path / "cut.wav": ("0.7 of 1.0 s could be decoded",)}
     shown: list[tuple[int, str]] = []
 
     def progress(items: Iterator[object], total: int, title: str) -> Iterator[object]:
