@@ -30,7 +30,7 @@ from embedder.catalogue import (
     write_catalogue,
 )
 from embedder.console import say, warn
-from embedder.data.audio import SILENT_PEAK, unusable
+from embedder.data.audio import DECODER, SILENT_PEAK, unusable
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
 from embedder.data.lists import read_lists, write_list
@@ -58,7 +58,7 @@ class Prepared:
     stems_dir: str | None
     lists_dir: str | None
     keep_duplicates: bool
-    files: str  # fingerprint of names, sizes and times of the files in these folders
+    files: str  # fingerprint of names, sizes and times of their files, and of the decoder
 
 
 def prepare(
@@ -171,7 +171,8 @@ def _prepared(
         str(lists_dir.resolve()) if lists_dir else None,
         keep_duplicates,
         fingerprint(
-            *(f"{str(path)!a} {found.st_size} {found.st_mtime_ns}" for path, found in facts)
+            str(DECODER),
+            *(f"{str(path)!a} {found.st_size} {found.st_mtime_ns}" for path, found in facts),
         ),
     )
 
