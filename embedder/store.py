@@ -28,7 +28,6 @@ UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 netwo
 AGAIN = Command("fuse", before="run again")
 REMADE = "remade"  # split of validation songs whose vocals were turned down
 REMADE_DB = 12.0  # by so much at most, dB
-REMIXED = "remixed"  # split of training songs with the backing of another album in place of theirs
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -43,7 +42,7 @@ class Store:
     """
 
     member: str  # the member's name
-    split: str  # "train", "validation", "test", `REMADE`, `REMIXED`, "": files to predict
+    split: str  # "train", "validation", "test", "remade", or "" for files to predict
     singers: tuple[str, ...]  # label order
     song_ids: tuple[str, ...]  # relative posix path of each song
     albums: tuple[str, ...]  # "singer/album" of each song, "" where unknown
@@ -120,7 +119,7 @@ def origin(
     """What a member's store of a split is made from, beside the member's checkpoint.
 
     `separator`: fingerprint of what separates the mixtures of `REMADE` songs for a member that
-    takes vocals, empty where nothing does. `REMIXED` is of members that take mixtures alone.
+    takes vocals, empty where nothing does.
     """
     vocals = config.train.recording == "vocals"
     made_from = {"catalogue": catalogue.fingerprint(), **listening.made_from(config)}
@@ -131,9 +130,6 @@ def origin(
             "stems": stems or "none",
             "separator": (vocals and separator) or "none",
         }
-    elif split == REMIXED:
-        stems = stems_fingerprint(catalogue.of("train"), "vocals", "backing")
-        made_from |= {REMIXED: "another album's backing", "stems": stems or "none"}
     elif vocals:
         made_from["stems"] = stems_fingerprint(catalogue.of(split), "vocals") or "none"
     return made_from
@@ -232,8 +228,8 @@ def _problem(store: Store) -> str:
             if array.dtype != kind or array.shape != shape:
                 wanted = f"{np.dtype(kind).name} {shape}"
                 return f"{name} must be {wanted}, not {array.dtype.name} {array.shape}"
-    if store.split not in (*SPLITS, REMADE, REMIXED, ""):
-        return f"split must be one of {', '.join((*SPLITS, REMADE, REMIXED))} or empty"
+    if store.split not in (*SPLITS, REMADE, ""):
+        return f"split must be one of {', '.join((*SPLITS, REMADE))} or empty"
     if len(store.albums) != songs:
         return f"{len(store.albums)} albums for {songs} songs"
     for name, values in (("singers", store.singers), ("song_ids", store.song_ids)):

@@ -27,7 +27,7 @@ from embedder.errors import Command, UserError, did_you_mean
 from embedder.listening import Listening
 from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
-from embedder.store import REMADE, REMIXED, Store, check_store, origin, read_store
+from embedder.store import REMADE, Store, check_store, origin, read_store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
@@ -89,36 +89,19 @@ def stale_stores(
 
 def can_remake(catalogue: Catalogue) -> bool:
     """Whether all validation songs have both stems, so that their vocals can be turned down."""
-    return _have_stems(catalogue, "validation")
-
-
-def can_remix(run: Run, catalogue: Catalogue, member: str) -> bool:
-    """Whether the training songs that a member's index holds can be over other albums' backings.
-
-    All must have both stems, there must be another album, and the member must take mixtures.
-    """
-    albums = {song.album_id for song in catalogue.of("train")}
-    mixtures = _config(run, member).train.recording == "mix"
-    return mixtures and len(albums) > 1 and _have_stems(catalogue, "train")
-
-
-def _have_stems(catalogue: Catalogue, split: str) -> bool:
-    return all(song.vocals and song.backing for song in catalogue.of(split))
+    return all(song.vocals and song.backing for song in catalogue.of("validation"))
 
 
 def stale_remade(
     run: Run, catalogue: Catalogue, members: Sequence[str], listening: Listening = AS_TRAINED
-) -> list[tuple[str, str]]:
-    """(member, split) of each store of songs made from stems that is missing or no longer fits."""
+) -> list[str]:
+    """The members whose store of remade songs is missing or no longer fits; none without stems."""
     stale = []
-    for member in members:
-        for split in (REMADE, REMIXED):
-            try:
-                remixes = split == REMIXED
-                if can_remix(run, catalogue, member) if remixes else can_remake(catalogue):
-                    _checked_store(run, catalogue, member, split, listening)
-            except (UserError, KeyError, TypeError):
-                stale.append((member, split))
+    for member in members if can_remake(catalogue) else ():
+        try:
+            _checked_store(run, catalogue, member, REMADE, listening)
+        except (UserError, KeyError, TypeError):
+            stale.append(member)
     return stale
 
 
@@ -210,13 +193,7 @@ def _write_all(
         if can_remake(catalogue)
     ]
     tell = say or (lambda _: None)
-    indexed = [
-        _checked_store(run, catalogue, store.member, REMIXED, listening)
-        if can_remix(run, catalogue, store.member)
-        else store
-        for store in stores["train"]
-    ]
-    indexes = {store.member: _index(store, choices.index) for store in indexed}
+    indexes = {store.member: _index(store, choices.index) for store in stores["train"]}
     fusion, scores = fit_fusion(
         indexes,
         stores["validation"],
@@ -241,10 +218,10 @@ def _write_all(
         catalogue=catalogue.fingerprint(),
         vocals=stems_fingerprint(catalogue.songs, "vocals") if takes_vocals else "",
     )
-    made_from = [str(sorted(store.made_from.items())) for store in (*stores["train"], *indexed)]
+    made_from = [str(sorted(store.made_from.items())) for store in stores["train"]]
     fusion = with_id(fusion, [choices.index, *made_from])
     verification = fit_verification(stores["train"], stores["validation"], listening)
-    write_index(new.index_table, indexed, choices.index, enrolled.songs, fusion.id)
+    write_index(new.index_table, stores["train"], choices.index, enrolled.songs, fusion.id)
     held = {store.member: _some(store.segment_embeddings) for store in stores["validation"]}
     read_indexes(new.index_table, held=held, say=tell)
     write_fusion(new.fusion, fusion)

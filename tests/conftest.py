@@ -214,8 +214,7 @@ def _trained(
         train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
         for split in ("train", "validation", "test"):
             embed_split(run, catalogue, load_member(run, loss), split)
-    made = [(name, split) for name in ("aam", "triplet") for split in ("remade", "remixed")]
-    embed_remade(run, catalogue, made, Listening())
+    embed_remade(run, catalogue, ["aam", "triplet"], Listening())
     fuse_run(run, catalogue, ["aam", "triplet"])
     return root
 

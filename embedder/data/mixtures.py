@@ -6,7 +6,6 @@ Enters: training songs with both stems, the cache, an index. Leaves: `(mixture, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from torch.utils.data import Dataset
 
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE, SeparatorTrainConfig
-from embedder.data.audio import Samples, to_int16
 from embedder.data.augment import QUIET, Wave, remix, rms
 from embedder.data.cache import AudioCache
 
@@ -73,19 +71,6 @@ def remade(song: Song, other: Song, cache: AudioCache, ratio_db: float = 0.0) ->
     """A whole song's vocals `ratio_db` over another song's backing: mixture and vocals."""
     vocals, backing = _whole(cache, song.vocals, other.backing)
     return remix(vocals, backing, rms(vocals), ratio_db), vocals
-
-
-def remixed(song: Song, other: Song, cache: AudioCache) -> Samples:
-    """A song's vocals over another's backing, which is as loud as the song's own: (samples,) int16.
-
-    The backing is repeated or cut to the length of the vocals. What would be clipped is scaled.
-    """
-    vocals, own, backing = (
-        cache.read(key, 0, cache.length(key)) for key in (song.vocals, song.backing, other.backing)
-    )
-    ratio_db = 20 * math.log10(max(rms(vocals), QUIET) / max(rms(own), QUIET))
-    wave = remix(vocals, np.resize(backing, len(vocals)), max(rms(vocals), QUIET), ratio_db)
-    return to_int16(wave / max(1.0, float(np.abs(wave).max())))
 
 
 def _whole(cache: AudioCache, vocals: str, backing: str) -> tuple[Wave, Wave]:

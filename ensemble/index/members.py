@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, REMIXED, Store
+from embedder.store import AGAIN, Store
 from ensemble.index.songs import as_unit, halves, heard_of, thinned
 from ensemble.index.vectors import Vectors, build_vectors
 
@@ -71,7 +71,7 @@ def index_of(store: Store, kind: str = "flat") -> MemberIndex:
 
 def check_training(store: Store) -> None:
     """Raise `ValueError` unless the store holds training songs, all of them labelled."""
-    if store.split not in ("train", REMIXED) or not store.song_ids:
+    if store.split != "train" or not store.song_ids:
         raise ValueError(f"need training songs, not {len(store.song_ids)} of {store.split!r}")
     if store.labels.min() < 0:
         raise ValueError("a training song has no label")

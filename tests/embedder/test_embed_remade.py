@@ -1,4 +1,4 @@
-"""Validation songs with lower vocals, training songs over other backings, as members take them."""
+"""Validation songs with lower vocals: what members hear of them, and what without a separator."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.mixtures import remixed
 from embedder.embed import embed_wave
 from embedder.embed_remade import embed_remade
 from embedder.listening import Listening
-from embedder.store import REMADE, REMADE_DB, REMIXED, read_store
+from embedder.store import REMADE, REMADE_DB, read_store
 from embedder.train import train_member
 
 
 def test_the_store_holds_the_validation_songs_with_lower_vocals(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     trained.store("aam", REMADE).unlink()
-    embed_remade(trained, catalogue, [("aam", REMADE)], Listening())
+    embed_remade(trained, catalogue, ["aam"], Listening())
     plain, found = (read_store(trained.store("aam", split)) for split in ("validation", REMADE))
     assert found.song_ids == plain.song_ids
     assert (found.labels == plain.labels).all()
@@ -42,32 +41,6 @@ def test_the_store_holds_the_validation_songs_with_lower_vocals(trained: Run) ->
         assert np.allclose(found.segment_embeddings[part], wanted.embeddings, atol=1e-5)
 
 
-def test_the_remixed_store_holds_the_training_songs_over_other_albums_backings(
-    trained: Run,
-) -> None:
-    catalogue = read_catalogue(trained.catalogue)
-    trained.store("aam", REMIXED).unlink()
-    embed_remade(trained, catalogue, [("aam", REMIXED)], Listening())
-    plain, found = (read_store(trained.store("aam", split)) for split in ("train", REMIXED))
-    assert found.song_ids == plain.song_ids
-    assert found.labels.tolist() == plain.labels.tolist()
-    assert found.albums == plain.albums
-    cache, member = AudioCache(trained.cache), load_member(trained, "aam", torch.device("cpu"))
-    songs = catalogue.of("train")
-    for row, song in enumerate(songs):
-        part = found.segments_of(row)
-        matches = [
-            np.allclose(
-                found.segment_embeddings[part],
-                embed_wave(member, remixed(song, other, cache)).embeddings,
-                atol=1e-5,
-            )
-            for other in songs
-        ]
-        assert sum(matches) == 1  # of which one, nothing but the song's place decides
-        assert songs[matches.index(True)].album_id != song.album_id
-
-
 def test_without_a_separator_a_member_that_hears_vocals_hears_them_as_they_were(
     prepared: Run, tiny: Callable[..., MemberConfig]
 ) -> None:
@@ -79,6 +52,6 @@ def test_without_a_separator_a_member_that_hears_vocals_hears_them_as_they_were(
     plain = embed_split(
         prepared, catalogue, load_member(prepared, "sung", torch.device("cpu")), "validation"
     )
-    embed_remade(prepared, catalogue, [("sung", REMADE)], Listening())
+    embed_remade(prepared, catalogue, ["sung"], Listening())
     found = read_store(prepared.store("sung", REMADE))
     assert found.embeddings == pytest.approx(plain.embeddings, abs=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
@@ -17,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import SPLITS, Run, write_json
+from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.embed import embed_stale
 from embedder.embed_remade import embed_remade
 from embedder.errors import UserError
 from embedder.listening import Listening
-from embedder.store import REMADE, REMIXED, read_store, write_store
+from embedder.store import REMADE, read_store, write_store
 from embedder.train import train_member
 from ensemble.answering import answer
 from ensemble.experts import FUSED
@@ -33,7 +32,6 @@ from ensemble.index.table import enroll, history, read_indexes, songs_of, unenro
 from ensemble.methods import FUSIONS
 from ensemble.pipeline import (
     Choices,
-    can_remix,
     choose_members,
     fuse_run,
     open_fusion,
@@ -41,7 +39,6 @@ from ensemble.pipeline import (
     stale_stores,
 )
 from ensemble.predictions import read_table
-from ensemble.probe import fit_probe
 
 MEMBERS = ["aam", "triplet"]
 KINDS = ("head", "knn_song", "knn_segment", "probe")
@@ -137,7 +134,7 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
         say=lambda _: None,
     )  # fmt: skip
 
-    def embed() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def embed() -> tuple[list[tuple[str, str]], list[str]]:
         stale = stale_stores(trained, catalogue, members), stale_remade(trained, catalogue, members)
         embed_stale(trained, catalogue, stale[0], Listening(), "cpu")
         embed_remade(trained, catalogue, stale[1], Listening(), "cpu")
@@ -145,14 +142,12 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
         assert stale_remade(trained, catalogue, members) == []
         return stale
 
-    every = [("aam", REMADE), ("aam", REMIXED), ("voice", REMADE)]
-    assert embed() == ([("voice", split) for split in SPLITS], [("voice", REMADE)])
+    assert embed() == ([("voice", split) for split in SPLITS], ["voice"])
     fuse_run(trained, catalogue, members, QUICK)
     for stems, split, stale, remade in (
         (("vocals", "backing"), "test", [("voice", "test")], []),
-        (("backing",), "", [], every),
-        (("backing",), "train", [], [("aam", REMIXED)]),
-        (("vocals",), "", [("voice", split) for split in SPLITS], every),
+        (("backing",), "", [], members),
+        (("vocals",), "", [("voice", split) for split in SPLITS], members),
     ):
         catalogue = exchanged(catalogue, *stems, split=split)
         write_catalogue(trained.catalogue, catalogue)
@@ -165,7 +160,7 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
     trained.separator.mkdir()
     trained.separator_weights.write_bytes(b"another separator")  # of vocals to remade songs
     assert stale_stores(trained, catalogue, members) == []
-    assert stale_remade(trained, catalogue, members) == [("voice", REMADE)]
+    assert stale_remade(trained, catalogue, members) == ["voice"]
 
 
 def test_stems_that_come_later_make_no_store_of_mixtures_stale(trained: Run) -> None:
@@ -229,7 +224,7 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
     fewer = Catalogue(tuple(s for s in songs if s.split != "test"))
     write_catalogue(trained.catalogue, fewer)
     for member in MEMBERS:
-        for split in ("train", "validation", REMADE, REMIXED):
+        for split in ("train", "validation", REMADE):
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": fewer.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
@@ -241,69 +236,31 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
 def test_remade_songs_are_heard_again_when_they_no_longer_fit(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     assert stale_remade(trained, catalogue, MEMBERS) == []
-    both = [(member, split) for member in MEMBERS for split in (REMADE, REMIXED)]
-    assert stale_remade(trained, catalogue, MEMBERS, Listening(tta=1)) == both
+    assert stale_remade(trained, catalogue, MEMBERS, Listening(tta=1)) == MEMBERS
     made_from = read_store(trained.store("aam", REMADE)).made_from
     rewrite(trained, "aam", REMADE, made_from={**made_from, REMADE: "vocals 3 dB lower"})
-    assert stale_remade(trained, catalogue, MEMBERS) == [("aam", REMADE)]
+    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
     with pytest.raises(UserError, match="remade store of member aam was made from remade vocals 3"):
         fuse_run(trained, catalogue, MEMBERS, QUICK)
     trained.store("aam", REMADE).unlink()
-    assert stale_remade(trained, catalogue, MEMBERS) == [("aam", REMADE)]
-
-
-def test_training_songs_are_indexed_over_other_backings_where_there_are_stems(
-    trained: Run,
-) -> None:
-    catalogue = read_catalogue(trained.catalogue)
-    for split, songs in ((REMIXED, catalogue), ("train", without_stems(trained, catalogue))):
-        write_catalogue(trained.catalogue, songs)
-        fusion = fuse_run(trained, songs, MEMBERS, QUICK)
-        _, indexes = open_fusion(trained, None)
-        for member in MEMBERS:
-            store = read_store(trained.store(member, split))
-            np.testing.assert_array_equal(indexes[member].embeddings, store.embeddings)
-            probe = fit_probe(store.embeddings, store.labels, store.albums, len(store.singers))
-            np.testing.assert_allclose(fusion.probes[member].weights, probe.weights)
-
-
-def test_where_no_other_backing_is_songs_are_indexed_as_they_are(trained: Run) -> None:
-    """Of one album alone; with songs that lack a stem; and members that take vocals."""
-    songs = read_catalogue(trained.catalogue).songs
-    train = [song for song in songs if song.split == "train"]
-    catalogue = Catalogue(songs)
-    assert can_remix(trained, catalogue, "aam")
-    assert not can_remix(trained, Catalogue((train[0],)), "aam")
-    bare = Catalogue((*songs[1:], replace(songs[0], split="train", backing="")))
-    assert not can_remix(trained, bare, "aam")
-    config = trained.member("aam") / "config.json"
-    write_json(config, json.loads(config.read_text().replace('"stem": "mix"', '"stem": "vocals"')))
-    assert not can_remix(trained, catalogue, "aam")
-
-
-def without_stems(run: Run, catalogue: Catalogue) -> Catalogue:
-    """The catalogue without stems; the stores of its songs as they are say that they fit it."""
-    bare = Catalogue(tuple(replace(song, vocals="", backing="") for song in catalogue.songs))
-    for member in MEMBERS:
-        for split in SPLITS:
-            made_from = read_store(run.store(member, split)).made_from
-            rewrite(run, member, split, made_from={**made_from, "catalogue": bare.fingerprint()})
-    return bare
+    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
 
 
 def test_weights_are_learnt_on_remade_songs_where_there_are_stems(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     with_stems = fuse_run(trained, catalogue, MEMBERS, QUICK)
-    bare = without_stems(trained, catalogue)
+    bare = Catalogue(tuple(replace(song, vocals="", backing="") for song in catalogue.songs))
     write_catalogue(trained.catalogue, bare)
     for member in MEMBERS:
         trained.store(member, REMADE).unlink()
+        for split in SPLITS:
+            made_from = read_store(trained.store(member, split)).made_from
+            changed = {**made_from, "catalogue": bare.fingerprint()}
+            rewrite(trained, member, split, made_from=changed)
     assert stale_remade(trained, bare, MEMBERS) == []
     without = fuse_run(trained, bare, MEMBERS, QUICK)
     assert with_stems.weights != without.weights  # learnt on other pieces
-    heads = [name for name in with_stems.temperatures if name.endswith("/head")]
-    assert heads  # temperatures are of the songs as they are; neighbours come from another index
-    assert all(with_stems.temperatures[name] == without.temperatures[name] for name in heads)
+    assert with_stems.temperatures == without.temperatures  # of the songs as they are
 
 
 @pytest.mark.parametrize(
