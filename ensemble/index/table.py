@@ -125,10 +125,11 @@ def unenroll(path: Path, singer: str) -> Change:
     a member was trained on stays.
     """
     with transaction(path, write=True) as connection:
+        enrolled = "added_by IS NOT NULL AND removed_by IS NULL"
+        found = connection.execute(f"SELECT DISTINCT singer FROM song WHERE {enrolled}").fetchall()
         wanted = composed(singer.strip())
-        names = [name for (name,) in connection.execute("SELECT DISTINCT singer FROM song")]
-        singer = next((name for name in names if composed(name) == wanted), wanted)
-        mine = "singer = ? AND added_by IS NOT NULL AND removed_by IS NULL"
+        singer = next((name for (name,) in found if composed(name) == wanted), wanted)
+        mine = f"singer = ? AND {enrolled}"
         (songs,) = connection.execute(
             f"SELECT count(*) FROM song WHERE {mine}", (singer,)
         ).fetchone()
