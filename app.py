@@ -509,7 +509,8 @@ def main(arguments: list[str] | None = None) -> int:
         problem = disk_problem(error) or own_words() or broken_package(error)
         context = getattr(error, "ctx", None)
         if own_words() and context:
-            problem = f"{problem} See: {context.command_path} --help"
+            end = "" if problem.endswith((".", "?", ")")) else "."
+            problem = f"{problem}{end} See: {context.command_path} --help"
         if not problem:
             raise
     print(f"error: {problem}", file=sys.stderr)

@@ -69,9 +69,10 @@ def _checked(name: str, value: Any) -> Any:
 
 def legal(item: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
     """The value in the field's type; raise `UserError` if it is none that the field declares."""
-    near = did_you_mean(str(value), item.metadata["choices"] or ())
+    single = isinstance(value, str) and "+" not in value
+    near = did_you_mean(value, item.metadata["choices"] or ()) if single else ""
     complaint = UserError(
-        f"{item.name} = {value!r}{near} is not legal; it must be {legal_range(item, kind)}"
+        f"{item.name} = {value!r} is not legal; it must be {legal_range(item, kind)}{near}"
     )
     if kind is str:
         if not isinstance(value, str):

@@ -122,7 +122,8 @@ def train_detector(
             ],
         )
     say(f"wrote {run.detector}")
-    say(f"next, to embed all songs again: {Command('fuse')}")
+    say("fuse embeds all songs again, to use it")
+    say(f"next: {Command('fuse')}")
 
 
 def train_separator(

@@ -70,7 +70,7 @@ def test_segments_that_know_nothing_hide_nobody() -> None:
 
 def test_a_misspelled_aggregate_lists_the_choices() -> None:
     with pytest.raises(
-        UserError, match="--aggregate median is unknown; choose from probability, mean, vote"
+        UserError, match=r"--aggregate median .* is unknown; choose from probability, mean, vote"
     ):
         song_logits(np.zeros((1, 2)), "median")
 

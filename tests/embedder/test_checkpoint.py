@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from embedder.model.network import BACKBONES, Network
 
 Tiny = Callable[..., MemberConfig]
 SINGERS = ("zoë", "ann", "Bob")
-AGAIN = r"train it again: python app\.py train-embedder --name m --overwrite"
+AGAIN = r"train it again: python app\.py train-embedder .*--name m --overwrite"
 
 
 def some_member(config: MemberConfig, head: bool = True) -> Member:
@@ -139,7 +140,7 @@ def test_missing_foreign_and_misshapen_tensors_are_refused_in_one_line(
         with pytest.raises(UserError, match="does not fit its own config") as error:
             load_member(run, saved.name)
         assert said in str(error.value)
-        assert AGAIN.replace("\\", "") in str(error.value)
+        assert re.search(AGAIN, str(error.value))
         assert "\n" not in str(error.value)
 
 

@@ -107,7 +107,8 @@ def test_numbers_arrive_in_their_type_from_texts_and_json() -> None:
 def test_what_is_no_choice_is_refused(name: str, bad: Any) -> None:
     with pytest.raises(UserError) as raised:
         replaced(MemberConfig(), {name: bad})
-    assert str(raised.value) == f"{name} = {bad!r} is not legal; it must be {legal_values(name)}"
+    said = f"{name} = {bad!r} is not legal; it must be {legal_values(name)}"
+    assert str(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize("loss", ["aam+triplet", "triplet+aam", "supcon+subcenter+cosface"])
@@ -172,7 +173,7 @@ def test_a_base_stands_between_the_preset_and_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["learning_rate", "", "train", "LR"])
 def test_an_unknown_setting_is_named_beside_the_known(name: str) -> None:
-    with pytest.raises(UserError, match=f"^there is no setting '{name}'; settings are: n_mels, "):
+    with pytest.raises(UserError, match=f"^there is no setting '{name}'.*; settings are: n_mels, "):
         replaced(MemberConfig(), {name: 1})
 
 

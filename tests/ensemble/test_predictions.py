@@ -233,7 +233,7 @@ def test_the_same_predictions_give_the_same_bytes_in_any_order(
 
 def test_a_table_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
-    with pytest.raises(UserError, match=r"t\.npz is missing; .*python app\.py fuse, or predict"):
+    with pytest.raises(UserError, match=r"t\.npz is missing; .*python app\.py fuse"):
         read_table(path)
     path.write_bytes(b"hello")
     with pytest.raises(UserError, match=r"t\.npz is not a readable table of predictions"):
