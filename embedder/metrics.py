@@ -297,9 +297,9 @@ def interval_limits(
     quantiles of Student's t of groups − 1 degrees of freedom:
 
     - From 0 to a finite limit: Wilson's (1927) interval of as many songs as would give a share this
-      variance, at most all of them (Dean & Pagano, J. Survey Statistics and Methodology 2015). With
-      nothing or all of the limit reached the variance says nothing; then the limit is the exact one
-      of a share of groups, 1 − 0.05^(1/groups), about 3 / groups.
+      variance (Dean & Pagano, J. Survey Statistics and Methodology 2015). With nothing or all of
+      the limit reached the variance says nothing; then the limit is the exact one of a share of
+      groups, 1 − 0.05^(1/groups), about 3 / groups.
     - From 0 without end (a loss): of a gamma distribution, where one group more like the
       `heaviest`, which adds that much to the mean, may always come (Fay & Feuer, Statistics in
       Medicine 1997).
@@ -325,7 +325,7 @@ def interval_limits(
     share = np.clip(value / high, 0, 1)
     spread = share * (1 - share)
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.where(variance > 0, np.minimum(spread * high**2 / variance, songs), songs)
+        size = np.where(variance > 0, spread * high**2 / variance, songs)
         size = np.maximum(size, 1e-12)
     middle = (share + t**2 / (2 * size)) / (1 + t**2 / size)
     half = t * np.sqrt(spread / size + t**2 / (4 * size**2)) / (1 + t**2 / size)

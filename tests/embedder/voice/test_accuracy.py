@@ -60,8 +60,7 @@ def test_the_area_counts_ties_half() -> None:
     row = accuracy_of("x", [(probability[:100], truth[:100]), (probability[100:], truth[100:])])
     expected = sklearn_metrics.roc_auc_score(truth, probability)
     assert row.auc.value == pytest.approx(expected, abs=1e-12)
-    even = accuracy_of("x", [(np.full(300, 0.3), truth)] * 2)
-    assert (even.auc.value, even.auc.low, even.auc.high) == (0.5, 0.5, 0.5)
+    assert accuracy_of("x", [(np.full(300, 0.3), truth)] * 2).auc.value == 0.5
 
 
 def test_intervals_are_over_songs_not_frames() -> None:
