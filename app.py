@@ -86,7 +86,7 @@ try:
     from embedder.commands.pretrain import pretrain
     from embedder.commands.stems import separate, train_detector, train_separator
     from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
-    from embedder.errors import Command, UserError, did_you_mean
+    from embedder.errors import Command, UserError, did_you_mean, working_in
     from embedder.presets import PRESETS
     from embedder.recipes.lists import RECIPES
     from embedder.settings import parse_assignments
@@ -410,11 +410,12 @@ def benchmark(
     configs = {one: config_of(one, preset, {**known[one.member], **changes}) for one in todo}
     for number, (condition, config) in enumerate(configs.items(), 1):
         say(f"\n{number}/{len(todo)}: {condition.name}")
-        run, catalogue = prepared(run_dir, data_dir, stems_dir, condition.split)
-        run_row(
-            run_dir, run, catalogue, condition, config, device=device, show_bar=on_terminal(),
-            say=say,
-        )  # fmt: skip
+        with working_in(run_dir / condition.split):
+            run, catalogue = prepared(run_dir, data_dir, stems_dir, condition.split)
+            run_row(
+                run_dir, run, catalogue, condition, config, device=device, show_bar=on_terminal(),
+                say=say,
+            )  # fmt: skip
         write_tables(list(read_rows(run_dir)), run_dir)
     rows = list(read_rows(run_dir))
     print_table("Benchmark", HEAD, lines(rows))
@@ -442,20 +443,21 @@ def demo(
     say(f"1. six singers are synthesised into {songs}")
     with meter("synthesising songs") as tick:
         synthesise(songs, seed, albums=5, progress=tick)
-    prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
-    shutil.rmtree(unseen, ignore_errors=True)
-    excerpts(unseen, "test", seed=seed, run_dir=work)
-    for number, loss in enumerate(("aam", "triplet"), 2):
-        say(f"\n{number}. a member is trained with the {loss} loss")
-        train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)
-    say("\n4. the members are fused")
-    fuse(seed=seed, run_dir=work)
-    say("\n5. songs of albums that nobody has heard are predicted")
-    prediction = run_dir / "prediction.csv"
-    predict(unseen, prediction, run_dir=work)
-    evaluate(prediction, unseen / "truth.csv", seed)
-    say("\n6. pages are drawn")
-    analyze(seed=seed, run_dir=work)
+    with working_in(work):
+        prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
+        shutil.rmtree(unseen, ignore_errors=True)
+        excerpts(unseen, "test", seed=seed, run_dir=work)
+        for number, loss in enumerate(("aam", "triplet"), 2):
+            say(f"\n{number}. a member is trained with the {loss} loss")
+            train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)
+        say("\n4. the members are fused")
+        fuse(seed=seed, run_dir=work)
+        say("\n5. songs of albums that nobody has heard are predicted")
+        prediction = run_dir / "prediction.csv"
+        predict(unseen, prediction, run_dir=work)
+        evaluate(prediction, unseen / "truth.csv", seed)
+        say("\n6. pages are drawn")
+        analyze(seed=seed, run_dir=work)
     result = measure(read_predictions(prediction), read_truth(unseen / "truth.csv"), seed)
     chance = 1 / len(result.recalls)
     say(

@@ -17,6 +17,7 @@ from typer.main import get_command
 import app
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
+from embedder.errors import Command, UserError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = get_command(app.app).commands  # type: ignore[attr-defined]
@@ -370,3 +371,22 @@ def test_what_a_command_warned_of_stands_in_its_last_lines(
     assert done.code == 0, done.err
     assert done.err.splitlines()[0].startswith("warning: 1 files have no answer, broken.flac")
     assert done.err.splitlines()[-1].startswith("- 1 files have no answer, broken.flac")
+
+
+def test_demo_and_benchmark_name_the_run_inside_their_folder(
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    synthesised: Path,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise UserError(f"stopped; run again: {Command('fuse')}")
+
+    monkeypatch.setattr(app, "prepare", stop)
+    monkeypatch.setattr("embedder.data.synth.synthesise", lambda *_, **__: None)
+    (inner,) = commands_in(refused("demo", "--run_dir", tmp_path / "d"))
+    assert parsed(inner)[1]["run_dir"] == tmp_path / "d" / "run"
+    monkeypatch.setattr("embedder.recipes.benchmark.prepared", stop)
+    words = ("benchmark", "--data_dir", synthesised / "mix", "--splits", "album")
+    (inner,) = commands_in(refused(*words, "--run_dir", tmp_path / "b"))
+    assert parsed(inner)[1]["run_dir"] == tmp_path / "b" / "album"
