@@ -111,7 +111,7 @@ class LossConfig:
     proxy_margin: float = setting(0.1, "margin of proxyanchor, cosine", low=0, high=1)
     proxy_alpha: float = setting(32.0, "scale of the cosines in proxyanchor", low=1, high=100)
     proxy_lr: float = setting(
-        100.0, "learning rate of proxyanchor's proxies, as a multiple of lr", low=0.01, high=1000
+        1.0, "learning rate of proxyanchor's proxies, as a multiple of lr", low=0.01, high=1000
     )
 
     @property
