@@ -90,12 +90,13 @@ def test_after_an_interruption_only_the_rest_is_decoded(
     tmp_path: Path, files: list[Path], decoded_paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = AudioCache(tmp_path / "cache")
-    dropped = threading.Event()
+    stopped, dropped = threading.Event(), threading.Event()
     shutdown, watched = ThreadPoolExecutor.shutdown, decoding.decode
 
     def shut(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
         shutdown(pool, wait=False, cancel_futures=cancel_futures)
-        dropped.set()
+        if stopped.is_set():
+            dropped.set()
         shutdown(pool, wait=wait)
 
     def held(path: Path) -> Any:
@@ -109,6 +110,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
     def interrupted(items: Iterable[Any], _: int, description: str) -> Iterable[Any]:
         for number, item in enumerate(items):
             if description == "decoding" and number == 3:
+                stopped.set()
                 raise KeyboardInterrupt
             yield item
 
