@@ -328,7 +328,7 @@ def test_what_cannot_be_measured_afterwards_is_refused_beforehand(
 
 
 def test_every_member_must_hear_the_songs(
-    refused: Command, trained: Run, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, trained: Run, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from embedder import checkpoint
     from embedder.settings import replaced
@@ -343,7 +343,10 @@ def test_every_member_must_hear_the_songs(
     monkeypatch.setattr(checkpoint, "load_member", of_vocals)
     before = in_fusion(trained)
     words = ("--singer", "a", "--audio_dir", recordings, "--run_dir", trained.root)
-    line = refused("enroll", *words)
-    assert line.startswith("triplet cannot hear these files without vocals, and the index needs")
-    assert "python app.py train-separator" in line
+    done = command("enroll", *words)
+    warning, error = done.err.splitlines()
+    assert done.code == 2
+    assert warning.startswith("warning: ")
+    assert error.startswith("error: triplet cannot hear these files without vocals")
+    assert "python app.py train-separator" in error
     assert in_fusion(trained) == before

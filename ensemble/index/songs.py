@@ -81,9 +81,10 @@ def songs_of(stores: Sequence[Store]) -> list[NewSong]:
 def thinned(heard: Heard) -> Heard:
     """At most `SEGMENTS_KEPT` segments in which someone sings: the middle ones of as many parts.
 
-    Segments with less voice than `VOICED` show a band, which is no sign of the singer.
+    Segments with less voice than `VOICED` show a band, which is no sign of the singer. A song in
+    which no voice was found counts whole, as everywhere.
     """
-    weight = heard.segment_weight
+    weight = heard.segment_weight if heard.segment_weight.any() else heard.segment_weight + 1
     most = np.sort(np.argsort(-weight, kind="stable")[:FEWEST])
     chosen = np.flatnonzero(weight >= VOICED)
     chosen = chosen if len(chosen) >= len(most) else most

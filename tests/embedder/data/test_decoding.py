@@ -91,7 +91,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
 ) -> None:
     cache = AudioCache(tmp_path / "cache")
     stopped, dropped = threading.Event(), threading.Event()
-    shutdown, watched = ThreadPoolExecutor.shutdown, decoding.decode
+    shutdown, watched = ThreadPoolExecutor.shutdown, decoding.read_audio
 
     def shut(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
         shutdown(pool, wait=False, cancel_futures=cancel_futures)
@@ -105,7 +105,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
         return watched(path)
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
-    monkeypatch.setattr(decoding, "decode", held)
+    monkeypatch.setattr(decoding, "read_audio", held)
 
     def interrupted(items: Iterable[Any], _: int, description: str) -> Iterable[Any]:
         for number, item in enumerate(items):

@@ -392,11 +392,13 @@ def test_the_requirements_are_the_program_s_first_block() -> None:
         "numpy",
         "soundfile",
         "soxr",
+        "av",
         "faiss-cpu",
         "safetensors",
         "openunmix",
         "typer",
         "rich",
+        "filelock",
     ]
     few = requirements(separates=False)
     assert [line for line in every if line not in few] == [
