@@ -33,7 +33,15 @@ os.umask(UMASK)
 
 SPLITS = ("train", "validation", "test")
 # Options of `prepare` that `run.json` keeps.
-PREPARED_BY = ("data_dir", "split", "stems_dir", "lists_dir", "keep_duplicates", "seed")
+PREPARED_BY = (
+    "data_dir",
+    "split",
+    "stems_dir",
+    "lists_dir",
+    "keep_duplicates",
+    "keep_duets",
+    "seed",
+)
 
 
 class InUse(UserError):

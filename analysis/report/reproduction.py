@@ -50,6 +50,7 @@ def prepare_command(prepared: dict[str, Any] | None) -> Command:
         split=known.get("split") or None,
         **folders,
         keep_duplicates=bool(known.get("keep_duplicates")),
+        keep_duets=bool(known.get("keep_duets")),
         seed=known.get("seed") or None,
     )
 

@@ -66,6 +66,9 @@ def prepare(
     keep_duplicates: Annotated[
         bool, typer.Option("--keep_duplicates", help="Keep recordings that stand in two splits.")
     ] = False,
+    keep_duets: Annotated[
+        bool, typer.Option("--keep_duets", help="Train on recordings under two singers too.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace songs that members were trained on.")
     ] = False,
@@ -88,6 +91,7 @@ def prepare(
                 stems_dir,
                 seed=seed,
                 keep_duplicates=keep_duplicates,
+                keep_duets=keep_duets,
                 lists_dir=lists_dir,
                 progress=shown,
                 overwrite=overwrite,
@@ -104,6 +108,8 @@ def prepare(
         if problems:
             first = problems[0]
             warn(f"{len(problems)} {what}, {first.file} for one: {first.reason}")
+    if report.of("duet"):
+        say("duets are one recording under two singers; --keep_duets trains on them all the same")
     if not report.stems_wanted:
         say(
             "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "

@@ -7,7 +7,6 @@ Leaves: `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt`, the decoded 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from embedder.console import say, warn
 from embedder.data.audio import DECODER, SILENT_PEAK, unusable
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
+from embedder.data.duplicates import find_copies, without_copies
 from embedder.data.lists import read_lists, write_list
 from embedder.data.report import KINDS, Problem, Report, problem_lines, summarise
 from embedder.data.stem_folders import StemFiles
@@ -58,6 +58,7 @@ class Prepared:
     stems_dir: str | None
     lists_dir: str | None
     keep_duplicates: bool
+    keep_duets: bool
     files: str  # fingerprint of names, sizes and times of their files, and of the decoder
 
 
@@ -68,6 +69,7 @@ def prepare(
     stems_dir: Path | None = None,
     seed: int = 0,
     keep_duplicates: bool = False,
+    keep_duets: bool = False,
     lists_dir: Path | None = None,
     progress: Progress = no_progress,
     jobs: int | None = None,
@@ -77,7 +79,9 @@ def prepare(
 
     `split` is a rule of `splits.SPLITTERS`; "files" reads lists, from `lists_dir` if given. Of a
     recording that stands in two splits the training copy is left out, unless `keep_duplicates`
-    (between validation and test, the validation copy). `jobs` is the number of threads.
+    (between validation and test, the validation copy). One that stands under two singers is left
+    out of training, unless `keep_duets`: its labels contradict each other. Copies are known by
+    their sound, re-encoded or remastered ones too. `jobs` is the number of threads.
     `overwrite` takes the place of other songs, from which something was made already.
     The same arguments give the same bytes; what the cache holds is not decoded again.
     Raises `UserError` if the songs cannot be found or split, if none can be used, if something was
@@ -105,7 +109,8 @@ def prepare(
         raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
     try:  # what could be split before may miss whole albums now
         good = list(split_songs(good, split, seed))
-        good, twice = _without_duplicates(good, decoded, keep_duplicates)
+        copies = find_copies(good, decoded, cache, jobs, progress)
+        good, twice = without_copies(good, copies, keep_duplicates, keep_duets)
         problems += twice
         if stems_dir:
             good, missing = with_stems(good, stems, decoded)
@@ -118,7 +123,9 @@ def prepare(
         warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
 
     catalogue = Catalogue(tuple(good))
-    made = _prepared(data_dir, split, seed, stems_dir, lists_dir, keep_duplicates, catalogue)
+    made = _prepared(
+        data_dir, split, seed, stems_dir, lists_dir, keep_duplicates, keep_duets, catalogue
+    )
     if not overwrite:
         _check_other_songs(run, made, catalogue)
     try:
@@ -143,7 +150,7 @@ def is_prepared(
     if not run.catalogue.is_file() or not run.info.is_file() or not data_dir.is_dir():
         return False
     catalogue = read_catalogue(run.catalogue)
-    wanted = _prepared(data_dir, split, seed, stems_dir, None, False, catalogue)
+    wanted = _prepared(data_dir, split, seed, stems_dir, None, False, False, catalogue)
     return bool(read_json(run.info).get("prepared") == asdict(wanted))
 
 
@@ -154,6 +161,7 @@ def _prepared(
     stems_dir: Path | None,
     lists_dir: Path | None,
     keep_duplicates: bool,
+    keep_duets: bool,
     catalogue: Catalogue,
 ) -> Prepared:
     """What `run.json` says of this preparation, which gives this catalogue."""
@@ -170,6 +178,7 @@ def _prepared(
         str(stems_dir.resolve()) if stems_dir else None,
         str(lists_dir.resolve()) if lists_dir else None,
         keep_duplicates,
+        keep_duets,
         fingerprint(
             str(DECODER),
             *(f"{str(path)!a} {found.st_size} {found.st_mtime_ns}" for path, found in facts),
@@ -236,33 +245,6 @@ def _noted(songs: Sequence[Song], decoded: dict[Source, Decoded]) -> list[Proble
         if (facts := decoded[Path(song.path)].facts) is not None
         for note in facts.notes
     ]
-
-
-def _without_duplicates(
-    songs: Sequence[Song], decoded: dict[Source, Decoded], keep: bool
-) -> tuple[list[Song], list[Problem]]:
-    """Leave a recording in one split only, the one that needs it most: test, validation, train."""
-    groups: dict[str, list[Song]] = defaultdict(list)
-    for song in songs:
-        facts = decoded[Path(song.path)].facts
-        groups[facts.sound if facts else ""].append(song)
-    dropped: set[str] = set()
-    problems: list[Problem] = []
-    for group in groups.values():
-        kept = max(group, key=lambda song: SPLITS.index(song.split))  # the first of equal ones
-        for song in group:
-            if song is kept:
-                continue
-            exact = song.audio == kept.audio
-            how = "byte for byte the same as" if exact else "decodes to the same audio as"
-            reason = f"{song.split} song {how} {kept.id} ({kept.split})"
-            kind = "duplicate" if exact else "decoded duplicate"
-            if song.split != kept.split and not keep:
-                kind = "in two splits"
-                dropped.add(song.id)
-            problems.append(Problem(song.id, kind, reason))
-    problems.sort(key=lambda problem: problem.file)
-    return [song for song in songs if song.id not in dropped], problems
 
 
 def with_stems(

@@ -20,7 +20,10 @@ KINDS = {
     "odd": "kept",
     "duplicate": "kept",
     "decoded duplicate": "kept",
+    "same recording": "kept",
     "in two splits": "left out",
+    "duet": "left out",  # one recording under two singers
+    "duet in use": "kept",
     "stem": "not used",
 }
 

@@ -51,11 +51,11 @@ def test_the_usual_name_is_not_given() -> None:
 def test_prepare_names_folders_without_their_place() -> None:
     told = {
         "data_dir": "/home/ada/my songs", "split": "album", "seed": 3, "stems_dir": "/x/stems",
-        "lists_dir": None, "keep_duplicates": True,
+        "lists_dir": None, "keep_duplicates": True, "keep_duets": True,
     }  # fmt: skip
     assert str(prepare_command(told)) == (
         "python app.py prepare --data_dir 'my songs' --split album --stems_dir stems "
-        "--keep_duplicates --seed 3"
+        "--keep_duplicates --keep_duets --seed 3"
     )
     assert str(prepare_command(None)) == "python app.py prepare --data_dir DATA"
 

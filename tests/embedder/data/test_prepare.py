@@ -77,6 +77,7 @@ def test_course_writes_catalogue_lists_cache_and_what_was_prepared(run: Run, dat
         "stems_dir": None,
         "lists_dir": None,
         "keep_duplicates": False,
+        "keep_duets": False,
     }
 
 
@@ -253,6 +254,49 @@ def test_of_a_recording_in_validation_and_test_the_validation_copy_is_left_out(
     report = prepare(run, data, "files")
     assert [p.file for p in report.left_out] == ["a/One/1.wav"]
     assert report.songs == {"train": 2, "validation": 1, "test": 1}
+
+
+def test_a_remaster_counts_as_its_recording(run: Run, data: Path) -> None:
+    for name, seed in (("a/Two/1.wav", 50), ("b/three/1.wav", 51)):
+        put(data / name, seed, seconds=10)
+    wave, _ = soundfile.read(data / "a/Two/1.wav")
+    louder = np.clip(3 * np.concatenate([np.zeros(2400), wave]), -0.5, 0.5)
+    soundfile.write(data / "a/One/later.ogg", louder, RATE)  # validation, again in train
+    wave, _ = soundfile.read(data / "b/three/1.wav")
+    soundfile.write(data / "b/One/encoded.ogg", wave, RATE)  # twice in train
+    report = prepare(run, data)
+    kinds = {problem.file: problem.kind for problem in report.problems}
+    assert kinds == {"a/One/later.ogg": "in two splits", "b/three/1.wav": "same recording"}
+    assert "a/Two/1.wav" in report.of("in two splits")[0].reason
+    ids = {song.id for song in read_catalogue(run.catalogue).songs}
+    assert "a/One/later.ogg" not in ids
+    assert {"a/Two/1.wav", "b/three/1.wav", "b/One/encoded.ogg"} <= ids
+    before = files_of(run)
+    assert prepare(run, data) == report
+    assert files_of(run) == before
+    assert prepare(run, data, keep_duplicates=True).left_out == ()
+    report = prepare(run, data, "song")  # whatever the split, no two copies are apart
+    splits = {song.id: song.split for song in read_catalogue(run.catalogue).songs}
+    for one, two in (("a/Two/1.wav", "a/One/later.ogg"), ("b/three/1.wav", "b/One/encoded.ogg")):
+        assert len({splits[name] for name in (one, two) if name in splits}) == 1
+
+
+def test_one_recording_under_two_singers_is_left_out_of_training(run: Run, data: Path) -> None:
+    shutil.copy(data / "b/three/2.wav", data / "a/One/duet.wav")
+    put(data / "b/three/1.wav", 51, seconds=10)
+    wave, _ = soundfile.read(data / "b/three/1.wav")
+    soundfile.write(data / "a/Two/duet.ogg", 0.5 * wave, RATE)  # validation
+    report = prepare(run, data)
+    duets = {problem.file for problem in report.of("duet")}
+    assert duets == {"a/One/duet.wav", "b/three/2.wav", "b/three/1.wav"}
+    assert [problem.file for problem in report.of("duet in use")] == ["a/Two/duet.ogg"]
+    ids = {song.id for song in read_catalogue(run.catalogue).songs}
+    assert not duets & ids
+    assert "a/Two/duet.ogg" in ids
+    report = prepare(run, data, keep_duets=True)
+    assert {p.file for p in report.of("duet in use")} >= {"a/One/duet.wav", "b/three/2.wav"}
+    assert [p.file for p in report.left_out] == ["b/three/1.wav"]  # in two splits
+    assert read_json(run.info)["prepared"]["keep_duets"] is True
 
 
 def stems_for(data: Path, folder: Path, *, backing: bool = True) -> Path:

@@ -41,7 +41,7 @@ def test_every_problem_is_named_under_its_kind_with_what_is_done_about_it() -> N
         assert lines[at + 1] == f"  file of {kind}: reason {number}"
         assert report.of(kind) == (problems[number],)
     assert any(line.startswith("2 albums have songs in more than one") for line in lines)
-    expected = {"unreadable", "empty", "short", "silent", "in two splits"}
+    expected = {"unreadable", "empty", "short", "silent", "in two splits", "duet"}
     assert {p.kind for p in report.left_out} == expected
 
 

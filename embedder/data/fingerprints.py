@@ -1,0 +1,185 @@
+"""Acoustic fingerprints: which songs are one recording, whatever was done to it since.
+
+Enters: decoded samples. Leaves: two 32-bit words every 1/16 s, and the pairs of songs whose words
+agree. A bit of the first word says whether the step between two neighbouring bands has grown within
+half a second: in log power neither level nor equaliser changes that. A bit of the second says that
+it has grown or fallen much: such bits survive codecs and limiters, but not another take of the
+song, nor another voice over the same backing.
+
+Source: Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System", ISMIR 2002, sections 4 to
+6. Unlike there, power is logarithmic, the difference in time longer, and weak bits do not count.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.artifacts import replacing
+from embedder.config import SAMPLE_RATE
+from embedder.data.audio import Samples
+from embedder.data.cache import AudioCache
+from embedder.data.decoding import Progress, available_cores, no_progress
+from embedder.errors import UserError
+
+VERSION = 1  # raised whenever the same samples would have other words
+FRAME = 4096  # samples: 0.26 s
+HOP = SAMPLE_RATE // 16
+RANGE_HZ = (300.0, 3000.0)  # what a low-pass, a small speaker or an old master leave
+BANDS = 33
+LAG = 8  # frames between the two that are compared
+QUIET = 1e-5  # a frame with less than this part of the mean power has no strong bit: -50 dB
+CHUNK = 256  # frames transformed at once
+
+WINDOW = 64  # frames over which bits are compared: 4 s
+BIT_ERRORS = 0.05  # at most this share of a window's strong bits differs; of unrelated audio half
+FEWEST = 128  # strong bits that both have in a window, or it does not agree
+SHARE = 0.7  # so much of the shorter song agrees; DECISIONS.md has the margins
+SHORTEST = 100  # frames; a song with less, 7 s, is compared with nothing
+SPEED, REACH = 0.005, 20  # difference in speed that is followed, up to so many frames
+NEIGHBOURS = 8  # a word is paired with so many equal ones
+VOTES = 2  # equal words at one distance in time that make a pair of songs a candidate
+PARTS = 16  # the index is sorted in so many parts, which bounds memory
+
+Words = NDArray[np.uint32]
+
+
+class Match(NamedTuple):
+    """Two songs, by their places, that are one recording for `share` of the shorter one."""
+
+    first: int
+    second: int
+    share: float
+
+
+def acoustic_fingerprint(samples: Samples) -> Words:
+    """The words (n, 2) of int16 `samples` at 16 kHz: signs, and which of them are strong."""
+    if len(samples) < FRAME:
+        return np.zeros((0, 2), np.uint32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
+    edges = np.ceil(np.geomspace(*RANGE_HZ, BANDS + 1) * FRAME / SAMPLE_RATE).astype(int)
+    hann = np.hanning(FRAME).astype(np.float32)
+    power = np.empty((len(frames), BANDS), np.float32)
+    for start in range(0, len(frames), CHUNK):
+        spectrum = np.fft.rfft(frames[start : start + CHUNK] * hann)[:, : edges[-1]]
+        bins = spectrum.real**2 + spectrum.imag**2
+        power[start : start + CHUNK] = np.add.reduceat(bins, edges[:-1], axis=1)
+    steps = np.diff(np.log(power + 1), axis=1)
+    growth = steps[LAG:] - steps[:-LAG]
+    total = power.sum(axis=1)
+    audible = total > QUIET * total.mean()
+    audible = audible[LAG:] & audible[:-LAG]
+    size = np.abs(growth) * audible[:, None]
+    strong = size > np.median(size[audible]) if audible.any() else np.zeros(size.shape, bool)
+    bits = np.stack([growth > 0, strong], axis=1)
+    return np.packbits(bits, axis=2).view(">u4")[:, :, 0].astype(np.uint32)
+
+
+def fingerprints(
+    sounds: Mapping[str, str],
+    cache: AudioCache,
+    jobs: int | None = None,
+    progress: Progress = no_progress,
+) -> list[Words]:
+    """The fingerprint of each sound (hash of the samples → a key of the cache), in order.
+
+    They are kept beside the decoded audio. Raises `UserError` if the disk does not take them.
+    """
+
+    def stored(sound: str) -> Words:
+        path = cache.folder / f"{sound}.words{VERSION}.npy"
+        try:
+            found: Words = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            found = acoustic_fingerprint(cache.samples(sounds[sound]))
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, found, allow_pickle=False)
+        return found
+
+    try:
+        with ThreadPoolExecutor(jobs or available_cores()) as pool:
+            return list(progress(pool.map(stored, sounds), len(sounds), "comparing songs"))
+    except OSError as error:
+        raise UserError(f"cannot write into {cache.folder}: {error.strerror or error}") from None
+
+
+def same_recordings(prints: Sequence[Words]) -> list[Match]:
+    """The pairs among songs' fingerprints that are one recording, in order.
+
+    Only songs that share words at one distance in time are compared. Sorting all words finds them,
+    so that the effort grows with the number of songs rather than of pairs.
+    """
+    shifts: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for first, second, shift in _candidates(prints):
+        shifts[first, second].append(shift)
+    found = []
+    for (first, second), at in shifts.items():
+        share = agreement(prints[first], prints[second], at)
+        if share >= SHARE:
+            found.append(Match(first, second, share))
+    return found
+
+
+def _candidates(prints: Sequence[Words]) -> list[tuple[int, int, int]]:
+    """Two songs that share words, and how many words later these come in the first."""
+    lengths = [len(words) for words in prints]
+    words, strong = np.concatenate([np.zeros((0, 2), np.uint32), *prints]).T
+    starts = np.cumsum([0, *lengths])
+    longest = max(lengths, default=0)
+    width = 2 * longest + 1  # so many shifts are possible
+    votes = [np.zeros(0, np.int64)]
+    for part in range(PARTS):
+        place = np.flatnonzero((words % PARTS == part) & (strong != 0))
+        place = place[np.argsort(words[place], kind="stable")]
+        key = words[place]
+        song = np.searchsorted(starts, place, "right") - 1
+        since = place - starts[song]
+        for step in range(1, NEIGHBOURS + 1):
+            one = np.flatnonzero((key[step:] == key[:-step]) & (song[step:] != song[:-step]))
+            two = one + step
+            pair = song[one] * len(prints) + song[two]
+            votes.append(pair * width + since[one] - since[two] + longest)
+    codes, counts = np.unique(np.concatenate(votes), return_counts=True)
+    pairs, shifts = np.divmod(codes[counts >= VOTES], width)
+    first, second = np.divmod(pairs, max(1, len(prints)))
+    return list(zip(first.tolist(), second.tolist(), (shifts - longest).tolist(), strict=True))
+
+
+def agreement(first: Words, second: Words, shifts: Sequence[int]) -> float:
+    """The share, 0 to 1, of the shorter fingerprint whose strong bits agree with the other's.
+
+    `shifts` are how many frames later the same sound comes in the first: several where something
+    was cut out between. Near each, within `SPEED`, the best is taken at each place.
+    """
+    short, long = (first, second) if len(first) <= len(second) else (second, first)
+    known = _sums(np.bitwise_count(short[None, :, 1])) >= 2 * FEWEST
+    if known.sum() <= SHORTEST - WINDOW:
+        return 0.0
+    reach = 1 + min(round(SPEED * len(short)), REACH)
+    nothing = np.zeros((len(short) + len(long) + reach, 2), np.uint32)
+    padded = np.concatenate([nothing, long, nothing])
+    agrees = np.zeros(known.shape, bool)
+    for shift in shifts:
+        start = len(nothing) + (-shift if long is second else shift) - reach
+        near = padded[start : start + len(short) + 2 * reach]
+        signs, strong = np.lib.stride_tricks.sliding_window_view(near, len(short), axis=0).swapaxes(
+            0, 1
+        )
+        strong = strong & short[:, 1]
+        compared = _sums(np.bitwise_count(strong))
+        wrong = _sums(np.bitwise_count((signs ^ short[:, 0]) & strong))
+        agrees |= ((wrong <= BIT_ERRORS * compared) & (compared >= FEWEST)).any(axis=0)
+    return float((agrees & known).sum() / known.sum())
+
+
+def _sums(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Sums over `WINDOW` values along the rows: (rows, n) → (rows, n - WINDOW + 1)."""
+    if values.shape[1] < WINDOW:
+        return np.zeros((len(values), 0), np.int64)
+    total = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1, dtype=np.int64)
+    return total[:, WINDOW:] - total[:, :-WINDOW]
