@@ -107,6 +107,9 @@ def prepare(
     if not good:
         reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:SHOWN])
         raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
+    for names in spelled_alike(song.singer for song in good):
+        who = ", ".join(map(repr, names))
+        warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
     try:  # what could be split before may miss whole albums now
         good = list(split_songs(good, split, seed))
         copies = find_copies(good, decoded, cache, jobs, progress)
@@ -118,9 +121,6 @@ def prepare(
         crossing = check_leakage(good, split, allow_same_audio=keep_duplicates)
     except UserError as error:
         raise _for_want_of(problems, error) from None
-    for names in spelled_alike(song.singer for song in good):
-        who = ", ".join(map(repr, names))
-        warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
 
     catalogue = Catalogue(tuple(good))
     made = _prepared(

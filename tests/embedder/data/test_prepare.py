@@ -538,8 +538,18 @@ def test_a_singer_in_two_unicode_forms_is_one_with_the_stems_of_both(
 def test_singers_who_hardly_differ_are_warned_of_and_kept_apart(
     run: Run, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(data / "a", data / "A")
-    shutil.copytree(data / "a", data / "a ")
+    for first, singer in ((50, "A"), (60, "a ")):
+        for seed, song in enumerate(sorted((data / "a").glob("*/*.wav")), first):
+            put(data / singer / song.relative_to(data / "a"), seed)
     report = prepare(run, data)
     assert report.singers == 4
     assert "'A', 'a', 'a '" in capsys.readouterr().err
+
+
+def test_singers_who_hardly_differ_are_named_where_their_songs_are_the_same(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data / "a", data / "A")
+    with pytest.raises(UserError, match="cannot be used"):
+        prepare(run, data)
+    assert "'A', 'a'" in capsys.readouterr().err
