@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import SPLITS, Run, abandon_run, create_run, locked, open_run
+from embedder.artifacts import (
+    SPLITS,
+    Run,
+    abandon_run,
+    create_run,
+    locked,
+    open_run,
+    prepare_again,
+)
 from embedder.config import MemberConfig
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, working_in
@@ -109,7 +117,10 @@ def prepare(
             first = problems[0]
             warn(f"{len(problems)} {what}, {first.file} for one: {first.reason}")
     if report.of("duet"):
-        say("duets are one recording under two singers; --keep_duets trains on them all the same")
+        say(
+            "duets are one recording under two singers; to train on them all the same: "
+            f"{prepare_again(keep_duets=True)}"
+        )
     if not report.stems_wanted:
         say(
             "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "

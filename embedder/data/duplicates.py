@@ -24,7 +24,7 @@ from embedder.data.report import Problem
 class Copy(NamedTuple):
     """Another song of the same recording, and how alike the two are."""
 
-    song: Song
+    id: str
     kind: str  # "duplicate", "decoded duplicate" or "same recording"
     how: str  # goes before the other song's name
 
@@ -44,8 +44,8 @@ def find_copies(
     copies: dict[str, list[Copy]] = defaultdict(list)
 
     def note(one: Song, two: Song, kind: str, how: str) -> None:
-        copies[one.id].append(Copy(two, kind, how))
-        copies[two.id].append(Copy(one, kind, how))
+        copies[one.id].append(Copy(two.id, kind, how))
+        copies[two.id].append(Copy(one.id, kind, how))
 
     for group in sounds.values():
         for one, two in combinations(group, 2):
@@ -72,16 +72,17 @@ def without_copies(
     """
     ranked = sorted(songs, key=lambda song: -SPLITS.index(song.split))
     rank = {song.id: place for place, song in enumerate(ranked)}
+    by_id = {song.id: song for song in songs}
     dropped: set[str] = set()
     problems: list[Problem] = []
     for song in ranked:
-        others = sorted(copies.get(song.id, ()), key=lambda copy: rank[copy.song.id])
-        before = [copy for copy in others if rank[copy.song.id] < rank[song.id]]
-        duet = any(copy.song.singer != song.singer for copy in others)
+        others = sorted(copies.get(song.id, ()), key=lambda copy: rank[copy.id])
+        before = [copy for copy in others if rank[copy.id] < rank[song.id]]
+        duet = any(by_id[copy.id].singer != song.singer for copy in others)
         if duet and song.split == "train" and not keep_duets:
             kind = "duet"
         elif not keep_duplicates and any(
-            copy.song.split != song.split and copy.song.id not in dropped for copy in before
+            by_id[copy.id].split != song.split and copy.id not in dropped for copy in before
         ):
             kind = "in two splits"
         elif duet:
@@ -93,7 +94,7 @@ def without_copies(
         if kind in ("duet", "in two splits"):
             dropped.add(song.id)
         named = others if duet else before
-        likeness = " and ".join(f"{c.how} {c.song.id} ({c.song.split})" for c in named)
+        likeness = " and ".join(f"{c.how} {c.id} ({by_id[c.id].split})" for c in named)
         problems.append(Problem(song.id, kind, f"{song.split} song {likeness}"))
     problems.sort(key=lambda problem: problem.file)
     return [song for song in songs if song.id not in dropped], problems

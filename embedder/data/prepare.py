@@ -110,9 +110,9 @@ def prepare(
     for names in spelled_alike(song.singer for song in good):
         who = ", ".join(map(repr, names))
         warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
+    copies = find_copies(good, decoded, cache, jobs, progress)
     try:  # what could be split before may miss whole albums now
         good = list(split_songs(good, split, seed))
-        copies = find_copies(good, decoded, cache, jobs, progress)
         good, twice = without_copies(good, copies, keep_duplicates, keep_duets)
         problems += twice
         if stems_dir:

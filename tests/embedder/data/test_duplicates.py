@@ -21,7 +21,7 @@ def settle(*groups: str, keep_duplicates: bool = False, keep_duets: bool = False
         for name in names:
             songs[name] = Song(name, "", name[0], "album", name, SPLITS[name[1]])
         for name in names:
-            copies[name] += [Copy(songs[o], "same recording", "like") for o in names if o != name]
+            copies[name] += [Copy(o, "same recording", "like") for o in names if o != name]
     good, problems = without_copies(list(songs.values()), copies, keep_duplicates, keep_duets)
     kinds = {problem.file: problem.kind for problem in problems}
     gone = {name for name, kind in kinds.items() if kind in ("in two splits", "duet")}
