@@ -152,8 +152,10 @@ def leaves(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(found, list) and any(isinstance(part, (dict, list)) for part in found):
         for number, part in enumerate(found):
             yield from leaves(part, f"{path} / {number}")
-    elif not (isinstance(found, str) and DIGEST.fullmatch(found)):
+    elif not isinstance(found, str):
         yield path, found
+    elif not DIGEST.fullmatch(found):
+        yield path, DIGEST.sub("#", found)
 
 
 def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
