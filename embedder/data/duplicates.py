@@ -93,8 +93,10 @@ def without_copies(
             continue
         if kind in ("duet", "in two splits"):
             dropped.add(song.id)
-        named = others if duet else before
-        likeness = " and ".join(f"{c.how} {c.id} ({by_id[c.id].split})" for c in named)
+        named: dict[str, list[str]] = defaultdict(list)
+        for copy in others if duet else before:
+            named[copy.how].append(f"{copy.id} ({by_id[copy.id].split})")
+        likeness = " and ".join(f"{how} {', '.join(names)}" for how, names in named.items())
         problems.append(Problem(song.id, kind, f"{song.split} song {likeness}"))
     problems.sort(key=lambda problem: problem.file)
     return [song for song in songs if song.id not in dropped], problems
