@@ -3,7 +3,8 @@
 Enters: decoded int16 samples under the hash of the file they came from. Leaves: float32 stretches.
 Each entry is `<key>.npy` (int16, mono) with `<key>.json` beside it (length, peak, hash of the
 samples). The json is written last, so an entry is there whole or not at all, and a stopped
-preparation goes on where it was.
+preparation goes on where it was. `<hash of the samples>.<version>.words` is an acoustic
+fingerprint.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class AudioCache:
         """Remove temporary files that a killed run left here more than an hour ago."""
         oldest = time.time() - STALE_S
         for file in self.folder.glob(".*"):
-            if file.suffix in (".npy", ".json") and file.stat().st_mtime < oldest:
+            if file.suffix in (".npy", ".json", ".words") and file.stat().st_mtime < oldest:
                 file.unlink(missing_ok=True)
 
     def _facts_path(self, key: str) -> Path:

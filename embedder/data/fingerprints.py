@@ -96,7 +96,7 @@ def fingerprints(
     """
 
     def stored(sound: str) -> Words:
-        path = cache.folder / f"{sound}.words{VERSION}.npy"
+        path = cache.folder / f"{sound}.{VERSION}.words"
         try:
             found: Words = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
