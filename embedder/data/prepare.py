@@ -209,15 +209,16 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
 
 
 def _for_want_of(problems: Sequence[Problem], error: UserError) -> UserError:
-    """Why the songs cannot be split, if it may be for want of files that cannot be used."""
+    """Why the songs cannot be split, if it may be for want of files that were left out."""
     gone = [problem for problem in problems if KINDS[problem.kind] == "left out"]
     if not gone:
         return error
     say("\n".join(problem_lines(problems)))
     names = "; ".join(f"{problem.file}: {problem.reason}" for problem in gone[:SHOWN])
     return UserError(
-        f"{error.fault}, without {len(gone)} files that cannot be used, such as {names}",
-        "replace these files, or leave their singers out",
+        f"{error.fault}, without {len(gone)} files that were left out, such as {names}",
+        "replace these files, leave their singers out, or keep what is only a copy (--keep_duets, "
+        "--keep_duplicates)",
     )
 
 

@@ -550,6 +550,6 @@ def test_singers_who_hardly_differ_are_named_where_their_songs_are_the_same(
     run: Run, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(data / "a", data / "A")
-    with pytest.raises(UserError, match="cannot be used"):
+    with pytest.raises(UserError, match="8 files that were left out"):
         prepare(run, data)
     assert "'A', 'a'" in capsys.readouterr().err
