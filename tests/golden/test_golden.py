@@ -13,6 +13,7 @@ The second run is slow, and needs the real voices beside the project. Training i
 be, in float32, on one thread, and at so low a learning rate that another processor's rounding moves
 no answer by 1e-3: what is trained on shows in the losses of each epoch. Detector and separator
 learn at their own rate, so they come last, and what is measured of them is compared within 0.1.
+Where two choices are all but equal, another processor may still take the other one.
 """
 
 from __future__ import annotations
