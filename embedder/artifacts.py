@@ -26,7 +26,13 @@ FORMAT = 1  # version of everything written into a run folder; readers refuse an
 # What the system says of a write where there is no room: on the disk, in a quota, in a file.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What numpy, torch, SQLite and libsndfile say instead, who keep the system's error to themselves.
-NOT_WRITTEN = (" requested and ", "unexpected pos", "PytorchStreamWriter", "is full", "System err")
+NOT_WRITTEN = (
+    " requested and ",
+    "unexpected pos",
+    "PytorchStreamWriter",
+    "disk is full",
+    "System err",
+)
 
 UMASK = os.umask(0)  # asked for once: asking sets it for a moment, for all threads
 os.umask(UMASK)
@@ -348,6 +354,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _disk_full(error: Exception) -> int:
     """The number of the system's error if it is that the disk takes no more; else 0."""
+    if isinstance(error, UserError):
+        return 0
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         return error.errno
     text = str(error)
@@ -375,7 +383,11 @@ def replace_folder(new: Path, target: Path) -> None:
             old.rename(target)
         raise
     flush(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():  # under another name first: half of it must not be put back
+        gone = target.with_name(f".{target.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        old.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _old(folder: Path) -> Path:
@@ -400,6 +412,9 @@ def flush(path: Path) -> None:
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:  # some network file systems flush no folders
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 

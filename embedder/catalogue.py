@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
@@ -164,6 +164,11 @@ def is_audio(file: Path) -> bool:
 def is_audio_named(name: str) -> bool:
     """Whether a file is audio by its name."""
     return name.lower().endswith(AUDIO_SUFFIXES)
+
+
+def without_audio_suffix(name: str) -> str:
+    """A posix path without the suffix of an audio file; all of it where it has none."""
+    return str(PurePosixPath(name).with_suffix("")) if is_audio_named(name) else name
 
 
 def audio_format(file: BinaryIO) -> str:

@@ -13,14 +13,13 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 RUN_DIR = Path("runs")  # where every command works unless --run_dir says otherwise
 WITHOUT_RUN = ("architectures", "benchmark-index")  # commands that take no --run_dir
 
-_run_dir: ContextVar[Path] = ContextVar("run_dir", default=RUN_DIR)
+_run_dirs = [RUN_DIR]  # of the commands that are running in each other; all threads see them
 
 
 def one_line(text: str) -> str:
@@ -43,16 +42,16 @@ class UserError(Exception):
 @contextmanager
 def working_in(run_dir: Path) -> Iterator[None]:
     """Commands that are named within the block are for this run folder."""
-    token = _run_dir.set(run_dir)
+    _run_dirs.append(run_dir)
     try:
         yield
     finally:
-        _run_dir.reset(token)
+        _run_dirs.pop()
 
 
 def current_run_dir() -> Path:
     """The run folder of the command that is running."""
-    return _run_dir.get()
+    return _run_dirs[-1]
 
 
 class Command:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from embedder.catalogue import is_audio_named, scan
+from embedder.catalogue import scan, without_audio_suffix
 from embedder.errors import UserError
 from embedder.metrics import (
     Estimate,
@@ -29,10 +29,10 @@ from embedder.text import composed, read_csv, read_text, spelled_alike
 from ensemble.predictions import PLACES, id_order, normal_id
 
 SHOWN = 3  # how many examples an error message names
-# What the first two cells of a header may be, in lower case and without spaces and signs.
+# What the first cell of a header and the others may be, in lower case and without spaces and signs.
 ID_HEADER = re.compile(r"(id|(song|file|track)?(id|name)|(audio)?path|audio|file|song|track)")
 SINGER_HEADER = re.compile(r"(singer|artist|label|singername|artistname)")
-FIRST_HEADER = re.compile(r"(no|top|rank|singer|artist|prediction)1?")
+PLACE_HEADER = re.compile(r"(no|top|rank|singer|artist|prediction)[1-9]?")
 
 Predictions = dict[str, tuple[str, ...]]  # ID → singers, best first
 
@@ -82,7 +82,7 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix.lower() == ".json":
         rows = [(f"key {key!r}", key, names) for key, names in _json_pairs(path)]
     else:
-        rows = [(f"line {line}", row[0], row[1:]) for line, row in _csv_rows(path, FIRST_HEADER)]
+        rows = [(f"line {line}", row[0], row[1:]) for line, row in _csv_rows(path, PLACE_HEADER)]
     result: Predictions = {}
     for where, name, singers in rows:
         ident = normal_id(_text(name))
@@ -114,7 +114,7 @@ def read_truth(path: Path) -> Truth:
     names: dict[str, list[str]] = {}
     if path.is_dir():
         for song in scan(path):
-            ident = _text(PurePosixPath(song.id).with_suffix("").as_posix())
+            ident = _text(without_audio_suffix(song.id))
             if ident in result:
                 raise UserError(f"{path} holds {ident} twice, with different suffixes")
             result[ident] = _text(song.singer)
@@ -244,15 +244,16 @@ def _some(names: Sequence[str]) -> str:
 
 def _bare(name: str) -> str:
     """An ID without the suffix of an audio file, if it has one."""
-    path = PurePosixPath(name)
-    return normal_id(path.with_suffix("").as_posix() if is_audio_named(path.name) else name)
+    return normal_id(without_audio_suffix(name))
 
 
-def _csv_rows(path: Path, second: re.Pattern[str]) -> list[tuple[int, list[str]]]:
+def _csv_rows(path: Path, rest: re.Pattern[str]) -> list[tuple[int, list[str]]]:
     """Rows that are not blank with their line numbers, without a header such as `ID,singer`."""
     rows = [(line, row) for line, row in read_csv(path, skip_spaces=True) if any(map(_text, row))]
-    head = [re.sub(r"[\W_]", "", cell).lower() for cell in rows[0][1][:2]] if rows else []
-    is_header = len(head) == 2 and ID_HEADER.fullmatch(head[0]) and second.fullmatch(head[1])
+    head = [re.sub(r"[\W_]", "", cell).lower() for cell in rows[0][1]] if rows else []
+    is_header = (
+        len(head) > 1 and ID_HEADER.fullmatch(head[0]) and all(map(rest.fullmatch, head[1:]))
+    )
     return rows[1:] if is_header else rows
 
 

@@ -94,7 +94,7 @@ def fit_unknown(left_out: LeftOut, fused: Floats, target_fpr: float, seed: int =
     got, kept = cross_fitted(left_out, right, target_fpr, seed)
     return Unknown(
         measure=measure,
-        scales={part: scales[part] for part in PARTS[measure] if part in scales},
+        scales={} if measure == "confidence" else scales,  # of all parts: a member may be missing
         threshold=threshold,
         target_fpr=target_fpr,
         songs=songs,

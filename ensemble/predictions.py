@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import replacing, write_json, write_text
+from embedder.catalogue import without_audio_suffix
 from embedder.errors import Command, UserError
 from embedder.metrics import ranking
 from embedder.store import Store
@@ -60,7 +61,7 @@ def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
 
     Raises `UserError` if two files would have one ID, or if a name is no valid text.
     """
-    names = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    names = [without_audio_suffix(path.relative_to(root).as_posix()) for path in paths]
     taken: dict[str, Path] = {}
     for path, name in zip(paths, names, strict=True):
         if any("\ud800" <= letter <= "\udfff" for letter in name):

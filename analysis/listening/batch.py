@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from analysis.listening.answer import clock, percent
 from analysis.listening.uploads import Recording, Refused
 from analysis.page import table
 from analysis.wording import counted
+from embedder.catalogue import without_audio_suffix
 from embedder.errors import UserError
 from ensemble.predictions import csv_text, id_order, normal_id
 from ensemble.serving.answers import Limits, Recognised
@@ -30,7 +30,7 @@ class Row:
     @property
     def ident(self) -> str:
         """The name without suffix, folders kept."""
-        return PurePosixPath(self.name).with_suffix("").as_posix()
+        return without_audio_suffix(self.name)
 
 
 def hear(

@@ -110,7 +110,7 @@ def train_detector(
     if rows:
         print_table(
             f"Voice detector on {rows[0].songs} validation songs: frames of 50 ms, "
-            "bootstrap 95 % intervals over songs",
+            "bootstrap 95 % intervals over albums",
             ("heard", "sung", "accuracy", "precision", "recall", "F1", "ROC AUC"),
             [
                 (
@@ -171,7 +171,7 @@ def train_separator(
         ]
         rows.append((kind, str(found["songs"]), *cells, f"{found['gain']['median']:.2f}"))
     print_table(
-        "SI-SDR of the vocals of validation songs, dB, bootstrap 95 % intervals over songs",
+        "SI-SDR of the vocals of validation songs, dB, bootstrap 95 % intervals over albums",
         ("mixture", "songs", "before", "after", "gain", "median gain"),
         rows,
     )

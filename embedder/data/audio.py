@@ -345,7 +345,7 @@ def _mp3_seconds(file: BinaryIO, size: int, rate: int) -> float | None:
         return None
     frames, length, start = found
     seconds = frames * (1152 if rate >= 32000 else 576) / rate
-    return None if length and abs(length - (size - start)) < 0.02 * length else seconds
+    return None if length and 0 <= size - start - length < 0.02 * length else seconds
 
 
 def _ogg_seconds(links: Sequence[OggLink], rate: int) -> float | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -131,8 +132,9 @@ class AudioCache:
         """Remove temporary files that a killed run left here more than an hour ago."""
         oldest = time.time() - STALE_S
         for file in self.folder.glob(".*"):
-            if file.suffix in (".npy", ".json", ".words") and file.stat().st_mtime < oldest:
-                file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process may be done with it meanwhile
+                if file.suffix in (".npy", ".json", ".words") and file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def _facts_path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

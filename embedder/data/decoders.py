@@ -109,7 +109,7 @@ def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
     legal = {"protocol_whitelist": "", "format_whitelist": FFMPEG}
     broken = (av.FFmpegError, ValueError, OSError, RuntimeError)
     try:
-        container = av.open(file, "r", options=legal)
+        container = av.open(file, "r", options=legal, metadata_errors="replace")
     except broken:
         raise UndecodableError(NO_AUDIO) from None
     with container:

@@ -46,6 +46,7 @@ SHORTEST = 100  # frames; a song with less, 7 s, is compared with nothing
 SPEED, REACH = 0.005, 20  # difference in speed that is followed, up to so many frames
 NEIGHBOURS = 8  # a word is paired with so many equal ones
 VOTES = 2  # equal words at one distance in time that make a pair of songs a candidate
+SHIFTS = 16  # distances with most votes that are tried: songs over one loop share hundreds
 PARTS = 16  # the index is sorted in so many parts, which bounds memory
 
 Words = NDArray[np.uint32]
@@ -116,21 +117,22 @@ def same_recordings(prints: Sequence[Words]) -> list[Match]:
     """The pairs among songs' fingerprints that are one recording, in order.
 
     Only songs that share words at one distance in time are compared. Sorting all words finds them,
-    so that the effort grows with the number of songs rather than of pairs.
+    so that the effort grows with the number of songs and of pairs that share sound.
     """
-    shifts: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for first, second, shift in _candidates(prints):
-        shifts[first, second].append(shift)
+    shifts: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    for first, second, shift, votes in _candidates(prints):
+        shifts[first, second].append((-votes, shift))
     found = []
-    for (first, second), at in shifts.items():
+    for (first, second), voted in shifts.items():
+        at = [shift for _, shift in sorted(voted)[:SHIFTS]]
         share = agreement(prints[first], prints[second], at)
         if share >= SHARE:
             found.append(Match(first, second, share))
     return found
 
 
-def _candidates(prints: Sequence[Words]) -> list[tuple[int, int, int]]:
-    """Two songs that share words, and how many words later these come in the first."""
+def _candidates(prints: Sequence[Words]) -> list[tuple[int, int, int, int]]:
+    """Two songs that share words, how many words later these come in the first, and how many."""
     lengths = [len(words) for words in prints]
     words, strong = np.concatenate([np.zeros((0, 2), np.uint32), *prints]).T
     starts = np.cumsum([0, *lengths])
@@ -149,9 +151,11 @@ def _candidates(prints: Sequence[Words]) -> list[tuple[int, int, int]]:
             pair = song[one] * len(prints) + song[two]
             votes.append(pair * width + since[one] - since[two] + longest)
     codes, counts = np.unique(np.concatenate(votes), return_counts=True)
-    pairs, shifts = np.divmod(codes[counts >= VOTES], width)
+    enough = counts >= VOTES
+    pairs, shifts = np.divmod(codes[enough], width)
     first, second = np.divmod(pairs, max(1, len(prints)))
-    return list(zip(first.tolist(), second.tolist(), (shifts - longest).tolist(), strict=True))
+    columns = (first, second, shifts - longest, counts[enough])
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def agreement(first: Words, second: Words, shifts: Sequence[int]) -> float:

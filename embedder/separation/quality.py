@@ -38,6 +38,7 @@ class SongQuality:
     """SI-SDR of one song's vocals in one mixture, dB."""
 
     song: str
+    album: str  # "singer/album"
     mixture: str  # key of `MIXTURES`
     before: float  # of the mixture itself
     after: float  # of the separated vocals
@@ -81,18 +82,19 @@ def measure(
             mixed["0 dB"] = remade(song, other, cache, 0.0)
             mixed["-8 dB"] = remade(song, other, cache, -8.0)
         for kind, (mixture, vocals) in mixed.items():
-            rows.append(_quality(separator, song.id, kind, mixture, vocals))
+            rows.append(_quality(separator, song, kind, mixture, vocals))
     return rows
 
 
 def _quality(
-    separator: VocalSeparator, song: str, kind: str, mixture: Any, vocals: Any
+    separator: VocalSeparator, song: Song, kind: str, mixture: Any, vocals: Any
 ) -> SongQuality:
     device = next(separator.parameters()).device
     heard, target = torch.from_numpy(mixture), torch.from_numpy(vocals)
     with torch.inference_mode():
         estimate = separator.refined(heard[None].to(device))[0].cpu()
-    return SongQuality(song, kind, float(si_sdr(heard, target)), float(si_sdr(estimate, target)))
+    before, after = float(si_sdr(heard, target)), float(si_sdr(estimate, target))
+    return SongQuality(song.id, song.album_id, kind, before, after)
 
 
 def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -106,7 +108,11 @@ def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, A
         for name in ("before", "after", "gain"):
             values = np.array([getattr(row, name) for row in own])
             estimate = metrics.bootstrap_interval(
-                metrics.mean_of(values), len(values), seed, limits=(-np.inf, np.inf)
+                metrics.mean_of(values),
+                len(values),
+                seed,
+                [row.album for row in own],
+                limits=(-np.inf, np.inf),
             )
             found[kind][name] = {
                 "mean": round(estimate.value, 3),

@@ -47,11 +47,13 @@ class Accuracy:
     auc: Estimate
 
 
-def accuracy_of(condition: str, songs: Sequence[Frames], seed: int = 0) -> Accuracy:
+def accuracy_of(
+    condition: str, songs: Sequence[Frames], seed: int = 0, albums: Sequence[str] | None = None
+) -> Accuracy:
     """Measure detected frames (thresholded and smoothed) and, for the AUC, bare probabilities.
 
-    All frames of the resampled songs are counted together. F1 is that of the sung frames. Raises
-    `ValueError` if no frame is sung, or every one.
+    All frames of the resampled `albums` (songs,), or songs, are counted together. F1 is that of the
+    sung frames. Raises `ValueError` if no frame is sung, or every one.
     """
     counts = np.array([_counts(*frames) for frames in songs], dtype=np.float64)  # (songs, 4)
     hits, alarms, misses, rests = counts.sum(axis=0)
@@ -67,7 +69,7 @@ def accuracy_of(condition: str, songs: Sequence[Frames], seed: int = 0) -> Accur
             sums = weights @ counts
             return np.asarray((sums @ np.array(top)) / np.maximum(sums @ np.array(bottom), 1))
 
-        return bootstrap_interval(statistic, len(songs), seed)
+        return bootstrap_interval(statistic, len(songs), seed, albums)
 
     def area(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return _areas(np.tensordot(weights, histograms, axes=1))
@@ -81,7 +83,7 @@ def accuracy_of(condition: str, songs: Sequence[Frames], seed: int = 0) -> Accur
         precision=share((1, 0, 0, 0), (1, 1, 0, 0)),
         recall=share((1, 0, 0, 0), (1, 0, 1, 0)),
         f1=share((2, 0, 0, 0), (2, 1, 1, 0)),
-        auc=bootstrap_interval(area, len(songs), seed),
+        auc=bootstrap_interval(area, len(songs), seed, albums),
     )
 
 
@@ -132,8 +134,9 @@ def measure(
             probability = voice_probability(network, wave)
             frames = min(len(probability), len(truth))
             found.setdefault(condition, []).append((probability[:frames], truth[:frames]))
+    albums = [song.album_id for song in songs]
     return [
-        accuracy_of(condition, frames)
+        accuracy_of(condition, frames, albums=albums)
         for condition, frames in found.items()
         if len(np.unique(np.concatenate([truth for _, truth in frames]))) == 2
     ]

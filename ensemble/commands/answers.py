@@ -99,9 +99,8 @@ def fuse(
     choices.check()
     listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
     with locked(run, "fusion"):
-        kept_enrolled(
-            run, chosen, choices, listening
-        )  # what would be lost is refused before any work
+        # What would be lost is refused before any work.
+        kept_enrolled(run, chosen, choices, listening)
         if stale := stale_stores(run, catalogue, chosen, listening):
             from embedder.embed import embed_stale
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedder.artifacts import Run
+from embedder.catalogue import without_audio_suffix
 from embedder.console import shown, warn
 from embedder.errors import UserError
 from ensemble.placed import Placed
@@ -59,7 +60,7 @@ def files_at(path: Path) -> list[tuple[Path, str]]:
 
     if path.is_dir():
         files = list_files(path, "--place")
-        return [(file, file.relative_to(path).with_suffix("").as_posix()) for file in files]
+        return [(file, without_audio_suffix(file.relative_to(path).as_posix())) for file in files]
     if not path.is_file():
         raise UserError(f"--place {path} does not exist; give audio files, or folders of them")
-    return [(path, path.stem)]
+    return [(path, without_audio_suffix(path.name))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -184,6 +185,28 @@ def test_a_file_is_on_the_disk_before_its_name_and_then_its_name(
     write_json(tmp_path / "a.json", {})
     file, folder = (path.stat().st_ino for path in (tmp_path / "a.json", tmp_path))
     assert flushed == [(file, False), *([(folder, True)] if os.name != "nt" else [])]
+
+
+def test_where_folders_cannot_be_flushed_files_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path.stat().st_ino
+
+    def flush(handle: int) -> None:
+        if os.fstat(handle).st_ino == folder:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    write_json(tmp_path / "a.json", {})
+    assert read_json(tmp_path / "a.json") == {}
+
+
+def test_of_a_replaced_folder_nothing_is_left_that_could_come_back(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run")
+    for text in ("one", "two", "three"):
+        write_text(run.root / "fusion.new" / "fusion.json", text)
+        replace_folder(run.root / "fusion.new", run.fusion_folder)
+    assert {path.name for path in run.root.iterdir()} == {"fusion", "run.json"}
 
 
 @pytest.mark.parametrize("there", [True, False])

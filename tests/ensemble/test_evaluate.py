@@ -230,10 +230,17 @@ def test_headers_of_a_truth_as_people_write_them(tmp_path: Path, head: str) -> N
     assert read_truth(written(tmp_path, "t.csv", f"{head}\n1,a\n")).singers == {"1": "a"}
 
 
-@pytest.mark.parametrize("head", ["ID,No.1,No.2", "id,no1,no2", "File,Top 1,Top 2", "id,singer,x"])
+@pytest.mark.parametrize(
+    "head", ["ID,No.1,No.2", "id,no1,no2", "File,Top 1,Top 2", "id,singer1,no2"]
+)
 def test_headers_of_a_prediction_as_people_write_them(tmp_path: Path, head: str) -> None:
     found = read_predictions(written(tmp_path, "p.csv", f"{head}\n1,a,b\n"))
     assert found == {"1": ("a", "b")}
+
+
+def test_a_first_song_with_a_telling_name_is_no_header(tmp_path: Path) -> None:
+    found = read_predictions(written(tmp_path, "p.csv", "track,artist1,b,c\n"))
+    assert found == {"track": ("artist1", "b", "c")}
 
 
 def test_predicted_ids_may_have_the_suffix_of_their_file(tmp_path: Path) -> None:

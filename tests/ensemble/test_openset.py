@@ -272,6 +272,9 @@ def test_a_weak_confidence_gives_way_and_known_songs_keep_their_names() -> None:
     logs[np.arange(60), found.labels] = 0.0  # all right
     fitted = fit_unknown(found, logs, 0.1)
     assert fitted.measure == "both"
+    without_head = {part: found.known[part] for part in ("confidence", "distance")}
+    assert score("both", without_head, fitted.scales).shape == (60,)
+    assert score("energy", without_head, fitted.scales).shape == (60,)  # the distance decides
     assert not fitted.costly
     assert fitted.accuracy.value > 0.8
     alone = LeftOut(

@@ -54,6 +54,11 @@ def test_ids_follow_the_course_s_rule(file: str, ident: str) -> None:
     assert normal_id(name) == ident
 
 
+def test_what_is_no_audio_suffix_belongs_to_the_name() -> None:
+    files = [ROOT / "Mr. Jones", ROOT / "Mr. Brown", ROOT / "Mr. White.wav"]
+    assert prediction_names(files, ROOT) == ["Mr. Jones", "Mr. Brown", "Mr. White"]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "ident"),
     [("0001.wav", "1.wav", "1"), ("a.wav", "a.mp3", "a"), ("x/2.wav", "x/2.ogg", "x/2")],

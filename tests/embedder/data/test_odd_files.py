@@ -47,13 +47,18 @@ def encoded(
     channels: int = 2,
     sign: float = 1.0,
     xing: bool = True,
+    title: str = "",
+    repeats: int = 1,
 ) -> bytes:
-    """What FFmpeg's encoders make of the song; `sign` of the second channel."""
+    """What FFmpeg's encoders make of the song, several times; `sign` of the second channel."""
     layout = {1: "mono", 2: "stereo", 8: "7.1"}[channels]
     options = {"id3v2_version": "0", "write_xing": str(int(xing))} if form == "mp3" else {}
     wave = song(rate, channels) * np.where(np.arange(channels) == 1, sign, 1.0)
+    wave = np.tile(wave, (repeats, 1))
     out = io.BytesIO()
     with av.open(out, "w", format=form, options=options) as file:
+        if title:
+            file.metadata["title"] = title
         stream = file.add_stream(codec, rate=rate, layout=layout)
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(wave.reshape(1, -1), np.float32), format="flt", layout=layout
@@ -235,6 +240,21 @@ def test_what_holds_no_sound_is_refused_with_its_kind(name: str) -> None:
         read_audio(build())
     assert error.value.kind == kind
     assert "Unspecified internal error" not in error.value.reason
+
+
+def test_a_tag_that_is_no_unicode_does_not_cost_the_song() -> None:
+    data = encoded("ipod", "aac", title="Cafe-Song")
+    assert b"Cafe-Song" in data
+    found = read_audio(data.replace(b"Cafe-Song", b"Caf\xe9-Song"))
+    assert found.seconds == pytest.approx(S, abs=0.2)
+
+
+def test_the_last_hundredth_of_an_mp3_is_missed() -> None:
+    whole = encoded("mp3", "libmp3lame", 44100, 2, repeats=20)
+    assert read_audio(whole).notes == ()
+    found = read_audio(whole[: round(0.985 * len(whole))])
+    assert found.seconds < 20 * S - 0.5
+    assert "could be decoded" in found.notes[0]
 
 
 @pytest.mark.parametrize("name", ["mp3", "wav", "m4a"])

@@ -258,7 +258,7 @@ def test_a_short_pre_training_brings_singers_together(tmp_path: Path, tiny: Tiny
     run = create_run(tmp_path / "run")
     prepare(run, songs / "mix", "album", songs)
     config = config_of(
-        tiny, "simclr", stem="vocals", channels=64, mfa_channels=96, embedding_dim=64, epochs=15,
+        tiny, "simclr", stem="vocals", channels=64, mfa_channels=96, embedding_dim=64, epochs=30,
         crops_per_song=16, batch_songs=18, projector_dim=128, segment_s=2.0, lr=0.002, hop=256,
     )  # fmt: skip
     torch.manual_seed(config.member.train.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def test_the_look_after_an_epoch_hears_middles_in_eval_mode_and_leaves_the_mode(
 
 
 ROWS = [
-    SongQuality(f"{number}", kind, -1.0 * number, 2.0 * number)
+    SongQuality(f"{number}", f"album {number}", kind, -1.0 * number, 2.0 * number)
     for number in range(5)
     for kind in ("own backing", "0 dB")
 ]
@@ -165,6 +166,16 @@ def test_a_summary_has_mean_interval_and_median_of_each_kind() -> None:
         assert (part["before"]["mean"], part["after"]["mean"]) == (-2, 4)
         assert (part["gain"]["mean"], part["gain"]["median"]) == (6, 6)
         assert 0 < part["gain"]["low"] < 6 < part["gain"]["high"] < 12
+
+
+def test_the_songs_of_an_album_are_drawn_together() -> None:
+    apart = [SongQuality(f"{n}", f"{n}", "0 dB", 0.0, float(n // 5)) for n in range(20)]
+    together = [replace(row, album=f"{int(row.after)}") for row in apart]
+    widths = [
+        found["gain"]["high"] - found["gain"]["low"]
+        for found in (summary(rows)["0 dB"] for rows in (apart, together))
+    ]
+    assert widths[1] > 2 * widths[0]
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
