@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
+from embedder.console import warn
 from embedder.errors import UserError, one_line
 from embedder.text import composed, name_problem, read_csv, to_csv
 
@@ -126,9 +127,10 @@ def _labelled(song: Song) -> str:
 def scan(data_dir: Path) -> tuple[Song, ...]:
     """The songs below `data_dir`, sorted by id, without a split.
 
-    Hidden files and files that are no audio are passed over. Raises `UserError` if the folder is
-    missing or holds no audio, if an audio file lies at any other depth than singer/album/song, or
-    if the names of two differ in Unicode form only.
+    Hidden files and files that are no audio are passed over, and so are, with a warning, those
+    elsewhere in the folder that are audio by their content alone. Raises `UserError` if the folder
+    is missing or holds no audio, if an audio file lies at any other depth than singer/album/song,
+    or if the names of two differ in Unicode form only.
     """
     root = data_folder(data_dir)
     files = sorted(visible_files(root))
@@ -138,6 +140,10 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
             f"no songs in {data_dir}: found {_what_is_there(files)}, looked for audio files as "
             f"{LAYOUT}"
         )
+    stray = [rel for rel in audio if rel.count("/") != 2 and not is_audio_named(rel)]
+    if stray and len(stray) < len(audio):  # a film beside the albums, say
+        warn(f"{len(stray)} files that lie elsewhere than {LAYOUT} are passed over: {stray[0]}")
+        audio = [rel for rel in audio if rel not in stray]
     _check_depth(data_dir, audio)
     songs: dict[str, Song] = {}
     for song in (song_at(root, root / rel) for rel in audio):

@@ -56,6 +56,16 @@ def test_scan_passes_over_hidden_files_and_other_files(tmp_path: Path) -> None:
     assert [s.id for s in scan(tmp_path)] == ["a/A/1.wav", "a/A/old.m4a"]
 
 
+def test_a_film_beside_the_albums_does_not_refuse_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, "a/A/1.wav", "a/clip.mkv")
+    (tmp_path / "a" / "clip.mkv").write_bytes(b"\x1aE\xdf\xa3" + bytes(40))
+    assert is_audio(tmp_path / "a" / "clip.mkv")
+    assert [song.id for song in scan(tmp_path)] == ["a/A/1.wav"]
+    assert "a/clip.mkv" in capsys.readouterr().err
+
+
 def test_audio_is_found_by_its_content_whatever_it_is_called(tmp_path: Path) -> None:
     starts = {
         "wav": b"RIFF\x24\0\0\0WAVEfmt ",
