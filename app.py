@@ -17,6 +17,7 @@ if sys.version_info < (3, 11):  # noqa: UP036
     sys.stderr.write(f"error: Python 3.11 or newer is needed; {sys.executable} is {found}\n")
     sys.exit(2)
 
+STOPPED = 130  # exit code after Ctrl-C
 OWN = ("__main__", "app", "embedder", "ensemble", "analysis")  # the program's own modules
 DISTRIBUTIONS = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "pptx": "python-pptx"}
 
@@ -499,10 +500,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with repeating_warnings():
             code = app(given or ["--help"], prog_name="python app.py", standalone_mode=False)
+        if code == STOPPED:  # Typer makes it of Ctrl-C
+            raise typer.Abort
         return int(code or 0)
     except (typer.Abort, KeyboardInterrupt):
         print("stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return STOPPED
     except UserError as error:
         problem = str(error)
     except Exception as error:

@@ -133,7 +133,6 @@ def write_prediction(
             (UNKNOWN, *row)[: len(row)] if out else row
             for row, out in zip(choices, strange, strict=True)
         ]
-    FORMATS[form](output, names, choices)
     table = output.with_suffix(".npz")
     experts: dict[str, NDArray[np.floating]] = {
         name: logs for name, logs in answers.scores.items() if name != FUSED
@@ -151,4 +150,5 @@ def write_prediction(
             confidence=answers.confidence,
         ),
     )
+    FORMATS[form](output, names, choices)  # last: the table is larger, and may not fit on the disk
     return table

@@ -543,6 +543,29 @@ def test_a_prediction_that_cannot_be_measured_is_one_line(
     assert "none.csv" in refused("evaluate", *both, tmp_path / "none.csv")
 
 
+def test_ctrl_c_says_how_to_go_on(
+    trained: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answers, "open_run", interrupted)
+    assert app.main(["fuse", "--run_dir", str(trained.root)]) == 130
+    assert "the same command goes on where it was" in capsys.readouterr().err
+
+
+def test_a_prediction_whose_table_does_not_fit_on_the_disk_is_not_written(
+    trained: Run, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "p.npz")
+
+    monkeypatch.setattr("ensemble.answering.write_table", full)
+    words = ("predict", "--test_dir", unseen, "--run_dir", trained.root, "--output")
+    assert app.main([str(word) for word in (*words, tmp_path / "p.csv")]) == 2
+    assert not list(tmp_path.glob("p.*"))
+
+
 def test_a_real_process_ends_with_code_2_and_one_line(trained: Run, tmp_path: Path) -> None:
     ended = program("train-embedder", "--loss", "amm", "--run_dir", trained.root)
     assert ended.returncode == 2
