@@ -128,12 +128,16 @@ class Site:
 
 @contextmanager
 def serving(predictor: Predictor, limits: Limits, password: str | None = None) -> Iterator[str]:
-    """The page of a predictor on a free port of this machine; gives its address."""
+    """The page of a predictor on a free port of this machine; gives its address.
+
+    A process has one page; where tests open another, the first has its upload folder again after.
+    """
     import uvicorn
 
     from analysis.listen import open_page
 
     running: list[uvicorn.Server] = []
+    folder = os.environ.get("GRADIO_TEMP_DIR")
 
     def run() -> None:
         app = open_page(predictor, limits, password)
@@ -150,6 +154,8 @@ def serving(predictor: Predictor, limits: Limits, password: str | None = None) -
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(20)
+    if folder is not None:
+        os.environ["GRADIO_TEMP_DIR"] = folder
 
 
 @pytest.fixture(scope="session")
