@@ -57,7 +57,7 @@ def requirements_of(packages: "list[str]") -> str:
     import shlex
 
     here = Path(__file__).resolve().parent
-    for file in sorted(here.glob("requirements*.txt")):
+    for file in sorted(here.glob("requirements*.txt"), key=lambda path: len(path.name)):
         lines = file.read_text(encoding="utf-8").lower().replace("_", "-").splitlines()
         listed = {line.partition("==")[0] for line in lines}
         if any(DISTRIBUTIONS.get(p, p.lower().replace("_", "-")) in listed for p in packages):
@@ -87,7 +87,7 @@ try:
     from embedder.commands.pretrain import pretrain
     from embedder.commands.stems import separate, train_detector, train_separator
     from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
-    from embedder.errors import Command, UserError, did_you_mean, working_in
+    from embedder.errors import Command, UserError, did_you_mean, program, working_in
     from embedder.presets import PRESETS
     from embedder.recipes.lists import RECIPES
     from embedder.settings import parse_assignments
@@ -499,7 +499,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with repeating_warnings():
-            code = app(given or ["--help"], prog_name="python app.py", standalone_mode=False)
+            code = app(given or ["--help"], prog_name=" ".join(program()), standalone_mode=False)
         if code == STOPPED:  # Typer makes it of Ctrl-C
             raise typer.Abort
         return int(code or 0)

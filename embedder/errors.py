@@ -11,12 +11,14 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 RUN_DIR = Path("runs")  # where every command works unless --run_dir says otherwise
+SCRIPT = "singer-id"  # of an installed copy, see pyproject.toml
 WITHOUT_RUN = ("architectures", "benchmark-index")  # commands that take no --run_dir
 
 _run_dirs = [RUN_DIR]  # of the commands that are running in each other; all threads see them
@@ -54,6 +56,12 @@ def current_run_dir() -> Path:
     return _run_dirs[-1]
 
 
+def program() -> list[str]:
+    """The words that start the program, as it was started: the installed script, or `app.py`."""
+    name = Path(sys.argv[0]).stem
+    return [name] if name == SCRIPT else ["python", "app.py"]
+
+
 class Command:
     """A command of this program that can be pasted: whole, quoted, with its `--run_dir`.
 
@@ -73,7 +81,7 @@ class Command:
         self.name, self.arguments, self.before, self.options = name, arguments, before, options
 
     def __str__(self) -> str:
-        words = ["python", "app.py", self.name, *self.arguments]
+        words = [*program(), self.name, *self.arguments]
         options = dict(self.options)
         if self.name not in WITHOUT_RUN and not options.get("bundle"):
             options = {**options, "run_dir": options.get("run_dir", current_run_dir())}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import app
+import embedder
+from embedder.errors import Command
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,3 +116,36 @@ def test_a_fault_of_the_program_itself_is_none_of_the_installation(source: str) 
     with pytest.raises((ZeroDivisionError, ImportError)) as raised:
         exec(source, {"__name__": "embedder.broken"})
     assert app.broken_package(raised.value) == ""
+
+
+def test_the_installed_script_runs_the_program_and_its_hints_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (name, target), *others = project["project"]["scripts"].items()
+    assert not others
+    module, function = target.split(":")
+    assert getattr(importlib.import_module(module), function) is app.main
+    assert str(Command("fuse")) == "python app.py fuse"
+    monkeypatch.setattr(sys, "argv", [f"/usr/bin/{name}", "fuse"])
+    assert str(Command("fuse")) == f"{name} fuse"
+
+
+def test_what_naming_singers_needs_is_pinned_as_for_the_whole_program() -> None:
+    few, all_ = (
+        set((ROOT / file).read_text(encoding="utf-8").splitlines()[1:])
+        for file in ("requirements-predict.txt", "requirements.txt")
+    )
+    assert few
+    assert few < all_
+
+
+def test_the_version_stands_in_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" in project["project"]["dynamic"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "embedder.__version__"}
+    newest = next(
+        line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("## ")
+    )  # fmt: skip
+    assert embedder.__version__.removesuffix(".dev0") in newest

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from embedder import __version__
 from embedder.artifacts import (
     FORMAT,
     Run,
@@ -39,7 +40,6 @@ from ensemble.pipeline import open_fusion
 PROGRAM = Path(__file__).parents[2]  # folder of app.py
 PACKAGES = ("embedder", "ensemble")
 RUN = "run"  # the run folder inside the bundle
-VERSION = "0.1.0"  # of the program, as in pyproject.toml
 OWN = "own"  # the project's own separator, among those that there are
 SEPARATES = "openunmix"  # what only members that hear separated vocals import
 
@@ -114,7 +114,7 @@ def pack(
         text = README.format(singers=len(first.singers), members=", ".join(indexes), python=python)
         write_text(folder / "README.md", text)
         about = {
-            "program": VERSION,
+            "program": __version__,
             "python": platform.python_version(),
             "packages": installed(needed),
             "members": [
@@ -164,12 +164,15 @@ def bundle_or_run(
 
 
 def requirements(separates: bool) -> list[str]:
-    """The lines of the program's `requirements.txt` that prediction needs: its first block."""
-    text = (PROGRAM / "requirements.txt").read_text(encoding="utf-8")
-    block = text.split("\n\n")[0].splitlines()
+    """The lines of `requirements-predict.txt`, without what only separating vocals imports."""
+    file = PROGRAM / "requirements-predict.txt"
+    if not file.is_file():
+        raise UserError(
+            f"{PROGRAM} is an installed copy; bundles are made in a clone of the program"
+        )
     return [
         line
-        for line in block
+        for line in file.read_text(encoding="utf-8").splitlines()
         if not line.startswith("#") and (separates or not line.startswith(f"{SEPARATES}=="))
     ]
 

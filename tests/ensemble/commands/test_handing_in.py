@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from collections.abc import Callable
 from importlib import metadata
@@ -21,6 +20,7 @@ import pytest
 import soundfile
 import torch
 
+from embedder import __version__
 from embedder.artifacts import Run, file_fingerprint, read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.checkpoint import load_member
@@ -133,8 +133,7 @@ def test_a_bundle_holds_what_prediction_needs_and_no_more(
     assert {line.split("==")[0]: line.split("==")[1] for line in needed} == manifest["packages"]
     readme = found["README.md"].decode().splitlines()
     assert len(readme) == 4
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert manifest["program"] == project["version"]
+    assert manifest["program"] == __version__
     assert f"of {len(singers)} singers" in readme[0]
     assert "pip install -r requirements.txt" in readme[1]
     assert "python app.py predict --bundle . --test_dir" in readme[2]
@@ -382,7 +381,7 @@ def test_bundles_that_cannot_predict_are_one_line(
     assert not list(tmp_path.glob("p.*"))
 
 
-def test_the_requirements_are_the_program_s_first_block() -> None:
+def test_the_requirements_are_pinned_as_the_programs_are() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     every = requirements(separates=True)
     assert set(every) < set(lines)
