@@ -436,8 +436,8 @@ def demo(
     import time
 
     from embedder.data.synth import synthesise
-    from ensemble.evaluate import evaluate as measure
-    from ensemble.evaluate import read_predictions, read_truth
+    from ensemble.evaluation import evaluate as measure
+    from ensemble.evaluation import read_predictions, read_truth
 
     started = time.monotonic()
     songs, work, unseen = run_dir / "songs", run_dir / "run", run_dir / "unseen"

@@ -20,7 +20,7 @@ from analysis.material import Material
 from embedder.artifacts import Run, file_fingerprint, replacing
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE
-from embedder.store import Store
+from embedder.inference.store import Store
 
 LENGTH_S = 10.0
 QUALITY = 0.6  # of the mp3, variable rate: 0 is best and largest, 1 smallest

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.artifacts import SPLITS, Run
 from embedder.errors import Command, UserError, did_you_mean
-from embedder.store import Store, read_store
+from embedder.inference.store import Store, read_store
 from ensemble.predictions import read_table
 
 FUSE = Command("fuse", before="run")

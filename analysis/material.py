@@ -23,7 +23,7 @@ from analysis.inputs import (
 from analysis.singer_facts import SingerFacts, read_singer_facts
 from embedder.artifacts import Run
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.fusion import Fusion, check_fusion, check_songs, check_stores, read_fusion
 from ensemble.placed import Placed
 

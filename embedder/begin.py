@@ -14,9 +14,9 @@ from typing import Any
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, fingerprint, read_json
 from embedder.catalogue import Catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
 from embedder.model.network import Network
 from embedder.presets import FINETUNING
 from embedder.settings import build_config, member_name

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import fingerprint, replacing, write_json
-from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member
 from embedder.model.network import margin_free_logits
 from embedder.model.portable import NOT_PORTABLE, portable
 from embedder.settings import all_settings

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedder.artifacts import Run, replacing, write_text
-from embedder.checkpoint import HEAD, weights_of
 from embedder.config import MemberConfig
+from embedder.inference.checkpoint import HEAD, weights_of
 from embedder.loop import Training
 
 Say = Callable[[str], None]

@@ -19,12 +19,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from embedder import metrics
-from embedder.aggregate import song_logits, song_weights
 from embedder.catalogue import Song
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.segments import cut
-from embedder.embed import segment_weights, stem_key
+from embedder.inference.aggregate import song_logits, song_weights
+from embedder.inference.embed import segment_weights, stem_key
+from embedder.inference.segments import cut
 from embedder.losses import ClassLoss, build_loss
 from embedder.model.features import SpecAugment
 from embedder.model.network import Network, margin_free_logits

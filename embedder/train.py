@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, file_fingerprint, prepare_again
 from embedder.catalogue import Catalogue, Song, stems_fingerprint
-from embedder.checkpoint import Member, load_member, save_member, settings_fingerprint
 from embedder.classical import fit_classical
 from embedder.config import MemberConfig
 from embedder.data.ahead import Ahead
@@ -24,8 +23,9 @@ from embedder.data.cache import AudioCache
 from embedder.data.crops import Crops
 from embedder.errors import Command, UserError
 from embedder.fitting import fitting, open_trainer, precision
+from embedder.inference.checkpoint import Member, load_member, save_member, settings_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.keeper import Keeper, Say
-from embedder.listening import detector_fingerprint
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import count_parameters, default_device
 from embedder.model.own import load_vocal_separator

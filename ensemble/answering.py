@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedder.catalogue import is_audio, visible_files
 from embedder.errors import Command, UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.apply import Answers, predict_songs
 from ensemble.experts import FUSED
 from ensemble.fusion import Fusion

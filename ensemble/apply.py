@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from ensemble.calibrate import apply_temperature
 from ensemble.enrolled.enrolment import enlarged
 from ensemble.experts import FUSED, gather, member_of

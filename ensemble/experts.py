@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import Command, UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from ensemble.index.members import MemberIndex
 from ensemble.knn import (
     DEPTH,

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError, did_you_mean
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import Store
 from embedder.metrics import (
     Estimate,
     brier,
@@ -27,8 +28,8 @@ from embedder.metrics import (
     song_score,
     summarise,
 )
-from embedder.store import Store
 from ensemble.apply import Scores
+from ensemble.chunks import in_chunks
 from ensemble.crossfit import CrossFit, Validation, cross_fit
 from ensemble.enrolled.enrolment import fit_gate
 from ensemble.experts import FUSED, Evidence, gather
@@ -42,7 +43,6 @@ from ensemble.fusion import (
 from ensemble.index.members import MemberIndex
 from ensemble.methods import FUSIONS
 from ensemble.openset import fit_unknown, leave_singers_out
-from ensemble.pieces import in_pieces
 from ensemble.probe import Probe, fit_probe
 from ensemble.score_norm import SCORE_NORMS
 from ensemble.unknown import TARGET_FPR
@@ -59,7 +59,7 @@ def fit_fusion(
     method: str = AUTO,
     score_norm: str = "none",
     target_fpr: float = TARGET_FPR,
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     remade: Sequence[Store] = (),
 ) -> tuple[Fusion, Scores]:
     """Fit everything on all validation songs; all that is reported is cross-fitted by album.
@@ -81,7 +81,7 @@ def fit_fusion(
     songs = gather(stores, indexes, aggregate, probes, score_norm)
     if any(store.song_ids != stores[0].song_ids for store in remade):
         raise ValueError("the remade songs are not the validation songs")
-    parts, owners = in_pieces(remade or stores)
+    parts, owners = in_chunks(remade or stores)
     pieces = gather(parts, indexes, aggregate, probes, score_norm)
     validation = Validation(songs, pieces, owners, score_norm)
     methods = tuple(FUSIONS) if method == AUTO else (method,)

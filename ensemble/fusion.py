@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from embedder.artifacts import Run, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import AGAIN, Store
 from embedder.metrics import CalibrationError, Estimate, Summary
-from embedder.store import AGAIN, Store
 from ensemble.enrolled.enrolment import Gate
 from ensemble.index.songs import embedder_of
 from ensemble.knn import Votes
@@ -30,7 +30,7 @@ from ensemble.probe import Probe
 from ensemble.unknown import Unknown
 
 FUSION_FORMAT = 5
-AS_TRAINED = Listening()
+AS_TRAINED = InferenceConfig()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Fusion:
     made_from: dict[str, str]  # member → hash of its checkpoint
     probes: dict[str, Probe]  # member → its linear probe
     score_norm: str = "none"  # of neighbours' similarities: a name in `SCORE_NORMS`
-    listening: Listening = AS_TRAINED  # how its songs were heard, and new ones must be
+    listening: InferenceConfig = AS_TRAINED  # how its songs were heard, and new ones must be
     results: tuple[ResultRow, ...] = ()
     methods: tuple[MethodRow, ...] = ()
     choices: tuple[str, ...] = ()  # the method that "fused" takes of each fold's songs
@@ -226,7 +226,7 @@ def _fusion(found: dict[str, Any]) -> Fusion:
             for member, probe in found["probes"].items()
         },
         score_norm=found["score_norm"],
-        listening=Listening(**found["listening"]),
+        listening=InferenceConfig(**found["listening"]),
         results=tuple(ResultRow(**{**row, **_summary(row)}) for row in found["results"]),
         methods=tuple(_method(row) for row in found["methods"]),
         choices=tuple(found["choices"]),

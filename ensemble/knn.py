@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.aggregate import song_weights
+from embedder.inference.aggregate import song_weights
 
 SMOOTHING = 2.0  # votes spread evenly over all singers; the nearest neighbour's vote is 1
 DEPTH = 50  # neighbours that are searched: the largest k that can be chosen

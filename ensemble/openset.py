@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.inference.store import Store
 from embedder.metrics import Statistic, bootstrap_interval, mean_of, ranking
-from embedder.store import Store
 from ensemble.experts import gather
 from ensemble.fusion import Fusion
 from ensemble.index.members import MemberIndex

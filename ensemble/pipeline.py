@@ -24,10 +24,10 @@ from embedder.artifacts import (
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import REMADE, Store, check_store, origin, read_store
 from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
-from embedder.store import REMADE, Store, check_store, origin, read_store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fuse import AUTO, fit_fusion, result_rows
@@ -68,7 +68,7 @@ def choose_members(run: Run, names: Sequence[str] | None) -> list[str]:
 
 
 def stale_stores(
-    run: Run, catalogue: Catalogue, members: Sequence[str], listening: Listening = AS_TRAINED
+    run: Run, catalogue: Catalogue, members: Sequence[str], listening: InferenceConfig = AS_TRAINED
 ) -> list[tuple[str, str]]:
     """(member, split) of each store that is missing or no longer fits.
 
@@ -93,7 +93,7 @@ def can_remake(catalogue: Catalogue) -> bool:
 
 
 def stale_remade(
-    run: Run, catalogue: Catalogue, members: Sequence[str], listening: Listening = AS_TRAINED
+    run: Run, catalogue: Catalogue, members: Sequence[str], listening: InferenceConfig = AS_TRAINED
 ) -> list[str]:
     """The members whose store of remade songs is missing or no longer fits; none without stems."""
     stale = []
@@ -106,7 +106,7 @@ def stale_remade(
 
 
 def _checked_store(
-    run: Run, catalogue: Catalogue, member: str, split: str, listening: Listening
+    run: Run, catalogue: Catalogue, member: str, split: str, listening: InferenceConfig
 ) -> Store:
     """A member's store, which must be made from what there is now; `UserError` where it is not."""
     store = read_store(run.store(member, split))
@@ -146,7 +146,7 @@ def fuse_run(
     catalogue: Catalogue,
     members: Sequence[str],
     choices: Choices = Choices(),
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     say: Callable[[str], None] | None = None,
 ) -> Fusion:
     """Fit the fusion of the members' stores and write index, fusion, verification and predictions.
@@ -181,7 +181,7 @@ def _write_all(
     catalogue: Catalogue,
     members: Sequence[str],
     choices: Choices,
-    listening: Listening,
+    listening: InferenceConfig,
     say: Callable[[str], None] | None,
 ) -> Fusion:
     """What `fuse_run` does, into the folder of `new`."""
@@ -238,7 +238,7 @@ def _write_all(
 
 
 def kept_enrolled(
-    run: Run, members: Sequence[str], choices: Choices, listening: Listening
+    run: Run, members: Sequence[str], choices: Choices, listening: InferenceConfig
 ) -> Enrolled:
     """What stays enrolled when these members are fused; `UserError` if something would be lost."""
     embedders = {
@@ -279,7 +279,7 @@ def _config(run: Run, member: str) -> MemberConfig:
 
 
 def read_stores(
-    run: Run, catalogue: Catalogue, members: Sequence[str], split: str, listening: Listening
+    run: Run, catalogue: Catalogue, members: Sequence[str], split: str, listening: InferenceConfig
 ) -> list[Store]:
     """The members' stores of a split, none if it has no songs; `UserError` if one does not fit."""
     if not catalogue.of(split):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 
 
 @dataclass(frozen=True, eq=False)

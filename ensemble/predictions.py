@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from embedder.artifacts import replacing, write_json, write_text
 from embedder.catalogue import without_audio_suffix
 from embedder.errors import Command, UserError
+from embedder.inference.store import Store
 from embedder.metrics import ranking
-from embedder.store import Store
 from embedder.text import composed, to_csv
 from ensemble.experts import FUSED
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from embedder.text import composed
 from ensemble.index.members import MemberIndex
 

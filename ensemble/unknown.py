@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.inference.store import Store
 from embedder.metrics import Estimate
-from embedder.store import Store
 from ensemble.calibrate import apply_temperature
 from ensemble.index.members import MemberIndex
 

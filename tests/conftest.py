@@ -199,10 +199,9 @@ def _trained(
     import torch
 
     from embedder.catalogue import read_catalogue
-    from embedder.checkpoint import load_member
-    from embedder.embed import embed_split
-    from embedder.embed_remade import embed_remade
-    from embedder.listening import Listening
+    from embedder.inference.checkpoint import load_member
+    from embedder.inference.config import InferenceConfig
+    from embedder.inference.embed import embed_remade, embed_split
     from embedder.train import train_member
     from ensemble.pipeline import fuse_run
 
@@ -214,7 +213,7 @@ def _trained(
         train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
         for split in ("train", "validation", "test"):
             embed_split(run, catalogue, load_member(run, loss), split)
-    embed_remade(run, catalogue, ["aam", "triplet"], Listening())
+    embed_remade(run, catalogue, ["aam", "triplet"], InferenceConfig())
     fuse_run(run, catalogue, ["aam", "triplet"])
     return root
 

@@ -20,10 +20,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import app
-from embedder.aggregate import AGGREGATES
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.commands import members as commands
+from embedder.inference.aggregate import AGGREGATES
 from embedder.model.network import DEVICES
 from embedder.settings import legal_values
 from embedder.splits import SPLITTERS

@@ -12,8 +12,8 @@ import pytest
 
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
-from embedder.listening import Listening, detector_fingerprint
-from embedder.store import read_store
+from embedder.inference.config import InferenceConfig, detector_fingerprint
+from embedder.inference.store import read_store
 from embedder.voice import train as detector_train
 from ensemble.fusion import read_fusion
 from ensemble.predictions import read_table
@@ -66,7 +66,7 @@ def test_a_detector_is_trained_and_everything_after_it_listens(
     assert done.code == 0
     assert "aam: train songs: 4" in done.out  # embedded again
     fingerprint = detector_fingerprint(trained)
-    assert read_fusion(trained.fusion).listening == Listening(detector=fingerprint)
+    assert read_fusion(trained.fusion).listening == InferenceConfig(detector=fingerprint)
     assert read_store(trained.store("aam", "test")).made_from["activity"] == fingerprint
     assert command("predict", *output, *there).code == 0
 
@@ -129,7 +129,7 @@ def test_predict_hears_as_the_fusion_heard(
     done = command("fuse", *asked, *there)
     assert (done.code, done.err) == (0, "")
     listening = read_fusion(trained.fusion).listening
-    assert listening == Listening(1.5, 0.75, 3, detector_fingerprint(trained))
+    assert listening == InferenceConfig(1.5, 0.75, 3, detector_fingerprint(trained))
     store = read_store(trained.store("triplet", "validation"))
     assert store.made_from["grid"] == "1.5 s every 0.75 s and 3 more"
     assert np.bincount(store.segment_song).tolist() == [7 + 3] * 4  # of 6 s

@@ -18,7 +18,7 @@ import soundfile
 
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Song, read_catalogue
-from embedder.store import Store, read_store, write_store
+from embedder.inference.store import Store, read_store, write_store
 from ensemble.commands import hearing
 from ensemble.fusion import read_fusion
 from ensemble.index.table import write_table
@@ -285,7 +285,7 @@ def test_an_index_of_other_checkpoints_is_not_asked(
 def test_members_that_need_vocals_stay_silent_or_are_refused(
     command: Command, refused: Callable[..., str], trained: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedder import checkpoint
+    from embedder.inference import checkpoint
     from embedder.settings import replaced
 
     load = checkpoint.load_member

@@ -17,7 +17,7 @@ import soundfile
 
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
-from embedder.store import read_store, write_store
+from embedder.inference.store import read_store, write_store
 from ensemble.fusion import read_fusion
 from ensemble.index import database
 from ensemble.index.table import history, read_indexes
@@ -330,7 +330,7 @@ def test_what_cannot_be_measured_afterwards_is_refused_beforehand(
 def test_every_member_must_hear_the_songs(
     command: Command, trained: Run, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from embedder import checkpoint
+    from embedder.inference import checkpoint
     from embedder.settings import replaced
 
     load = checkpoint.load_member

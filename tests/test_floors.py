@@ -57,9 +57,9 @@ def test_imports_only_go_down() -> None:
 WRONG = [
     ("ensemble/fuse.py", "import torch", "Ensemble and analysis import no torch"),
     ("analysis/page.py", "import embedder.model.network", "Ensemble and analysis import no torch"),
-    ("embedder/store.py", "import ensemble.knn", "The embedder knows neither the ensemble"),
+    ("embedder/inference/store.py", "import ensemble.knn", "The embedder knows neither the ensemble"),
     ("ensemble/knn.py", "import analysis.page", "the ensemble knows no"),
-    ("embedder/embed.py", "import lightning", "Prediction imports nothing"),
+    ("embedder/inference/embed.py", "import lightning", "Prediction imports nothing"),
 ]
 
 
@@ -119,9 +119,9 @@ def test_help_waits_for_neither_torch_nor_numpy() -> None:
 
 
 PREDICTION = [
-    "embedder.checkpoint",
-    "embedder.embed",
-    "embedder.embed_files",
+    "embedder.inference.checkpoint",
+    "embedder.inference.embed",
+    "embedder.inference.embed_files",
     "embedder.separation.songs",
     "ensemble.pipeline",
     "ensemble.knn",

@@ -8,7 +8,7 @@ import pytest
 
 import app
 from embedder.artifacts import Run, read_json
-from embedder.checkpoint import load_member
+from embedder.inference.checkpoint import load_member
 from embedder.pretraining.settings import own_settings
 from embedder.settings import all_settings
 

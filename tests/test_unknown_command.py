@@ -150,7 +150,7 @@ def test_a_threshold_that_calls_most_known_singers_unknown_is_warned_of(
 @pytest.fixture
 def vocal_triplet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The member "triplet" listens to vocals."""
-    from embedder import checkpoint
+    from embedder.inference import checkpoint
     from embedder.settings import replaced
 
     load = checkpoint.load_member

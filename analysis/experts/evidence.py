@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.material import Material
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.calibrate import log_softmax
 from ensemble.experts import Evidence, gather
 from ensemble.index.members import index_of

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import Run
+from embedder.inference.store import Store
 from embedder.intervals import difference
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
 from embedder.settings import train_again
-from embedder.store import Store
 
 SCORES = ("segment_score", "score")  # what an epoch is chosen by; older logs lack the first
 CURVES = ("loss", *SCORES, "nll", "lr")

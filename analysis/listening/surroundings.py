@@ -21,7 +21,7 @@ from analysis.maps.fit import FIRST, centred, place
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.serving.answers import MapPoint, Place
 from ensemble.serving.predictor import Beside
 

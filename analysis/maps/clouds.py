@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 
 LEVELS = ("song", "segment")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.vectors import build_vectors
 
 BLOCK = 4096  # queries that are searched at a time

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 
 HOW = (
     "Similar singers stand beside each other: average linkage of the cosine distances between the "

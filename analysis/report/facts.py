@@ -13,7 +13,7 @@ from typing import Any
 from embedder.artifacts import Run, read_json
 from embedder.config import MemberConfig
 from embedder.errors import UserError
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.metrics import Estimate
 from embedder.settings import config_from_dict, train_again
 from ensemble.fusion import Fusion

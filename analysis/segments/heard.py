@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from analysis.experts.evidence import evidence_of
 from analysis.inputs import FUSE
 from analysis.material import Material
-from embedder.listening import segment_s_of
-from embedder.store import Store
+from embedder.inference.config import segment_s_of
+from embedder.inference.store import Store
 from ensemble.calibrate import log_softmax
 from ensemble.experts import NO_VOTES, expert_name
 from ensemble.knn import SegmentNeighbours, song_votes

@@ -16,7 +16,7 @@ import numpy as np
 from embedder.artifacts import Run
 from embedder.catalogue import Song, read_catalogue
 from embedder.errors import UserError
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.measures.voice_rows import (
     AGAIN,
     QUANTILES,

@@ -21,7 +21,7 @@ from embedder.data.activity import voice_share
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.errors import UserError
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.measures.spectrogram_file import (
     FILE,
     SECONDS,

@@ -25,7 +25,7 @@ from embedder.data.activity import FRAME, Active, sung, voice_share
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, available_cores, no_progress
 from embedder.errors import UserError
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.measures.singing import HOP, Spectra, pitch, spectra
 from embedder.measures.voice_rows import (
     QUANTILES,

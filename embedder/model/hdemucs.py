@@ -24,7 +24,7 @@ VOCALS = SOURCES.index("vocals")
 RATE = 44100  # Hz
 CHANNELS = 2
 # As in torchaudio's tutorial on music source separation: pieces of 10 s, a tenth of it shared.
-PIECE_S = 10.0
+CHUNK_S = 10.0
 OVERLAP_S = 1.0
 
 
@@ -43,7 +43,7 @@ def load_hdemucs(weights: Path | None, device: torch.device) -> SongSeparator:
         vocals = sources[VOCALS]
         return vocals, sources.sum(dim=0) - vocals
 
-    return SongSeparator("hdemucs", (path,), RATE, split, PIECE_S, OVERLAP_S, standardise=True)
+    return SongSeparator("hdemucs", (path,), RATE, split, CHUNK_S, OVERLAP_S, standardise=True)
 
 
 def build(state: dict[str, Tensor], path: Path) -> HDemucs:

@@ -24,7 +24,7 @@ from embedder.model.separation import SongSeparator
 from embedder.model.separator import VocalSeparator
 
 AGAIN = Command("train-separator", before="train it again", overwrite=True)
-PIECE_S = 30.0
+CHUNK_S = 30.0
 OVERLAP_S = 1.0
 
 
@@ -114,4 +114,4 @@ def load_own(run: Run, weights: Path | None, device: torch.device) -> SongSepara
     def split(wave: Tensor) -> tuple[Tensor, None]:
         return separator.refined(wave.to(device)[None])[0], None
 
-    return SongSeparator("own", (path,), SAMPLE_RATE, split, PIECE_S, OVERLAP_S)
+    return SongSeparator("own", (path,), SAMPLE_RATE, split, CHUNK_S, OVERLAP_S)

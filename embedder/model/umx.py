@@ -27,7 +27,7 @@ RATE = 44100  # Hz
 TARGETS = ("vocals", "drums", "bass", "other")
 ITERATIONS = 1  # of the filter's expectation maximisation, the package's default
 WINDOW = 300  # frames over which the filter takes a source's place and colour as fixed, likewise
-PIECE_S = 20.0
+CHUNK_S = 20.0
 OVERLAP_S = 1.0
 
 
@@ -86,7 +86,7 @@ def load_umx(weights: Path | None, device: torch.device) -> SongSeparator:
         vocals = torch.cat(filtered).permute(2, 1, 0, 3)[None].contiguous()
         return inverse.to(device)(vocals, length=len(wave))[0, 0], None
 
-    return SongSeparator("umx", tuple(files), RATE, split, PIECE_S, OVERLAP_S)
+    return SongSeparator("umx", tuple(files), RATE, split, CHUNK_S, OVERLAP_S)
 
 
 def estimate(network: OpenUnmix, magnitude: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from torch.utils.data import DataLoader
 
 from embedder.artifacts import Run, fingerprint, prepare_again
 from embedder.catalogue import Catalogue, Song
-from embedder.checkpoint import Member, load_member, save_member
 from embedder.data.ahead import Ahead
 from embedder.data.crops import Crops
 from embedder.data.song_pairs import SongPairs
 from embedder.errors import UserError
 from embedder.fitting import fitting, open_trainer, precision
+from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.keeper import Say
 from embedder.model.network import Network, count_parameters, default_device
 from embedder.opening import open_training

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder import metrics
-from embedder.aggregate import song_logits
 from embedder.artifacts import (
     Run,
     abandon_run,
@@ -30,13 +29,14 @@ from embedder.artifacts import (
     write_json,
 )
 from embedder.catalogue import Catalogue, Song, read_catalogue, stems_fingerprint
-from embedder.checkpoint import Member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.excerpts import excerpt, remade
 from embedder.data.prepare import is_prepared, prepare
-from embedder.embed import SongVectors, embed_wave, stem_key
 from embedder.errors import UserError
+from embedder.inference.aggregate import song_logits
+from embedder.inference.checkpoint import Member
+from embedder.inference.embed import SongVectors, embed_wave, stem_key
 from embedder.model.cost import size_of
 from embedder.opening import MadeOtherwise
 from embedder.recipes.lists import BENCHMARK

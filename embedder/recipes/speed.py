@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from embedder.architectures import ARCHITECTURES
-from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.embed import CHUNK, embed_wave
 from embedder.fitting import fitting, precision
+from embedder.inference.checkpoint import Member
+from embedder.inference.embed import CHUNK, embed_wave
 from embedder.loop import Training, WholeSongs
 from embedder.model.network import default_device
 from embedder.recipes.plan import Speed

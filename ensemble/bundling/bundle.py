@@ -29,7 +29,7 @@ from embedder.artifacts import (
 from embedder.catalogue import Catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.settings import config_from_dict, train_again
 from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
 from ensemble.fusion import check_detector, check_fusion

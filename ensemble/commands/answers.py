@@ -73,8 +73,8 @@ def fuse(
 
     Example: python app.py fuse --members ecapa-aam,ecapa-triplet
     """
-    from embedder.aggregate import AGGREGATES as KNOWN
-    from embedder.listening import Listening, detector_fingerprint
+    from embedder.inference.aggregate import AGGREGATES as KNOWN
+    from embedder.inference.config import InferenceConfig, detector_fingerprint
     from ensemble.commands.tables import print_fusion
     from ensemble.fuse import check_choices
     from ensemble.pipeline import (
@@ -97,16 +97,16 @@ def fuse(
         )
     choices = Choices(aggregate, method, score_norm, target_fpr, index, drop_enrolled, seed)
     choices.check()
-    listening = Listening(segment_s, hop_s, tta, detector_fingerprint(run))
+    listening = InferenceConfig(segment_s, hop_s, tta, detector_fingerprint(run))
     with locked(run, "fusion"):
         # What would be lost is refused before any work.
         kept_enrolled(run, chosen, choices, listening)
         if stale := stale_stores(run, catalogue, chosen, listening):
-            from embedder.embed import embed_stale
+            from embedder.inference.embed import embed_stale
 
             embed_stale(run, catalogue, stale, listening, device, shown)
         if again := stale_remade(run, catalogue, chosen, listening):
-            from embedder.embed_remade import embed_remade
+            from embedder.inference.embed import embed_remade
 
             embed_remade(run, catalogue, again, listening, device, shown)
         fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
@@ -156,7 +156,7 @@ def predict(
     target = output or Path(f"prediction.{form}")
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
-    from embedder.embed_files import usable_files
+    from embedder.inference.embed_files import usable_files
     from ensemble.answering import answer, list_files, strangers, threshold_of, write_prediction
     from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import hear_all, load_listeners
@@ -244,8 +244,8 @@ def evaluate(
 
 def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     """What a prediction file is worth against the truth, and each singer's recall."""
-    from ensemble.evaluate import evaluate as measure
-    from ensemble.evaluate import read_predictions, read_truth
+    from ensemble.evaluation import evaluate as measure
+    from ensemble.evaluation import read_predictions, read_truth
 
     result = measure(read_predictions(prediction), read_truth(truth), seed)
     of = f"of {result.albums} albums, " if result.albums else ""

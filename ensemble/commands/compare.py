@@ -23,7 +23,7 @@ from embedder.errors import UserError, did_you_mean
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:
-    from embedder.store import Store
+    from embedder.inference.store import Store
     from ensemble.fusion import Fusion
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
@@ -147,7 +147,7 @@ def heard(
 
     A member that hears vocals, and finds none in a file, is left out as in `predict`.
     """
-    from embedder.embed_files import check_files
+    from embedder.inference.embed_files import check_files
     from ensemble.commands.hearing import hear, load_listeners
     from ensemble.predictions import prediction_names
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from embedder.artifacts import Run
-    from embedder.store import Store
+    from embedder.inference.store import Store
     from ensemble.fusion import Fusion
     from ensemble.index.members import MemberIndex
     from ensemble.index.songs import NewSong
@@ -55,7 +55,7 @@ def enroll(
         return
     if singer is None or audio_dir is None:
         raise UserError("enroll needs --singer NAME and --audio_dir D, or --undo")
-    from embedder.embed_files import usable_files
+    from embedder.inference.embed_files import usable_files
     from ensemble.answering import list_files
     from ensemble.commands.hearing import hear, load_listeners
     from ensemble.enrolled.enrolling import (

@@ -108,9 +108,9 @@ def export(
     from ensemble.pipeline import choose_members
 
     chosen = choose_members(run, names_in(members))
-    from embedder.checkpoint import load_member
     from embedder.config import SAMPLE_RATE
     from embedder.export import check_exportable, export_member
+    from embedder.inference.checkpoint import load_member
 
     loaded = [load_member(run, name) for name in chosen]
     for member in loaded:

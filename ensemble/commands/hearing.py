@@ -24,11 +24,11 @@ from embedder.console import say, warn
 from embedder.errors import Command, UserError
 
 if TYPE_CHECKING:
-    from embedder.checkpoint import Member
     from embedder.data.decoding import Progress
-    from embedder.listening import Listening
+    from embedder.inference.checkpoint import Member
+    from embedder.inference.config import InferenceConfig
+    from embedder.inference.store import Store
     from embedder.model.separation import SongSeparator
-    from embedder.store import Store
     from embedder.voice.detect import Detector
     from ensemble.fusion import Fusion
 
@@ -38,7 +38,7 @@ class Listeners:
     """What hears files: members on their device, and the voice detector of the fusion."""
 
     run: Run
-    listening: Listening
+    listening: InferenceConfig
     members: list[Member]
     detector: Detector | None
     device: str  # auto, or as torch names it
@@ -63,8 +63,8 @@ def load_listeners(
         UserError: the detector or a member is not the one that the fusion was fitted with, or
             cannot be read.
     """
-    from embedder.checkpoint import load_member
-    from embedder.listening import detector_fingerprint
+    from embedder.inference.checkpoint import load_member
+    from embedder.inference.config import detector_fingerprint
     from embedder.model.network import default_device
     from embedder.voice.detect import load_detector
     from ensemble.fusion import check_detector, check_fusion
@@ -99,7 +99,7 @@ def hear(
         UserError: a file has no vocal stem, or no member can hear.
     """
     from embedder.data.decoding import no_progress
-    from embedder.embed_files import embed_files, vocal_stems
+    from embedder.inference.embed_files import embed_files, vocal_stems
 
     separate = None
     deaf = [m.name for m in listeners.members if m.config.train.recording == "vocals"]

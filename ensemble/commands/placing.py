@@ -25,7 +25,7 @@ def hear_placed(
     Raises:
         UserError: a path leads nowhere, a file cannot be used, or no member can hear.
     """
-    from embedder.embed_files import check_files
+    from embedder.inference.embed_files import check_files
     from ensemble.answering import answer
     from ensemble.commands.hearing import hear, load_listeners
     from ensemble.experts import FUSED

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from embedder.catalogue import Song
     from embedder.data.cache import AudioCache
-    from embedder.store import Store
+    from embedder.inference.store import Store
     from ensemble.answering import Answered
     from ensemble.commands.hearing import Listeners
     from ensemble.fusion import Fusion

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedder.inference.store import Store
 from embedder.metrics import (
     Estimate,
     bootstrap_interval,
@@ -20,7 +21,6 @@ from embedder.metrics import (
     song_score,
     top_k_hits,
 )
-from embedder.store import Store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
 from ensemble.experts import FUSED

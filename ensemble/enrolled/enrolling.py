@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from embedder.text import composed, name_problem, spelled_alike
 from ensemble.index.members import MemberIndex
 from ensemble.index.songs import NewSong, songs_of

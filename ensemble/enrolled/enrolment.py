@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.members import MemberIndex
 
 SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity

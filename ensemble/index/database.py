@@ -16,7 +16,7 @@ from pathlib import Path
 
 from embedder.artifacts import InUse, replacing
 from embedder.errors import UserError
-from embedder.store import AGAIN
+from embedder.inference.store import AGAIN
 
 APPLICATION = 0x53494458  # "SIDX": marks the file as ours, in SQLite's own header
 FORMAT = 1  # of the schema below

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from ensemble.index.songs import as_unit, halves, heard_of, thinned
 from ensemble.index.vectors import Vectors, build_vectors
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedder.artifacts import fingerprint, vectors_of
 from embedder.errors import UserError, did_you_mean
-from embedder.store import AGAIN
+from embedder.inference.store import AGAIN
 from ensemble.index.database import check_fusion_id, transaction
 from ensemble.index.derived import derived_vectors
 from ensemble.index.kinds import BUILT_AS, KINDS, LEAST, Floats

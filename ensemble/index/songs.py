@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.store import Store
+from embedder.inference.store import Store
 
 # Neighbouring segments overlap and say much the same; sixteen of a song make the index of a
 # thousand songs some 10 MB.

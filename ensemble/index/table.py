@@ -17,7 +17,7 @@ import numpy as np
 
 from embedder.artifacts import fingerprint
 from embedder.errors import UserError, did_you_mean
-from embedder.store import AGAIN, UNIT_TOLERANCE, Store
+from embedder.inference.store import AGAIN, UNIT_TOLERANCE, Store
 from embedder.text import composed
 from ensemble.index.database import (
     EMBEDDED_BY,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import replacing
-from embedder.store import UNIT_TOLERANCE
+from embedder.inference.store import UNIT_TOLERANCE
 from ensemble.index.kinds import CLASSES, KINDS, LEAST, Floats, faiss
 
 __all__ = ["KINDS", "Floats", "Vectors", "build_vectors", "read_vectors", "recall", "write_vectors"]

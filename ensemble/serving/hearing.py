@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embedder.listening import segment_s_of
-from embedder.store import Store
+from embedder.inference.config import segment_s_of
+from embedder.inference.store import Store
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from embedder.artifacts import InUse
 from embedder.errors import Command, UserError
+from embedder.inference.store import Store
 from embedder.metrics import ranking
-from embedder.store import Store
 from ensemble.answering import Answered, answer, strangers
 from ensemble.enrolled.enrolling import album_of, check_new, copies_of, singer_named
 from ensemble.experts import FUSED

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.inference.store import Store
 from embedder.metrics import Estimate
-from embedder.store import Store
 from ensemble.verification.error_rates import (
     Measure,
     cllr_measure,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from ensemble.experts import check_agreement
 
 TRAINED = -1  # stands for the album of a training song

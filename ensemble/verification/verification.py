@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
-from embedder.listening import Listening
-from embedder.store import AGAIN, Store
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import AGAIN, Store
 from ensemble.verification.error_rates import eer_threshold
 from ensemble.verification.trials import member_cosines, trials_of
 
@@ -54,7 +54,7 @@ class Verification:
     """All that is fitted to tell whether two recordings are of one singer."""
 
     made_from: dict[str, str]  # member → hash of its checkpoint
-    listening: Listening  # how its songs were heard, and new ones must be
+    listening: InferenceConfig  # how its songs were heard, and new ones must be
     songs: int  # validation songs that it was fitted on
     targets: int  # their trials of one singer
     non_targets: int
@@ -81,7 +81,7 @@ class Verification:
 def fit_verification(
     train_stores: Sequence[Store],
     validation_stores: Sequence[Store],
-    listening: Listening | None = None,
+    listening: InferenceConfig | None = None,
 ) -> Verification:
     """Fit thresholds and calibrations on all trials of the validation songs.
 
@@ -96,7 +96,7 @@ def fit_verification(
     chosen = [] if problem else subsets(list(cosines))
     return Verification(
         made_from={s.member: s.made_from.get("checkpoint", "") for s in validation_stores},
-        listening=listening or Listening(),
+        listening=listening or InferenceConfig(),
         songs=songs,
         targets=int(trials.target.sum()),
         non_targets=int((~trials.target).sum()),
@@ -171,7 +171,7 @@ def read_verification(path: Path) -> Verification:
             )
         return Verification(
             made_from=dict(found["made_from"]),
-            listening=Listening(**found["listening"]),
+            listening=InferenceConfig(**found["listening"]),
             songs=int(found["songs"]),
             targets=int(found["targets"]),
             non_targets=int(found["non_targets"]),

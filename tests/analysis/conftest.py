@@ -17,10 +17,10 @@ import pytest
 
 from analysis.analyze import analyze
 from analysis.inputs import Predicted
-from embedder.aggregate import song_embedding
 from embedder.artifacts import Run, create_run, write_text
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.store import Store, write_store
 from embedder.metrics import summarise
-from embedder.store import Store, write_store
 from ensemble.apply import predict_songs
 from ensemble.fuse import fit_fusion
 from ensemble.fusion import Fusion, ResultRow, write_fusion

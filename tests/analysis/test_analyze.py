@@ -17,7 +17,7 @@ from analysis import page
 from analysis.analyze import analyze
 from embedder.artifacts import Run
 from embedder.errors import UserError
-from embedder.store import Store, read_store, write_store
+from embedder.inference.store import Store, read_store, write_store
 
 PAGES = [file for file, _ in page.PAGES]
 MAP = PAGES.index("tsne.html")

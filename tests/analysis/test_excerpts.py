@@ -14,7 +14,7 @@ from analysis.excerpts import Excerpt, Wanted, excerpts, file_players, song_play
 from analysis.material import read_material
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.placed import Placed
 
 RATE = 16000

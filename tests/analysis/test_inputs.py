@@ -20,7 +20,7 @@ from analysis.inputs import (
 )
 from embedder.artifacts import Run
 from embedder.errors import UserError
-from embedder.store import Store, write_store
+from embedder.inference.store import Store, write_store
 from ensemble.predictions import Table, read_table, write_table
 
 AGAIN = "python app.py fuse"

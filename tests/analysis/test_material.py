@@ -9,9 +9,9 @@ import pytest
 from analysis.material import read_material
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.embed import embed_stale
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.embed import embed_stale
 
 
 def test_stores_that_an_interrupted_fuse_embedded_are_not_taken_for_those_fused(
@@ -19,7 +19,7 @@ def test_stores_that_an_interrupted_fuse_embedded_are_not_taken_for_those_fused(
 ) -> None:
     read_material(trained)
     catalogue = read_catalogue(trained.catalogue)
-    embed_stale(trained, catalogue, [("aam", "validation")], Listening(1.0, 0.5), "cpu")
+    embed_stale(trained, catalogue, [("aam", "validation")], InferenceConfig(1.0, 0.5), "cpu")
     with pytest.raises(UserError, match=r"is of .*, 1 s every 0\.5 s, .* the fusion of"):
         read_material(trained)
 

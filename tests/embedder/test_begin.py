@@ -16,9 +16,9 @@ from torch import Tensor
 from embedder.artifacts import Run
 from embedder.begin import Beginning, finetuning, initialised
 from embedder.catalogue import Catalogue, read_catalogue
-from embedder.checkpoint import Member, load_member, save_member
 from embedder.config import MemberConfig
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.losses import build_loss
 from embedder.model.network import Network
 from embedder.presets import FINETUNING

@@ -16,7 +16,6 @@ from torch import Tensor
 from embedder import classical
 from embedder.artifacts import Run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.classical import (
     fit_background,
     fit_network,
@@ -26,8 +25,9 @@ from embedder.classical import (
     sample_frames,
 )
 from embedder.config import MemberConfig
-from embedder.embed import embed_split
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.embed import embed_split
 from embedder.model.ivector import IVector
 from embedder.model.network import Network, count_parameters
 from embedder.settings import build_config

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from embedder import export
 from embedder.artifacts import fingerprint
-from embedder.checkpoint import Member
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError
 from embedder.export import export_member, facts_of, shortest_samples
+from embedder.inference.checkpoint import Member
 from embedder.model.network import BACKBONES, Network, margin_free_logits
 from embedder.model.portable import NOT_PORTABLE, portable
 

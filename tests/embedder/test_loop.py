@@ -12,11 +12,11 @@ from torch import Tensor
 
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
-from embedder.checkpoint import Member
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.embed import embed_wave
-from embedder.listening import Listening, detector_fingerprint
+from embedder.inference.checkpoint import Member
+from embedder.inference.config import InferenceConfig, detector_fingerprint
+from embedder.inference.embed import embed_wave
 from embedder.loop import Answer, Training, WholeSongs
 from embedder.voice.detect import Voices, load_detector
 
@@ -69,7 +69,7 @@ def test_segments_weigh_what_they_weigh_in_prediction(
     training = module(prepared, config)
     head = training.loss.head()
     member = Member("m", config, tuple("abcd"), "", training.network, head)
-    listening = Listening(detector=detector_fingerprint(prepared))
+    listening = InferenceConfig(detector=detector_fingerprint(prepared))
     voices = Voices(load_detector(prepared), songs.cache)
     shares = []
     for index, song in enumerate(songs.songs):

@@ -12,11 +12,11 @@ import torch
 
 from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import read_catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.data.cache import AudioCache
-from embedder.embed import embed_split, embed_wave
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.embed import embed_split, embed_wave
 from embedder.model.network import Network, count_parameters
 from embedder.model.own import save_vocal_separator
 from embedder.model.separator import VocalSeparator

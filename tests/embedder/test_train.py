@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, create_run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
 from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.model.network import BACKBONES, Network
@@ -150,7 +150,7 @@ PROGRAM = """
     module, file, times, moment, root, *settings = sys.argv[1:]
     import torch
     torch.set_num_threads(1)
-    import embedder.checkpoint, embedder.keeper
+    import embedder.inference.checkpoint, embedder.keeper
     from embedder.artifacts import Run, replacing
     from embedder.catalogue import read_catalogue
     from embedder.settings import build_config, parse_assignments

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.aggregate import song_embedding
-from embedder.store import Store
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.store import Store
 from ensemble.fuse import fit_fusion
 from ensemble.fusion import Fusion
 from ensemble.index.members import MemberIndex, index_of

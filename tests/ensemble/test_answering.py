@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.aggregate import SOFTENING, song_embedding
 from embedder.artifacts import Run, read_json
 from embedder.errors import UserError
-from embedder.store import Store, read_store
+from embedder.inference.aggregate import SOFTENING, song_embedding
+from embedder.inference.store import Store, read_store
 from ensemble.answering import (
     Answered,
     answer,

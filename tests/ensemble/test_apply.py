@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.apply import Answers, apply_fusion, predict_songs
 from ensemble.experts import FUSED, gather
 from ensemble.index.members import MemberIndex

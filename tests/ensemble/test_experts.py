@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble import experts
 from ensemble.experts import (
     EXPERTS,

@@ -17,18 +17,18 @@ import pytest
 from scipy.stats import t
 
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import Store
 from embedder.metrics import Estimate, brier, ece, nll, score, summarise
-from embedder.store import Store
 from ensemble import fuse
 from ensemble.apply import Scores, predict_songs
+from ensemble.chunks import in_chunks
 from ensemble.crossfit import DEFAULT, CrossFit, Validation, cross_fit
 from ensemble.experts import FUSED, candidates, gather
 from ensemble.fuse import AUTO, best_expert, check_choices, fit_fusion, fit_probes
 from ensemble.fusion import Fusion
 from ensemble.index.members import MemberIndex, index_of
 from ensemble.methods import FUSIONS
-from ensemble.pieces import in_pieces
 from ensemble.probe import fit_probe
 from ensemble.score_norm import SCORE_NORMS
 
@@ -79,7 +79,7 @@ def validation_of(
 ) -> Validation:
     """What `fit_fusion` fits on, from its parts."""
     probes = fit_probes(made.indexes)
-    parts, owners = in_pieces(made.stores)
+    parts, owners = in_chunks(made.stores)
     return Validation(
         gather(made.stores, made.indexes, aggregate, probes, score_norm),
         gather(parts, made.indexes, aggregate, probes, score_norm),
@@ -259,7 +259,7 @@ def test_a_method_that_is_asked_for_is_taken(method: str, made: Made, found: Cro
 
 @pytest.mark.usefixtures("_no_strangers")
 def test_what_is_asked_for_is_kept_and_reaches_the_experts(made: Made) -> None:
-    heard = Listening(4.0, 0.5, 3, "d1")
+    heard = InferenceConfig(4.0, 0.5, 3, "d1")
     fusion, scores = fit_fusion(
         made.indexes,
         made.stores,

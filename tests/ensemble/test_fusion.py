@@ -12,9 +12,9 @@ import pytest
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import Store
 from embedder.metrics import CalibrationError, Estimate, Summary
-from embedder.store import Store
 from ensemble.enrolled.enrolment import Gate
 from ensemble.fuse import fit_fusion
 from ensemble.fusion import (
@@ -66,7 +66,7 @@ def fusion() -> Fusion:
         made_from={"m": "m-1", "n": "n-1"},
         probes={name: Probe(rng.normal(size=(3, 5)), rng.normal(size=3)) for name in ("m", "n")},
         score_norm="as_norm",
-        listening=Listening(4.0, 0.5, 3, "d1"),
+        listening=InferenceConfig(4.0, 0.5, 3, "d1"),
         results=(ResultRow("m/head", "validation", "song", True, summary(rng)),),
         methods=(method,),
         calibration=(CalibrationRow("m/head", (0.1, 0.2), (1 / 3, 0.4), (0.5, 2 / 3)),),
@@ -230,7 +230,7 @@ def test_the_detector_must_be_the_one_that_was_fitted(fusion: Fusion) -> None:
         check_detector(fusion, "d2")
     with pytest.raises(UserError, match="voice detector d1, which is now none"):
         check_detector(fusion, "")
-    bare = replace(fusion, listening=Listening())
+    bare = replace(fusion, listening=InferenceConfig())
     check_detector(bare, "")
     with pytest.raises(UserError, match="voice detector none, which is now d1"):
         check_detector(bare, "d1")

@@ -19,11 +19,10 @@ import pytest
 from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
-from embedder.embed import embed_stale
-from embedder.embed_remade import embed_remade
 from embedder.errors import UserError
-from embedder.listening import Listening
-from embedder.store import REMADE, read_store, write_store
+from embedder.inference.config import InferenceConfig
+from embedder.inference.embed import embed_remade, embed_stale
+from embedder.inference.store import REMADE, read_store, write_store
 from embedder.train import train_member
 from ensemble.answering import answer
 from ensemble.experts import FUSED
@@ -99,16 +98,21 @@ def test_with_other_songs_every_store_is_stale(trained: Run) -> None:
 def test_another_grid_or_detector_makes_every_store_stale(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     every = [(m, s) for m in MEMBERS for s in SPLITS]
-    assert stale_stores(trained, catalogue, MEMBERS, Listening(2.0, 1.0)) == []  # as trained
-    for other in (Listening(2.5), Listening(hop_s=0.5), Listening(tta=1), Listening(detector="d")):
+    assert stale_stores(trained, catalogue, MEMBERS, InferenceConfig(2.0, 1.0)) == []  # as trained
+    for other in (
+        InferenceConfig(2.5),
+        InferenceConfig(hop_s=0.5),
+        InferenceConfig(tta=1),
+        InferenceConfig(detector="d"),
+    ):
         assert stale_stores(trained, catalogue, MEMBERS, other) == every
     before = contents(trained.root)
     with pytest.raises(
         UserError, match=r"made from grid 2 s every 1 s, but .* now 2 s every 1 s a"
     ):
-        fuse_run(trained, catalogue, MEMBERS, QUICK, Listening(tta=1))
+        fuse_run(trained, catalogue, MEMBERS, QUICK, InferenceConfig(tta=1))
     with pytest.raises(UserError, match=r"made from activity none, but the activity is now d;"):
-        fuse_run(trained, catalogue, MEMBERS, QUICK, Listening(detector="d"))
+        fuse_run(trained, catalogue, MEMBERS, QUICK, InferenceConfig(detector="d"))
     assert contents(trained.root) == before
 
 
@@ -136,8 +140,8 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
 
     def embed() -> tuple[list[tuple[str, str]], list[str]]:
         stale = stale_stores(trained, catalogue, members), stale_remade(trained, catalogue, members)
-        embed_stale(trained, catalogue, stale[0], Listening(), "cpu")
-        embed_remade(trained, catalogue, stale[1], Listening(), "cpu")
+        embed_stale(trained, catalogue, stale[0], InferenceConfig(), "cpu")
+        embed_remade(trained, catalogue, stale[1], InferenceConfig(), "cpu")
         assert stale_stores(trained, catalogue, members) == []
         assert stale_remade(trained, catalogue, members) == []
         return stale
@@ -236,7 +240,7 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
 def test_remade_songs_are_heard_again_when_they_no_longer_fit(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     assert stale_remade(trained, catalogue, MEMBERS) == []
-    assert stale_remade(trained, catalogue, MEMBERS, Listening(tta=1)) == MEMBERS
+    assert stale_remade(trained, catalogue, MEMBERS, InferenceConfig(tta=1)) == MEMBERS
     made_from = read_store(trained.store("aam", REMADE)).made_from
     rewrite(trained, "aam", REMADE, made_from={**made_from, REMADE: "vocals 3 dB lower"})
     assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
@@ -393,7 +397,7 @@ def test_after_all_are_taken_out_nobody_is_asked(enrolled: Run) -> None:
     for name in ("new", read_fusion(enrolled.fusion).singers[1]):
         unenroll(enrolled.index_table, name)
     fusion = read_fusion(enrolled.fusion)
-    write_fusion(enrolled.fusion, replace(fusion, listening=Listening(tta=5)))
+    write_fusion(enrolled.fusion, replace(fusion, listening=InferenceConfig(tta=5)))
     fuse_run(enrolled, read_catalogue(enrolled.catalogue), MEMBERS, QUICK)
     assert history(enrolled.index_table) == []
 
@@ -406,8 +410,8 @@ from pathlib import Path
 
 from embedder.artifacts import SPLITS, open_run
 from embedder.catalogue import read_catalogue
-from embedder.listening import Listening
-from embedder.store import read_store
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import read_store
 from ensemble import pipeline
 from ensemble.answering import answer
 from ensemble.pipeline import Choices, fuse_run, open_fusion

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.placed import Placed
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.calibrate import log_softmax
 from ensemble.predictions import (
     FORMATS,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble import score_norm
 from ensemble.index.members import MemberIndex, index_of
 from ensemble.score_norm import LEAST_SD, Cohort, cohort_of, normalised

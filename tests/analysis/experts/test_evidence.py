@@ -10,8 +10,8 @@ import pytest
 from analysis.experts.evidence import evidence_of, uncalibrated
 from analysis.material import read_material
 from embedder.artifacts import Run
+from embedder.inference.store import Store, read_store, write_store
 from embedder.metrics import ece, nll
-from embedder.store import Store, read_store, write_store
 
 
 def test_before_calibration_is_what_the_fusion_reports(answered: Run) -> None:

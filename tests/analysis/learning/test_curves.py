@@ -12,9 +12,9 @@ import pytest
 from analysis.learning.curves import Log, nearest_right, read_log, segments_right, training_gap
 from analysis.material import read_material
 from embedder.artifacts import Run, write_text
+from embedder.inference.store import Store, read_store
 from embedder.intervals import difference
 from embedder.metrics import bootstrap_interval, mean_of
-from embedder.store import Store, read_store
 
 Visit = Callable[..., Any]
 

@@ -12,7 +12,7 @@ import soundfile
 from analysis.analyze import analyze
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
-from embedder.store import read_store
+from embedder.inference.store import read_store
 from ensemble.placed import Placed
 
 

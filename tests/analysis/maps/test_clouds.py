@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.maps.clouds import cloud, stratified, together
-from embedder.store import Store
+from embedder.inference.store import Store
 
 
 @given(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.maps import neighbours
 from analysis.maps.neighbours import nearest, nearest_in_map, neighbour_agreement, voted
-from embedder.store import Store
+from embedder.inference.store import Store
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=8))

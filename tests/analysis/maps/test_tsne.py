@@ -15,8 +15,8 @@ from analysis.maps.tsne import kept_table, map_finding, missing, tsne_page
 from analysis.maps.views import EVERYBODY, NewPoints, View
 from analysis.material import read_material
 from embedder.artifacts import Run
+from embedder.inference.store import Store, read_store, write_store
 from embedder.metrics import Estimate
-from embedder.store import Store, read_store, write_store
 from ensemble.placed import Placed
 
 

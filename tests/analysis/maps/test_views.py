@@ -14,7 +14,7 @@ from analysis.maps.fit import Tell
 from analysis.maps.views import EVERYBODY, View, all_views, asked, fit_all, placed_cloud
 from analysis.material import Material, read_material
 from embedder.artifacts import Run
-from embedder.store import Store, read_store, write_store
+from embedder.inference.store import Store, read_store, write_store
 from ensemble.placed import Placed
 
 Points = np.ndarray

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.analyze import analyze
 from embedder.artifacts import Run
-from embedder.store import read_store, write_store
+from embedder.inference.store import read_store, write_store
 from ensemble.predictions import read_table, write_table
 
 

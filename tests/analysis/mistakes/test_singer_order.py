@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.mistakes.singer_order import similar_order, singer_similarities
-from embedder.store import Store
+from embedder.inference.store import Store
 
 
 def test_similarities_are_cosines_of_mean_embeddings(build_store: Callable[..., Store]) -> None:

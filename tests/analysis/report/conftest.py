@@ -17,9 +17,9 @@ from analysis.material import Material
 from analysis.report.pdf import look, page_figure
 from analysis.report.slide import Slide
 from embedder.artifacts import Run, create_run
+from embedder.inference.store import Store, write_store
 from embedder.measures.ladders import steps
 from embedder.measures.spectrogram_file import Spectrograms, write_spectrograms
-from embedder.store import Store, write_store
 from ensemble.fusion import Fusion
 from ensemble.knn import Votes
 from ensemble.methods import Pooling

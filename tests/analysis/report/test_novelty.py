@@ -9,7 +9,7 @@ import pytest
 
 from analysis.report.facts import Facts, Measured, MemberFacts
 from analysis.report.novelty import listed, novelties
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
 from embedder.metrics import Estimate
 from embedder.settings import build_config
 from ensemble.fusion import CalibrationRow, Fusion
@@ -57,7 +57,7 @@ def test_shares_of_several_members() -> None:
 
 def test_detector_and_separator_have_their_numbers() -> None:
     measured = Measured(Estimate(0.5, 0.25, 0.75), 10)
-    heard = replace(FUSION, listening=Listening(detector="abc"))
+    heard = replace(FUSION, listening=InferenceConfig(detector="abc"))
     assert "voice detector" not in texts(facts(member()), FUSION)
     assert "how much each segment of a song counts.|\n" in texts(facts(member()), heard) + "\n"
     said = texts(facts(member(), detector=measured), heard)

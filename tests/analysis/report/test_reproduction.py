@@ -9,7 +9,7 @@ import pytest
 
 from analysis.report.reproduction import fuse_command, prepare_command
 from embedder.errors import Command
-from embedder.listening import Listening
+from embedder.inference.config import InferenceConfig
 from embedder.presets import PRESETS
 from embedder.settings import build_config, member_name, train_command
 from ensemble.fusion import Fusion
@@ -67,7 +67,7 @@ def test_fuse() -> None:
     assert str(fuse_command(plain)) == "python app.py fuse --members a,b --method mean"
     other = Fusion(
         ("s",), "vote", experts, Pooling("stack", experts), {}, made, {}, "as_norm",
-        Listening(4.0, 1.5, 7),
+        InferenceConfig(4.0, 1.5, 7),
     )  # fmt: skip
     options, _ = parsed(fuse_command(other))
     assert options == {

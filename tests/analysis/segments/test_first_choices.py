@@ -10,7 +10,7 @@ from analysis.material import read_material
 from analysis.segments.first_choices import FirstChoices, first_choices
 from analysis.segments.heard import Heard, heard_segments
 from embedder.artifacts import Run
-from embedder.store import read_store, write_store
+from embedder.inference.store import read_store, write_store
 
 
 def test_runs_read_back_as_the_choices() -> None:

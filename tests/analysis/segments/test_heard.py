@@ -11,7 +11,7 @@ from analysis.experts.evidence import evidence_of
 from analysis.material import read_material
 from analysis.segments.heard import FEWEST, MOST, Heard, few, heard_segments, room
 from embedder.artifacts import Run
-from embedder.store import read_store, write_store
+from embedder.inference.store import read_store, write_store
 from ensemble.experts import expert_name
 from ensemble.knn import SegmentNeighbours, segment_votes
 

@@ -8,8 +8,8 @@ import pytest
 
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
+from embedder.inference.store import read_store
 from embedder.measures.voice_rows import VoiceRow, made_from, write_rows
-from embedder.store import read_store
 
 Change = Callable[[VoiceRow], VoiceRow]
 

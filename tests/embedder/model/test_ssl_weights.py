@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from embedder.artifacts import Run, file_fingerprint
 from embedder.catalogue import read_catalogue
-from embedder.checkpoint import load_member
 from embedder.commands.members import train_embedder
 from embedder.config import MemberConfig
-from embedder.embed import embed_split
 from embedder.errors import UserError
+from embedder.inference.checkpoint import load_member
+from embedder.inference.embed import embed_split
 from embedder.model.network import Network
 from embedder.model.ssl import BASE, PRETRAINED
 from embedder.settings import build_config

@@ -18,13 +18,13 @@ from safetensors.torch import load_file
 from embedder.artifacts import Run, create_run, read_json
 from embedder.begin import initialised
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.data.synth import synthesise
-from embedder.embed import embed_wave
 from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.embed import embed_wave
 from embedder.model.network import Network
 from embedder.pretraining.loop import COLUMNS
 from embedder.pretraining.methods import METHODS

@@ -12,12 +12,12 @@ import pytest
 
 from embedder.artifacts import Run, read_json
 from embedder.catalogue import read_catalogue
-from embedder.checkpoint import load_member
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.excerpts import excerpt, remade
-from embedder.embed import embed_wave
 from embedder.errors import UserError
+from embedder.inference.checkpoint import load_member
+from embedder.inference.embed import embed_wave
 from embedder.recipes import benchmark
 from embedder.recipes.benchmark import (
     Condition,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from embedder.config import MemberConfig
-from embedder.embed import CHUNK
+from embedder.inference.embed import CHUNK
 from embedder.model.network import Network
 from embedder.recipes import speed
 from embedder.recipes.speed import measure_speed, seconds_each

@@ -18,7 +18,7 @@ from embedder.catalogue import read_catalogue
 from embedder.data.activity import FRAME, smoothed, sung
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.model.detector import VoiceDetector
 from embedder.voice import detect as detector
 from embedder.voice.detect import (

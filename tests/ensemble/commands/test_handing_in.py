@@ -23,9 +23,9 @@ import torch
 from embedder import __version__
 from embedder.artifacts import Run, file_fingerprint, read_json, write_json
 from embedder.catalogue import read_catalogue
-from embedder.checkpoint import load_member
 from embedder.config import MemberConfig, SeparatorConfig
-from embedder.embed import embed_wave
+from embedder.inference.checkpoint import load_member
+from embedder.inference.embed import embed_wave
 from embedder.model.own import save_vocal_separator
 from embedder.model.separation import SongSeparator
 from embedder.model.separator import VocalSeparator

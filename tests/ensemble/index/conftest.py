@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.table import NewSong, songs_of, write_table
 
 Maker = Callable[..., Store]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.copying import copy_table
 from ensemble.index.table import (
     NewSong,

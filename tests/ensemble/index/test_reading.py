@@ -12,7 +12,7 @@ import pytest
 
 from embedder.artifacts import vectors_of
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index import kinds, reading
 from ensemble.index.members import MemberIndex, index_of
 from ensemble.index.reading import read_indexes

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.songs import SEGMENTS_KEPT, Heard, as_unit, halves, songs_of, thinned
 
 

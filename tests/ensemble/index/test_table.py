@@ -18,7 +18,7 @@ import pytest
 
 from embedder.artifacts import vectors_of
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index import database
 from ensemble.index import table as module
 from ensemble.index.songs import embedder_of

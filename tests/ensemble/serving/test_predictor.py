@@ -15,7 +15,7 @@ import pytest
 
 from embedder.artifacts import InUse
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
 from ensemble.fusion import Fusion

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.verification.error_rates import eer_measure, over_albums
 from ensemble.verification.results import VerificationResult, cross_fitted, measure_verification
 from ensemble.verification.trials import Trials, member_cosines, trials_of

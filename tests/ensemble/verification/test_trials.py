@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.verification.trials import TRAINED, Trials, member_cosines, trials_of
 
 Maker = Callable[..., Store]

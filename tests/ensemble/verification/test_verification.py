@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from embedder.artifacts import read_json, write_json
 from embedder.errors import UserError
-from embedder.listening import Listening
-from embedder.store import Store
+from embedder.inference.config import InferenceConfig
+from embedder.inference.store import Store
 from ensemble.verification.error_rates import eer_measure, eer_threshold
 from ensemble.verification.trials import member_cosines, trials_of
 from ensemble.verification.verification import (
@@ -33,7 +33,7 @@ from ensemble.verification.verification import (
 )
 
 Maker = Callable[..., Store]
-LISTENING = Listening(segment_s=4.0, tta=2, detector="d")
+LISTENING = InferenceConfig(segment_s=4.0, tta=2, detector="d")
 
 
 def stores_of(make_store: Maker, split: str, members: str = "pq", **changes: Any) -> list[Store]:
@@ -151,7 +151,7 @@ def test_many_members_are_calibrated_together_and_alone() -> None:
     assert subsets(many) == [*((name,) for name in many), tuple(many)]
     made_from = dict.fromkeys(many, "1")
     lines = tuple(Calibration(chosen, 1.0, 0.0, 0.0) for chosen in subsets(many))
-    found = Verification(made_from, Listening(), 9, 9, 9, lines)
+    found = Verification(made_from, InferenceConfig(), 9, 9, 9, lines)
     assert found.of(["b"]).members == ("b",)
     with pytest.raises(UserError, match="nothing was fitted for the members a, b together; choose"):
         found.of(["a", "b"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE
-from embedder.data.segments import cut, grid, more_starts
+from embedder.inference.segments import cut, grid, more_starts
 
 LENGTHS = st.integers(1, 5000)
 

@@ -15,25 +15,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedder.aggregate import song_embedding
 from embedder.artifacts import Run, prepare_again
 from embedder.catalogue import Catalogue, Song
-from embedder.checkpoint import Member, load_member
 from embedder.config import SAMPLE_RATE
 from embedder.data.activity import Active, voice_share
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
-from embedder.data.segments import cut
+from embedder.data.excerpts import remade
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.config import InferenceConfig
+from embedder.inference.segments import cut
+from embedder.inference.store import REMADE, REMADE_DB, Store, origin, write_store
 from embedder.memory import reuse_freed_memory
 from embedder.model.network import default_device, margin_free_logits
+from embedder.separation.songs import separated_vocals, separator_of
 from embedder.settings import train_command
-from embedder.store import Store, origin, write_store
-from embedder.voice.detect import Detector, Voices, load_detector
+from embedder.voice.detect import Detector, Voices, heard_voice, load_detector
 
 CHUNK = 8  # segments
-AS_TRAINED = Listening()  # each member's own grid, all segments alike
+AS_TRAINED = InferenceConfig()  # each member's own grid, all segments alike
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class SongVectors:
 def embed_wave(
     member: Member,
     wave: NDArray[np.int16],
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     active: Active | None = None,
 ) -> SongVectors:
     """One song, `wave (samples,)` int16 at 16 kHz, at least one sample.
@@ -106,7 +108,7 @@ def embed_split(
     split: str,
     progress: Progress = no_progress,
     *,
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     voices: Voices | None = None,
 ) -> Store:
     """Embed a split's songs with a member, write the store and return it.
@@ -142,7 +144,7 @@ def embed_stale(
     run: Run,
     catalogue: Catalogue,
     stale: Sequence[tuple[str, str]],
-    listening: Listening,
+    listening: InferenceConfig,
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> None:
@@ -211,7 +213,7 @@ def store_of(
     )
 
 
-def check_listening(listening: Listening, detector: Detector | None) -> None:
+def check_listening(listening: InferenceConfig, detector: Detector | None) -> None:
     """Raise `ValueError` unless the detector is the one that the listening names."""
     found = detector.fingerprint if detector else ""
     if found != listening.detector:
@@ -221,3 +223,45 @@ def check_listening(listening: Listening, detector: Detector | None) -> None:
 def _rows(parts: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]:
     """Parts `(n, columns)` one below the other; none give `(0, columns)`."""
     return np.concatenate([np.zeros((0, columns), np.float32), *parts])
+
+
+def embed_remade(
+    run: Run,
+    catalogue: Catalogue,
+    names: Sequence[str],
+    listening: InferenceConfig,
+    device: str = "auto",
+    progress: Progress = no_progress,
+) -> None:
+    """Remake the validation songs, embed them with the named members and write the stores.
+
+    Each song's vocals are turned down by up to `REMADE_DB`, as much as a generator seeded by its
+    place says. Members that listen to vocals hear what the run's separator makes of the new
+    mixture; without a separator their stem is as it was.
+
+    Raises:
+        UserError: a member or the separator cannot be read, or a song has no stems.
+    """
+    reuse_freed_memory()
+    where = default_device(device)
+    cache, detector = AudioCache(run.cache), load_detector(run, where)
+    members = [load_member(run, name, where) for name in names]
+    listens = {member.config.train.recording for member in members}
+    separator = separator_of(run, catalogue, where) if "vocals" in listens else None
+    songs = catalogue.of("validation")
+    found: list[list[SongVectors]] = [[] for _ in members]
+    for number, song in enumerate(progress(songs, len(songs), "validation songs, vocals lower")):
+        louder_db = -np.random.default_rng(number).uniform(0, REMADE_DB)
+        waves = {"mix": remade(song, cache, louder_db)}
+        if "vocals" in listens:
+            stem = cache.samples(stem_key(song, "vocals"))
+            waves["vocals"] = separated_vocals(separator, waves["mix"]) if separator else stem
+        voices = {stem: heard_voice(detector, waves[stem], stem) for stem in listens}
+        for vectors, member in zip(found, members, strict=True):
+            stem_name = member.config.train.recording
+            vectors.append(embed_wave(member, waves[stem_name], listening, voices[stem_name]))
+    for vectors, member in zip(found, members, strict=True):
+        separates = separator.fingerprint() if separator else ""
+        made_from = origin(catalogue, REMADE, member.config, listening, separates)
+        store = store_of_songs(member, REMADE, vectors, songs, catalogue, made_from)
+        write_store(run.store(member.name, REMADE), store)

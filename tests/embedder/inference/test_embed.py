@@ -12,21 +12,22 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from embedder.aggregate import song_embedding
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.checkpoint import Member, load_member
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.activity import sung, voice_share
 from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
-from embedder.embed import CHUNK, embed_split, embed_wave, stem_key
-from embedder.embed_files import check_files, embed_files, vocal_stems
 from embedder.errors import UserError
-from embedder.listening import Listening
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.config import InferenceConfig
+from embedder.inference.embed import CHUNK, embed_remade, embed_split, embed_wave, stem_key
+from embedder.inference.embed_files import check_files, embed_files, vocal_stems
+from embedder.inference.store import REMADE, REMADE_DB, Store, read_store
 from embedder.model.detector import VoiceDetector
 from embedder.model.network import BACKBONES, Network
-from embedder.store import Store, read_store
+from embedder.train import train_member
 from embedder.voice.detect import Detector, Voices, detected, load_detector
 
 Tiny = Callable[..., MemberConfig]
@@ -251,7 +252,7 @@ def test_no_more_than_two_batches_are_held(
         held.append(weakref.ref(wave))
         return wave
 
-    monkeypatch.setattr("embedder.embed_files.decode", fake)
+    monkeypatch.setattr("embedder.inference.embed_files.decode", fake)
     size, paths = 3, [tmp_path / f"{n}.wav" for n in range(25)]
     batches = embed_files([some_member(tiny())], paths, [p.stem for p in paths], batch_size=size)
     seen = 0
@@ -379,7 +380,7 @@ def test_a_segment_weighs_its_share_of_voice(tiny: Tiny) -> None:
 def test_more_and_longer_segments_are_heard_as_asked(tiny: Tiny) -> None:
     member = some_member(tiny())
     wave = noise(9.0)
-    listening = Listening(segment_s=3.0, hop_s=2.0, tta=4)
+    listening = InferenceConfig(segment_s=3.0, hop_s=2.0, tta=4)
     heard = embed_wave(member, wave, listening)
     assert len(heard.start_s) == 4 + 4
     for start, row in zip(heard.start_s, heard.embeddings, strict=True):
@@ -394,7 +395,7 @@ def test_with_a_detector_a_song_s_numbers_are_still_its_own(
     files: list[Path], tiny: Tiny, judge: Detector
 ) -> None:
     files = files[:4]
-    listening = Listening(1.5, 1.0, 5, judge.fingerprint)
+    listening = InferenceConfig(1.5, 1.0, 5, judge.fingerprint)
     members = [some_member(tiny())]
 
     def stores(paths: list[Path], batch_size: int) -> dict[str, tuple[NDArray[np.float32], ...]]:
@@ -420,7 +421,7 @@ def test_with_a_detector_a_song_s_numbers_are_still_its_own(
 def test_a_song_is_the_weighted_mean_of_its_segments(
     files: list[Path], tiny: Tiny, judge: Detector
 ) -> None:
-    listening = Listening(detector=judge.fingerprint)
+    listening = InferenceConfig(detector=judge.fingerprint)
     (batch,) = embed_files(
         [some_member(tiny())], [files[2]], ["x"], listening=listening, detector=judge
     )
@@ -445,7 +446,7 @@ def test_a_song_in_which_nobody_sings_is_heard_as_a_whole(
     monkeypatch.setattr(
         "embedder.voice.detect.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
     )
-    listening = Listening(detector=judge.fingerprint)
+    listening = InferenceConfig(detector=judge.fingerprint)
     ((store,),) = embed_files(
         [some_member(tiny())], files[2:4], ["2", "3"], listening=listening, detector=judge
     )
@@ -462,7 +463,7 @@ def test_members_that_hear_vocals_weigh_by_energy(
     wave = noise(11.0, 5)
     wave[3 * SAMPLE_RATE : 8 * SAMPLE_RATE] //= 1000
     soundfile.write(stem, wave, SAMPLE_RATE)
-    listening = Listening(detector=judge.fingerprint)
+    listening = InferenceConfig(detector=judge.fingerprint)
     ((mix, vox),) = embed_files(
         members, [files[2]], ["x"], vocals=[stem], listening=listening, detector=judge
     )
@@ -480,7 +481,7 @@ def test_a_store_and_a_predicted_file_have_the_same_weights_and_grid(
     put_detector(trained, 0.0)
     detector, member = load_detector(trained), load_member(trained, "aam")
     assert detector is not None
-    listening = Listening(1.5, 0.5, 6, detector.fingerprint)
+    listening = InferenceConfig(1.5, 0.5, 6, detector.fingerprint)
     catalogue = read_catalogue(trained.catalogue)
     voices = Voices(detector, AudioCache(trained.cache))
     store = embed_split(trained, catalogue, member, "test", listening=listening, voices=voices)
@@ -509,5 +510,42 @@ def test_a_detector_other_than_the_one_that_is_named_is_a_mistake(
             read_catalogue(trained.catalogue),
             load_member(trained, "aam"),
             "test",
-            listening=Listening(detector="d2"),
+            listening=InferenceConfig(detector="d2"),
         )
+
+
+def test_the_store_holds_the_validation_songs_with_lower_vocals(trained: Run) -> None:
+    catalogue = read_catalogue(trained.catalogue)
+    trained.store("aam", REMADE).unlink()
+    embed_remade(trained, catalogue, ["aam"], InferenceConfig())
+    plain, found = (read_store(trained.store("aam", split)) for split in ("validation", REMADE))
+    assert found.song_ids == plain.song_ids
+    assert (found.labels == plain.labels).all()
+    assert found.albums == plain.albums
+    assert not np.allclose(found.embeddings, plain.embeddings, atol=1e-3)
+
+    cache, member = AudioCache(trained.cache), load_member(trained, "aam", torch.device("cpu"))
+    for row, song in enumerate(catalogue.of("validation")[:3]):
+        lower_db = np.random.default_rng(row).uniform(0, REMADE_DB)
+        vocals, backing = (cache.samples(key).astype(float) for key in (song.vocals, song.backing))
+        length = min(len(vocals), len(backing))
+        wave = backing[:length] + vocals[:length] / 10 ** (lower_db / 20)
+        wanted = embed_wave(member, np.clip(wave.round(), -32768, 32767).astype(np.int16))
+        part = found.segments_of(row)
+        assert np.allclose(found.segment_embeddings[part], wanted.embeddings, atol=1e-5)
+
+
+def test_without_a_separator_a_member_that_hears_vocals_hears_them_as_they_were(
+    prepared: Run, tiny: Callable[..., MemberConfig]
+) -> None:
+    from embedder.inference.embed import embed_split
+
+    catalogue = read_catalogue(prepared.catalogue)
+    config = tiny(loss="aam", stem="vocals")
+    train_member(prepared, catalogue, "sung", config, device="cpu", say=lambda _: None)
+    plain = embed_split(
+        prepared, catalogue, load_member(prepared, "sung", torch.device("cpu")), "validation"
+    )
+    embed_remade(prepared, catalogue, ["sung"], InferenceConfig())
+    found = read_store(prepared.store("sung", REMADE))
+    assert found.embeddings == pytest.approx(plain.embeddings, abs=1e-6)

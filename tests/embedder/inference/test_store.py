@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.aggregate import song_embedding, song_logits
 from embedder.errors import UserError
-from embedder.store import STORE_FORMAT, Store, check_store, read_store, write_store
+from embedder.inference.aggregate import song_embedding, song_logits
+from embedder.inference.store import STORE_FORMAT, Store, check_store, read_store, write_store
 
 
 def make_store(**changes: Any) -> Store:

@@ -15,15 +15,15 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.aggregate import song_embedding
-from embedder.store import Store
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.store import Store
 
-PIECE_S = 3.0  # segments that begin within so many seconds are one piece
+CHUNK_S = 3.0  # segments that begin within so many seconds are one piece
 MOST = 24  # pieces of a song, evenly taken: more teach no more, and take longer
 
 
-def in_pieces(
-    stores: Sequence[Store], seconds: float = PIECE_S
+def in_chunks(
+    stores: Sequence[Store], seconds: float = CHUNK_S
 ) -> tuple[list[Store], NDArray[np.int64]]:
     """The same stores with pieces for songs, and the song (pieces,) from which each piece is.
 

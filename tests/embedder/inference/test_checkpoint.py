@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from embedder.artifacts import Run, file_fingerprint, read_json, write_json
-from embedder.checkpoint import (
+from embedder.config import MemberConfig
+from embedder.errors import UserError
+from embedder.inference.checkpoint import (
     Member,
     load_member,
     save_member,
     settings_fingerprint,
     weights_of,
 )
-from embedder.config import MemberConfig
-from embedder.errors import UserError
 from embedder.model.network import BACKBONES, Network
 
 Tiny = Callable[..., MemberConfig]
@@ -185,7 +185,7 @@ def test_when_writing_is_cut_off_there_is_no_member(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("embedder.checkpoint.save_file", full)
+    monkeypatch.setattr("embedder.inference.checkpoint.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_member(run, some_member(tiny()), {})
     assert run.member_names() == []

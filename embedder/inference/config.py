@@ -1,7 +1,7 @@
-"""How songs are heard when they are embedded: the grid of segments, and what a segment weighs.
+"""How songs are embedded: the grid of segments, and what a segment weighs.
 
-Enters: what `fuse` was asked for. Leaves: `Listening`, which goes into each store's `made_from` and
-into `fusion.json`, so that `predict` hears new files exactly as the fusion's songs were heard.
+It goes into each store's `made_from` and into `fusion.json`, so that `predict` embeds
+new files exactly as the fusion's songs were embedded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_TTA = 1000  # random segments more of a song
 
 
 @dataclass(frozen=True)
-class Listening:
+class InferenceConfig:
     """What may differ from one fusion to the next without training a member again."""
 
     segment_s: float | None = None  # length of a segment, s; None: each member's eval_segment_s

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from embedder.aggregate import AGGREGATES, song_embedding, song_logits, song_weights
 from embedder.errors import UserError
+from embedder.inference.aggregate import AGGREGATES, song_embedding, song_logits, song_weights
 
 
 def test_song_embedding_is_the_unit_mean() -> None:

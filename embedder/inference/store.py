@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.aggregate import song_logits
 from embedder.artifacts import SPLITS, replacing
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError
-from embedder.listening import Listening
+from embedder.inference.aggregate import song_logits
+from embedder.inference.config import InferenceConfig
 
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
@@ -113,7 +113,7 @@ def origin(
     catalogue: Catalogue,
     split: str,
     config: MemberConfig,
-    listening: Listening,
+    listening: InferenceConfig,
     separator: str = "",
 ) -> dict[str, str]:
     """What a member's store of a split is made from, beside the member's checkpoint.

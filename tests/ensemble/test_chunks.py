@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embedder.aggregate import song_embedding
-from embedder.store import Store
-from ensemble.pieces import MOST, in_pieces
+from embedder.inference.aggregate import song_embedding
+from embedder.inference.store import Store
+from ensemble.chunks import MOST, in_chunks
 
 Maker = Callable[..., Store]
 
@@ -27,7 +27,7 @@ def made(make_store: Maker, member: str, starts: list[float], **changes: object)
 
 def test_segments_that_begin_within_three_seconds_are_one_piece(make_store: Maker) -> None:
     store = made(make_store, "good", [0, 1.5, 3, 4.5, 6.5])
-    (cut,), songs = in_pieces([store])
+    (cut,), songs = in_chunks([store])
     count = len(store.song_ids)
     assert songs.tolist() == [song for song in range(count) for _ in range(3)]
     assert cut.segment_song.tolist()[:7] == [0, 0, 1, 1, 2, 3, 3]
@@ -45,7 +45,7 @@ def test_voice_weighs_within_a_piece(make_store: Maker) -> None:
     plain = made(make_store, "good", [0, 1, 3])
     weight = np.tile(np.array([1.0, 0.25, 0.0], np.float32), len(plain.song_ids))
     store = made(make_store, "good", [0, 1, 3], segment_weight=weight)
-    (cut,), _ = in_pieces([store])
+    (cut,), _ = in_chunks([store])
     expected = song_embedding(store.segment_embeddings[:2], weight[:2])
     np.testing.assert_array_equal(cut.embeddings[0], expected)
     np.testing.assert_array_equal(cut.embeddings[1], store.segment_embeddings[2])  # without voice
@@ -54,7 +54,7 @@ def test_voice_weighs_within_a_piece(make_store: Maker) -> None:
 def test_a_piece_counts_only_where_all_members_hear_it(make_store: Maker) -> None:
     often = made(make_store, "good", [0, 2, 4, 6, 8])  # pieces 0, 0, 1, 2, 2
     seldom = made(make_store, "fair", [0, 4, 13])  # pieces 0, 1, 4
-    cut, songs = in_pieces([often, seldom])
+    cut, songs = in_chunks([often, seldom])
     assert cut[0].song_ids == cut[1].song_ids
     assert songs.tolist() == [song for song in range(len(often.song_ids)) for _ in range(2)]
     assert cut[0].segment_song.tolist()[:6] == [0, 0, 1, 2, 2, 3]
@@ -67,7 +67,7 @@ def test_of_a_long_song_so_many_pieces_are_taken_evenly(make_store: Maker) -> No
     starts = [3.0 * number for number in range(100)]
     two = np.array([0, 50])
     long, other = (made(make_store, member, starts).take(two) for member in ("good", "fair"))
-    cut, songs = in_pieces([long, other])
+    cut, songs = in_chunks([long, other])
     assert songs.tolist() == [0] * MOST + [1] * MOST
     assert cut[0].song_ids == cut[1].song_ids
     taken = [int(name.rsplit(" ", 1)[1]) for name in cut[0].song_ids[:MOST]]
@@ -76,4 +76,4 @@ def test_of_a_long_song_so_many_pieces_are_taken_evenly(make_store: Maker) -> No
     assert set(np.diff(taken)) <= {4, 5}
     np.testing.assert_array_equal(cut[1].embeddings[:MOST], other.segment_embeddings[taken])
     short = made(make_store, "good", starts[: MOST - 1]).take(two)
-    np.testing.assert_array_equal(in_pieces([short])[1], [0] * (MOST - 1) + [1] * (MOST - 1))
+    np.testing.assert_array_equal(in_chunks([short])[1], [0] * (MOST - 1) + [1] * (MOST - 1))

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.checkpoint import Member
 from embedder.data.audio import AudioError, decode, read_audio, unusable
 from embedder.data.decoding import Progress, available_cores, no_progress
 from embedder.data.stems import find_stems
-from embedder.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.errors import Command, UserError
-from embedder.listening import Listening
-from embedder.store import Store
+from embedder.inference.checkpoint import Member
+from embedder.inference.config import InferenceConfig
+from embedder.inference.embed import AS_TRAINED, check_listening, embed_wave, store_of
+from embedder.inference.store import Store
 from embedder.voice.detect import Detector, heard_voice
 
 Separate = Callable[[NDArray[np.int16]], NDArray[np.int16]]  # mixture → vocals, (samples,), 16 kHz
@@ -69,7 +69,7 @@ def embed_files(
     *,
     vocals: Sequence[Path] | None = None,
     separate: Separate | None = None,
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     detector: Detector | None = None,
     batch_size: int = 8,
     progress: Progress = no_progress,
@@ -112,7 +112,7 @@ def embed_waves(
     members: Sequence[Member],
     waves: Mapping[str, Sequence[NDArray[np.int16]]],
     names: Sequence[str],
-    listening: Listening = AS_TRAINED,
+    listening: InferenceConfig = AS_TRAINED,
     detector: Detector | None = None,
 ) -> list[Store]:
     """Stores of decoded recordings, one for each member; `names` become their song ids.

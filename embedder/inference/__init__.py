@@ -1,0 +1,1 @@
+"""Audio to embeddings and logits with members that are trained."""
