@@ -57,7 +57,11 @@ def test_imports_only_go_down() -> None:
 WRONG = [
     ("ensemble/fuse.py", "import torch", "Ensemble and analysis import no torch"),
     ("analysis/page.py", "import embedder.model.network", "Ensemble and analysis import no torch"),
-    ("embedder/inference/store.py", "import ensemble.knn", "The embedder knows neither the ensemble"),
+    (
+        "embedder/inference/store.py",
+        "import ensemble.knn",
+        "The embedder knows neither the ensemble",
+    ),
     ("ensemble/knn.py", "import analysis.page", "the ensemble knows no"),
     ("embedder/inference/embed.py", "import lightning", "Prediction imports nothing"),
 ]
