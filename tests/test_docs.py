@@ -1,6 +1,6 @@
-"""README's lists of options and settings are the program's own.
+"""The references of commands and settings are the program's own; links in docs lead somewhere.
 
-After a change of the command line: `UPDATE_README=1 python -m pytest tests/test_readme.py`.
+After a change of commands or settings: `UPDATE_DOCS=1 python -m pytest tests/test_docs.py`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 import typer
 
 import app
 from embedder.presets import PRESETS
 from embedder.settings import all_settings, build_config, legal_values
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def options() -> str:
@@ -57,37 +59,44 @@ def settings() -> str:
     return "\n".join([*lines, "", "Preset " + "; preset ".join(presets) + ".", ""])
 
 
-def with_generated(text: str) -> str:
-    """README's text with both generated blocks written anew."""
-    for name, made in (("options", options()), ("settings", settings())):
-        begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        assert len(pattern.findall(text)) == 1, f"README.md must have one block {begin} … {end}"
-        text = pattern.sub(lambda _, b=begin, m=made, e=end: f"{b}\n{m}\n{e}", text)
-    return text
+GENERATED = {
+    "commands.md": ("Every command", "Options may be spelled with dashes too.", options),
+    "settings.md": ("Every setting", "`train-embedder --set name=value` changes one.", settings),
+}
 
 
-def test_readme_lists_the_programs_own_options_and_settings() -> None:
-    text = README.read_text(encoding="utf-8")
-    if os.environ.get("UPDATE_README"):
-        README.write_text(with_generated(text), encoding="utf-8", newline="\n")
-        text = README.read_text(encoding="utf-8")
-    assert text == with_generated(text), (
-        "run: UPDATE_README=1 python -m pytest tests/test_readme.py"
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_reference_is_the_programs_own(name: str) -> None:
+    title, sentence, table = GENERATED[name]
+    file, text = ROOT / "docs" / name, f"# {title}\n\n{sentence}\n\n{table()}"
+    if os.environ.get("UPDATE_DOCS"):
+        file.write_text(text, encoding="utf-8", newline="\n")
+    assert file.read_text(encoding="utf-8") == text, (
+        "run: UPDATE_DOCS=1 python -m pytest tests/test_docs.py"
     )
 
 
-def test_every_file_that_readme_points_to_is_there() -> None:
-    text = README.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
-    assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_readmes_commands_exist() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_docs_name_every_command_and_no_other() -> None:
     commands = set(typer.main.get_command(app.app).commands)
-    named = set(re.findall(r"python app\.py ([a-z][a-z-]*)", text))
-    assert named
-    assert named <= commands
-    assert commands <= named
+    for page in PAGES:
+        named = set(re.findall(r"python app\.py ([a-z][a-z-]*)", page.read_text(encoding="utf-8")))
+        assert named <= commands, page
+    by_hand = [page for page in PAGES if page.name not in GENERATED]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in by_hand)
+    assert [name for name in commands if not re.search(rf"(app\.py |`){name}\b", text)] == []
