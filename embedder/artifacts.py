@@ -153,9 +153,6 @@ class Run:
     def index_table(self) -> Path:
         return self.fusion_folder / "index.sqlite"
 
-    def vectors(self, member: str, level: str) -> Path:
-        return vectors_of(self.index_table, member, level)
-
     @property
     def predictions(self) -> Path:
         return self.fusion_folder / "predictions"
@@ -201,9 +198,9 @@ class Run:
         return sorted(p.name for p in found)
 
 
-def vectors_of(table: Path, member: str, level: str) -> Path:
-    """The FAISS file beside a song table, of one member's "songs" or "segments"."""
-    return table.with_name(f"{member}.{level}.faiss")
+def vectors_of(table: Path, member: str, stamp: str) -> Path:
+    """The FAISS file of a member's segments beside a song table; `stamp` hashes what it holds."""
+    return table.with_name(f"{member}.segments.{stamp}.faiss")
 
 
 def create_run(root: Path) -> Run:

@@ -23,7 +23,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store
 from embedder.metrics import CalibrationError, Estimate, Summary
 from ensemble.enrolled.enrolment import Gate
-from ensemble.index.songs import embedder_of
+from ensemble.index.members import embedder_of
 from ensemble.knn import Votes
 from ensemble.methods import FUSIONS, Pooling
 from ensemble.probe import Probe

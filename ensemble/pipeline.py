@@ -39,11 +39,10 @@ from ensemble.fusion import (
     with_id,
     write_fusion,
 )
-from ensemble.index.members import MemberIndex, index_of
-from ensemble.index.songs import embedder_of
+from ensemble.index.members import MemberIndex, embedder_of, index_of
 from ensemble.index.table import read_indexes
 from ensemble.index.table import write_table as write_index
-from ensemble.index.vectors import KINDS
+from ensemble.index.vectors import KINDS, Floats, Vectors, recall
 from ensemble.predictions import table_of, write_table
 from ensemble.unknown import TARGET_FPR
 from ensemble.verification.verification import fit_verification, write_verification
@@ -223,7 +222,16 @@ def _write_all(
     verification = fit_verification(stores["train"], stores["validation"], listening)
     write_index(new.index_table, stores["train"], choices.index, enrolled.songs, fusion.id)
     held = {store.member: _some(store.segment_embeddings) for store in stores["validation"]}
-    read_indexes(new.index_table, held=held, say=tell)
+
+    def tell_recall(member: str, built: Vectors, rows: Floats) -> None:
+        if built.kind != "flat":
+            tell(
+                f"{built.kind} index of {len(built)} segments of member {member}: recall@10 "
+                f"{recall(built, rows, held[member]):.3f} against exact, "
+                f"{len(held[member])} queries"
+            )
+
+    read_indexes(new.index_table, on_built=tell_recall)
     write_fusion(new.fusion, fusion)
     write_verification(new.verification, replace(verification, fusion=fusion.id))
     for split, table in tables.items():

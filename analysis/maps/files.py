@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.maps.fit import EXACT, Tell, fit_maps, place
 from embedder.artifacts import fingerprint, replacing
-from ensemble.index.songs import as_unit, halves
+from ensemble.index.members import as_unit, halves
 
 MAP_FORMAT = 1  # of the file, and of how maps are fitted: another number is fitted again
 

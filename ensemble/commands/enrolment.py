@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from embedder.artifacts import Run
     from embedder.inference.store import Store
     from ensemble.fusion import Fusion
-    from ensemble.index.members import MemberIndex
-    from ensemble.index.songs import NewSong
+    from ensemble.index.members import MemberIndex, NewSong
     from ensemble.index.table import Change
 
 Singer = Annotated[str | None, typer.Option("--singer", help="Name of the singer.")]
@@ -164,7 +163,7 @@ def said_of_copies(songs: Sequence[NewSong], before: Mapping[str, MemberIndex]) 
     from ensemble.enrolled.enrolling import copies_of
 
     first = next(iter(before.values()))
-    new = {name: np.stack([song.heard[name].embedding for song in songs]) for name in before}
+    new = {name: np.stack([song.by_member[name].embedding for song in songs]) for name in before}
     rows = copies_of(new, {name: index.embeddings for name, index in before.items()})
     return [
         f"{song.song_id} is the same recording as {first.song_ids[row]} of "

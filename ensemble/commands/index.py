@@ -14,11 +14,11 @@ from embedder.errors import UserError, did_you_mean
 
 def benchmark_index(
     vectors: Annotated[
-        int, typer.Option("--vectors", min=1, help="Made-up segment embeddings.")
+        int, typer.Option("--vectors", min=1, help="Synthetic segment embeddings.")
     ] = 1_000_000,
     dim: Annotated[int, typer.Option("--dim", min=2, help="Their dimension.")] = 192,
     queries: Annotated[
-        int, typer.Option("--queries", min=1, help="Made-up segments of other songs.")
+        int, typer.Option("--queries", min=1, help="Synthetic segments of other songs.")
     ] = 1000,
     kinds: Annotated[
         str, typer.Option("--kinds", help="With commas: flat | ivfpq | hnsw.")
@@ -28,15 +28,14 @@ def benchmark_index(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Build and search indexes of made-up embeddings: time, memory and recall.
+    """Build and search indexes of synthetic embeddings: time, memory and recall.
 
     Example: python app.py benchmark-index --vectors 100000 --kinds flat,hnsw
     """
     from tempfile import TemporaryDirectory
 
     from ensemble.index.benchmark import BATCH, benchmark
-    from ensemble.index.kinds import KINDS, LEAST
-    from ensemble.index.vectors import threads
+    from ensemble.index.vectors import KINDS, MIN_VECTORS, threads
 
     chosen = list(dict.fromkeys(kind.strip() for kind in kinds.split(",")))
     for kind in chosen:
@@ -45,8 +44,10 @@ def benchmark_index(
                 f"--kinds {kind or repr(kind)}{did_you_mean(kind, KINDS)} is unknown; "
                 f"choose from {', '.join(KINDS)}"
             )
-        if vectors < LEAST[kind]:
-            raise UserError(f"--vectors {vectors} are too few: {kind} needs at least {LEAST[kind]}")
+        if vectors < MIN_VECTORS[kind]:
+            raise UserError(
+                f"--vectors {vectors} are too few: {kind} needs at least {MIN_VECTORS[kind]}"
+            )
     if output is not None and output.exists() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"--output {output} is there already; it must be a new folder")
     with TemporaryDirectory(prefix="index-") as scratch:
@@ -55,7 +56,7 @@ def benchmark_index(
             say(f"{row.kind}: built in {row.build_s:.1f} s, recall@10 {row.recall:.3f}")
             rows.append(row)
     print_table(
-        f"{vectors} made-up segments x {dim} dim, {queries} queries in batches of {BATCH}, "
+        f"{vectors} synthetic segments x {dim} dim, {queries} queries in batches of {BATCH}, "
         f"{threads()} threads",
         ("index", "build s", "MB building", "MB on disk", "queries/s", "MB searching", "recall@10"),
         [

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from embedder.errors import UserError
-from ensemble.index.database import TableInUse, embedded_by, transaction
-from ensemble.index.songs import Heard, NewSong
+from ensemble.index.database import FORMAT, TableInUse, format_of, transaction
+from ensemble.index.members import NewSong, SongEmbedding
+from ensemble.index.table import ENROLLED
 
-ACTIVE = "added_by IS NOT NULL AND removed_by IS NULL"
+OLD_FORMAT = 1  # of a table, whose enrolled singers can still be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,40 +39,47 @@ def enrolled_songs(table: Path, embedders: Mapping[str, str]) -> Enrolled:
     if not table.is_file():
         return Enrolled()
     try:
-        found, heard_by = _read(table)
+        found, embedded_by = _read(table)
     except TableInUse:
         raise
     except UserError as error:
         return Enrolled(problem=str(error))
     if not found:
         return Enrolled()
-    if any(heard_by.get(name) != value for name, value in embedders.items()):
+    if any(embedded_by.get(name) != value for name, value in embedders.items()):
         return Enrolled(lost=tuple(found))
     return Enrolled(found)
 
 
 def _read(table: Path) -> tuple[dict[str, list[NewSong]], dict[str, str]]:
-    with transaction(table) as connection:
-        embedders = embedded_by(connection)
+    with transaction(table, formats=(OLD_FORMAT, FORMAT)) as connection:
+        if format_of(connection) == OLD_FORMAT:
+            stored, query = (
+                "heard",
+                (
+                    "SELECT substr(name, length('embedded by ') + 1), value FROM setting "
+                    "WHERE name LIKE 'embedded by %'"
+                ),
+            )
+        else:
+            stored, query = "embedded", "SELECT name, embedded_by FROM member"
+        embedders = dict(connection.execute(query))
         songs = connection.execute(
-            f"SELECT number, song_id, singer, album FROM song WHERE {ACTIVE} "
+            f"SELECT number, song_id, singer, album FROM song WHERE {ENROLLED} "
             "ORDER BY added_by, number"
         ).fetchall()
         found: dict[str, list[NewSong]] = {}
         for number, song_id, singer, album in songs:
-            heard = {}
-            for member, embedding, start, weight, segments in connection.execute(
-                "SELECT member, embedding, segment_start_s, segment_weight, segment_embeddings "
-                "FROM heard WHERE song = ?",
+            by_member = {}
+            for member, embedding, segments in connection.execute(
+                f"SELECT member, embedding, segment_embeddings FROM {stored} WHERE song = ?",
                 (number,),
             ):
                 vector = np.frombuffer(embedding, "<f4").astype(np.float32)
-                heard[member] = Heard(
+                by_member[member] = SongEmbedding(
                     vector,
-                    np.frombuffer(start, "<f4").astype(np.float32),
-                    np.frombuffer(weight, "<f4").astype(np.float32),
                     np.frombuffer(segments, "<f2").astype(np.float32).reshape(-1, len(vector)),
                     embedders.get(member, ""),
                 )
-            found.setdefault(singer, []).append(NewSong(song_id, album, heard))
+            found.setdefault(singer, []).append(NewSong(song_id, album, by_member))
     return found, embedders

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from embedder.errors import UserError
 from embedder.inference.store import Store
 from embedder.text import composed, name_problem, spelled_alike
-from ensemble.index.members import MemberIndex
-from ensemble.index.songs import NewSong, songs_of
+from ensemble.index.members import MemberIndex, NewSong, songs_of
 from ensemble.similarity import SAME_RECORDING
 from ensemble.unknown import UNKNOWN
 

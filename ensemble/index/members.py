@@ -1,21 +1,114 @@
-"""What searching the songs of one member needs, in memory.
+"""What an index keeps of songs, and one member's songs ready to be searched.
 
-Enters: a store of training songs, or what the table holds. Leaves: `MemberIndex`, the songs'
-singers and albums beside the vectors of songs and segments.
+Of a song it keeps the embedding, and a few of its segments in half precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.inference.store import AGAIN, Store
-from ensemble.index.songs import as_unit, halves, heard_of, thinned
+from embedder.store import AGAIN, Store
 from ensemble.index.vectors import Vectors, build_vectors
+
+# Neighbouring segments overlap and say much the same; sixteen of a song make the index of a
+# thousand songs some 10 MB.
+SEGMENTS_KEPT = 16
+VOICED = 0.25  # share of voice from which a segment may vote for its song's singer
+MIN_SEGMENTS = 4  # that a song keeps even so, those with the most voice
+
+
+def embedder_of(made_from: Mapping[str, str]) -> str:
+    """What embedded a store's songs: the checkpoint, the grid, and what says where is sung.
+
+    Embeddings may only be compared where it is the same.
+    """
+    parts = (made_from.get(part, "none") for part in ("checkpoint", "grid", "activity"))
+    return "checkpoint {}, {}, activity {}".format(*parts)
+
+
+@dataclass(frozen=True, eq=False)
+class SongEmbedding:
+    """What the index keeps of one song for one member."""
+
+    embedding: NDArray[np.float32]  # (dim,), unit length
+    segment_embeddings: NDArray[np.float32]  # (n, dim), unit length
+    embedded_by: str = embedder_of({})  # of the store that it is taken from
+
+
+@dataclass(frozen=True, eq=False)
+class NewSong:
+    """A song as all members embedded it."""
+
+    song_id: str
+    album: str  # "singer/album"; "" where unknown
+    by_member: Mapping[str, SongEmbedding]
+
+
+def song_embedding_of(store: Store, song: int) -> SongEmbedding:
+    """What the index keeps of the song at this place of the store."""
+    part = store.segments_of(song)
+    kept = kept_segments(store.segment_weight[part])
+    return SongEmbedding(
+        store.embeddings[song],
+        store.segment_embeddings[part][kept],
+        embedder_of(store.made_from),
+    )
+
+
+def kept_segments(weight: NDArray[np.float32]) -> NDArray[np.int64]:
+    """At most `SEGMENTS_KEPT` segments in which someone sings: the middle ones of as many parts.
+
+    Segments with less voice than `VOICED` show a band, which is no sign of the singer. A song in
+    which no voice was found counts whole, as everywhere.
+
+    Args:
+        weight: (segments,), 0 to 1: each one's share of voice.
+
+    Returns:
+        Places (n,), ascending.
+    """
+    weight = weight if weight.any() else np.ones_like(weight)
+    most = np.sort(np.argsort(-weight, kind="stable")[:MIN_SEGMENTS])
+    chosen = np.flatnonzero(weight >= VOICED)
+    chosen = chosen if len(chosen) >= len(most) else most
+    if len(chosen) > SEGMENTS_KEPT:
+        places = (np.arange(SEGMENTS_KEPT) + 0.5) * len(chosen) / SEGMENTS_KEPT
+        chosen = chosen[places.astype(np.int64)]
+    return chosen
+
+
+def halves(segment_embeddings: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Segment embeddings (n, dim) as they are kept: each value to three decimal digits."""
+    return segment_embeddings.astype(np.float16)
+
+
+def as_unit(kept: NDArray[np.float16]) -> NDArray[np.float32]:
+    """What was kept of segment embeddings (n, dim), of unit length again."""
+    rows = kept.astype(np.float32)
+    with np.errstate(invalid="ignore"):  # a damaged row of zeros: who indexes it refuses NaN
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def songs_of(stores: Sequence[Store]) -> list[NewSong]:
+    """The songs of the members' stores, one store a member, all of the same songs in one order."""
+    if not stores:
+        raise ValueError("need the store of a member")
+    first = stores[0]
+    if len({store.member for store in stores}) < len(stores):
+        raise ValueError("there are two stores of one member")
+    for store in stores[1:]:
+        if store.song_ids != first.song_ids or store.albums != first.albums:
+            raise ValueError(f"{first.member!r} and {store.member!r} have stores of other songs")
+    return [
+        NewSong(song_id, album, {s.member: song_embedding_of(s, song) for s in stores})
+        for song, (song_id, album) in enumerate(zip(first.song_ids, first.albums, strict=True))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +140,14 @@ class MemberIndex:
 
 
 def index_of(store: Store, kind: str = "flat") -> MemberIndex:
-    """Index a store of training songs as the table would: thinned and rounded in the same way.
+    """Index a store of training songs as the table would: the same segments, rounded alike.
 
-    Raises `ValueError` if the store holds no training song or one is unlabelled.
+    Raises:
+        ValueError: the store holds no training song, or one without a label.
     """
     check_training(store)
-    kept = [thinned(heard_of(store, song)) for song in range(len(store.song_ids))]
-    parts = [as_unit(halves(heard.segment_embeddings)) for heard in kept]
+    kept = [song_embedding_of(store, song) for song in range(len(store.song_ids))]
+    parts = [as_unit(halves(song.segment_embeddings)) for song in kept]
     return MemberIndex(
         member=store.member,
         checkpoint=store.made_from.get("checkpoint", ""),

@@ -1,41 +1,60 @@
-"""The index's song table in SQLite: the only truth about which songs are known, and its changes.
+"""The song table: which songs are known, and every change of that, which can be taken back.
 
-Enters: train stores, and later the songs of singers who are enrolled. Leaves: one `.sqlite` file,
-and from it a `MemberIndex` for each member. Every change is one transaction and can be taken back.
+The SQLite file is the only truth. Each change is one transaction. `read_indexes` makes of it what
+members search; the FAISS files beside it, `<member>.segments.<stamp>.faiss`, are caches that are
+named after what they are made from.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embedder.artifacts import fingerprint
+from embedder.artifacts import fingerprint, vectors_of
 from embedder.errors import UserError, did_you_mean
 from embedder.inference.store import AGAIN, UNIT_TOLERANCE, Store
 from embedder.text import composed
-from ensemble.index.database import (
-    EMBEDDED_BY,
-    check_fusion_id,
-    embedded_by,
-    new_table,
-    transaction,
+from ensemble.index.database import new_table, transaction
+from ensemble.index.members import (
+    SEGMENTS_KEPT,
+    MemberIndex,
+    NewSong,
+    as_unit,
+    check_training,
+    embedder_of,
+    halves,
+    songs_of,
 )
-from ensemble.index.derived import forget_others
-from ensemble.index.kinds import KINDS
-from ensemble.index.members import check_training
-from ensemble.index.reading import check_enough
-from ensemble.index.reading import read_indexes as read_indexes
-from ensemble.index.songs import SEGMENTS_KEPT as SEGMENTS_KEPT
-from ensemble.index.songs import Heard as Heard
-from ensemble.index.songs import NewSong as NewSong
-from ensemble.index.songs import embedder_of, halves, thinned
-from ensemble.index.songs import songs_of as songs_of
+from ensemble.index.vectors import (
+    BUILT_AS,
+    KINDS,
+    MIN_VECTORS,
+    Floats,
+    Vectors,
+    build_vectors,
+    cached_vectors,
+)
+
+# The songs that are known now: those of training first, then the enrolled ones as they came.
+KNOWN = "song.removed_by IS NULL"
+ORDER = "song.added_by IS NOT NULL, song.added_by, song.number"
+ENROLLED = "added_by IS NOT NULL AND removed_by IS NULL"
+
+OnBuilt = Callable[[str, Vectors, Floats], None]  # member, its segments' index, their vectors
+
+
+class OtherFusion(UserError):
+    """The table was written together with another fusion."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,9 @@ class Change:
     when: str  # UTC, ISO 8601
 
 
+# Changing ----------------------------------------------------------------------------------------
+
+
 def write_table(
     path: Path,
     train_stores: Sequence[Store],
@@ -58,10 +80,16 @@ def write_table(
 ) -> None:
     """A new table of the members' training songs; what was enrolled before is gone.
 
-    `enrolled`: singer → songs that are enrolled at once, a change for each singer. `fusion`: id of
-    the one that the table belongs to.
-    Raises `UserError` if they have too few segments for the kind or `enroll` would refuse a song,
-    `ValueError` if a store holds no labelled training songs or the stores disagree.
+    Args:
+        path: the file.
+        train_stores: one a member.
+        kind: of the segments' index, a key of `KINDS`.
+        enrolled: singer → songs that are enrolled at once, a change for each singer.
+        fusion: id of the one that the table belongs to.
+
+    Raises:
+        UserError: too few segments for the kind, or `enroll` would refuse a song.
+        ValueError: a store holds no labelled training songs, or the stores disagree.
     """
     if kind not in KINDS:
         raise ValueError(f"an index is one of {', '.join(KINDS)}, not {kind!r}")
@@ -72,41 +100,36 @@ def write_table(
         if store.singers != first.singers or not np.array_equal(store.labels, first.labels):
             raise ValueError(f"{first.member!r} and {store.member!r} label the songs otherwise")
         counts = np.bincount(store.segment_song)
-        check_enough(kind, int(np.minimum(counts, SEGMENTS_KEPT).sum()))
-    members = [store.member for store in train_stores]
+        _check_enough(kind, int(np.minimum(counts, SEGMENTS_KEPT).sum()))
+    members = [
+        (s.member, place, s.made_from.get("checkpoint", ""), s.embeddings.shape[1],
+         embedder_of(s.made_from))
+        for place, s in enumerate(train_stores)
+    ]  # fmt: skip
     with new_table(path) as connection:
-        connection.executemany(
-            "INSERT INTO setting VALUES (?, ?)",
-            [
-                ("kind", kind),
-                ("fusion", fusion),
-                *((EMBEDDED_BY + s.member, embedder_of(s.made_from)) for s in train_stores),
-            ],
-        )
-        connection.executemany(
-            "INSERT INTO member VALUES (?, ?, ?, ?)",
-            [
-                (s.member, place, s.made_from.get("checkpoint", ""), s.embeddings.shape[1])
-                for place, s in enumerate(train_stores)
-            ],
-        )
+        settings = [("kind", kind), ("fusion", fusion)]
+        connection.executemany("INSERT INTO setting VALUES (?, ?)", settings)
+        connection.executemany("INSERT INTO member VALUES (?, ?, ?, ?, ?)", members)
         connection.executemany(
             "INSERT INTO trained_singer VALUES (?, ?)", list(enumerate(first.singers))
         )
+        names = [store.member for store in train_stores]
         for song, label in zip(songs, first.labels, strict=True):
-            _insert(connection, members, song, first.singers[label], None)
+            _insert(connection, names, song, first.singers[label], None)
         for singer, new in enrolled.items():
             _enroll(connection, singer, new)
-    forget_others(path, members)
 
 
 def enroll(path: Path, singer: str, songs: Sequence[NewSong], fusion: str | None = None) -> Change:
     """Add songs of a singer, known or new; a change that `undo` takes back.
 
-    `fusion`: id of the one that the table must belong to; None takes any. Raises `UserError` if it
-    belongs to another, if there is no song, if one is in the index already or stands twice, or if a
-    member of the index did not embed it, or by another checkpoint or on another grid than the
-    index's songs; `ValueError` for embeddings that do not fit their member.
+    `fusion`: id of the one that the table must belong to; None takes any.
+
+    Raises:
+        OtherFusion: it belongs to another.
+        UserError: there is no song, one is in the index already or stands twice, or a member of the
+            index did not embed it, or not as it embedded the index's songs.
+        ValueError: embeddings do not fit their member.
     """
     if not singer.strip():
         raise UserError("--singer needs a name")
@@ -114,7 +137,7 @@ def enroll(path: Path, singer: str, songs: Sequence[NewSong], fusion: str | None
         raise UserError(f"there is no song to enroll {singer} with")
     with transaction(path, write=True) as connection:
         if fusion is not None:
-            check_fusion_id(connection, path, fusion)
+            _check_fusion(connection, path, fusion)
         return _enroll(connection, singer, songs)
 
 
@@ -125,17 +148,15 @@ def unenroll(path: Path, singer: str) -> Change:
     a member was trained on stays.
     """
     with transaction(path, write=True) as connection:
-        enrolled = "added_by IS NOT NULL AND removed_by IS NULL"
-        found = connection.execute(f"SELECT DISTINCT singer FROM song WHERE {enrolled}").fetchall()
+        rows = connection.execute(f"SELECT DISTINCT singer FROM song WHERE {ENROLLED}").fetchall()
+        enrolled = sorted(name for (name,) in rows)
         wanted = composed(singer.strip())
-        singer = next((name for (name,) in found if composed(name) == wanted), wanted)
-        mine = f"singer = ? AND {enrolled}"
-        (songs,) = connection.execute(
-            f"SELECT count(*) FROM song WHERE {mine}", (singer,)
-        ).fetchone()
-        if not songs:
-            raise UserError(_nothing_enrolled(connection, singer))
-        change = _record(connection, "unenroll", singer, songs)
+        singer = next((name for name in enrolled if composed(name) == wanted), wanted)
+        if singer not in enrolled:
+            raise UserError(_nothing_enrolled(connection, singer, enrolled))
+        mine = f"singer = ? AND {ENROLLED}"
+        songs = connection.execute(f"SELECT count(*) FROM song WHERE {mine}", (singer,))
+        change = _record(connection, "unenroll", singer, songs.fetchone()[0])
         connection.execute(f"UPDATE song SET removed_by = ? WHERE {mine}", (change.number, singer))
     return change
 
@@ -159,15 +180,15 @@ def history(path: Path) -> list[Change]:
 
 
 def _enroll(connection: sqlite3.Connection, singer: str, songs: Sequence[NewSong]) -> Change:
-    dims = dict(connection.execute("SELECT name, dim FROM member ORDER BY place"))
-    embedders = embedded_by(connection)
+    rows = connection.execute("SELECT name, dim, embedded_by FROM member ORDER BY place")
+    members = {name: (dim, embedded_by) for name, dim, embedded_by in rows}
     change = _record(connection, "enroll", singer, len(songs))
     for song in songs:
-        there = "SELECT singer FROM song WHERE song_id = ? AND removed_by IS NULL"
-        for (owner,) in connection.execute(there, (song.song_id,)):
+        known = "SELECT singer FROM song WHERE song_id = ? AND removed_by IS NULL"
+        for (owner,) in connection.execute(known, (song.song_id,)):
             raise UserError(f"{song.song_id} is in the index already, as a song of {owner}")
-        _check_song(song, dims, embedders)
-        _insert(connection, list(dims), song, singer, change.number)
+        _check_song(song, members)
+        _insert(connection, list(members), song, singer, change.number)
     return change
 
 
@@ -186,39 +207,32 @@ def _record(connection: sqlite3.Connection, action: str, singer: str, songs: int
     return change
 
 
-def _nothing_enrolled(connection: sqlite3.Connection, singer: str) -> str:
+def _nothing_enrolled(connection: sqlite3.Connection, singer: str, enrolled: Sequence[str]) -> str:
     """Why a singer cannot be taken out."""
     trained = connection.execute("SELECT 1 FROM trained_singer WHERE name = ?", (singer,))
     if trained.fetchone():
         return f"{singer} has no enrolled song; the songs that members were trained on stay"
-    query = "SELECT DISTINCT singer FROM song WHERE added_by IS NOT NULL AND removed_by IS NULL"
-    enrolled = sorted(name for (name,) in connection.execute(query))
     return (
         f"{singer} is not enrolled{did_you_mean(singer, enrolled)}; "
         f"enrolled are: {', '.join(enrolled) or 'none'}"
     )
 
 
-def _check_song(song: NewSong, dims: Mapping[str, int], embedders: Mapping[str, str]) -> None:
-    for member, dim in dims.items():
-        if member not in song.heard:
-            raise UserError(f"member {member} did not hear {song.song_id}, but it is in the index")
-        heard = song.heard[member]
-        if heard.embedded_by != embedders.get(member):
+def _check_song(song: NewSong, members: Mapping[str, tuple[int, str]]) -> None:
+    for member, (dim, embedded_by) in members.items():
+        if member not in song.by_member:
+            raise UserError(f"member {member} did not embed {song.song_id}, but is in the index")
+        new = song.by_member[member]
+        if new.embedded_by != embedded_by:
             raise UserError(
-                f"{song.song_id} was embedded by member {member} with {heard.embedded_by}, the "
-                f"songs of the index with {embedders.get(member, 'something unknown')}; {AGAIN}"
+                f"{song.song_id} was embedded by member {member} with {new.embedded_by}, the "
+                f"songs of the index with {embedded_by}; {AGAIN}"
             )
-        count = len(heard.segment_embeddings)
-        shapes = (
-            heard.embedding.shape,
-            heard.segment_embeddings.shape,
-            heard.segment_start_s.shape,
-            heard.segment_weight.shape,
-        )
-        if count == 0 or shapes != ((dim,), (count, dim), (count,), (count,)):
+        count = len(new.segment_embeddings)
+        shapes = (new.embedding.shape, new.segment_embeddings.shape)
+        if count == 0 or shapes != ((dim,), (count, dim)):
             raise ValueError(f"{song.song_id}: member {member} needs {dim} dim, not {shapes}")
-        rows = np.concatenate([heard.embedding[None], heard.segment_embeddings]).astype(np.float64)
+        rows = np.concatenate([new.embedding[None], new.segment_embeddings]).astype(np.float64)
         if not np.abs(np.linalg.norm(rows, axis=1) - 1).max() <= UNIT_TOLERANCE:
             raise ValueError(f"{song.song_id}: embeddings of {member} must be of unit length")
 
@@ -235,14 +249,175 @@ def _insert(
         (song.song_id, singer, song.album, added_by),
     ).lastrowid
     for member in members:
-        heard = thinned(song.heard[member])
+        new = song.by_member[member]
         blobs = (
-            heard.embedding.astype("<f4").tobytes(),
-            heard.segment_start_s.astype("<f4").tobytes(),
-            heard.segment_weight.astype("<f4").tobytes(),
-            halves(heard.segment_embeddings).astype("<f2").tobytes(),
+            new.embedding.astype("<f4").tobytes(),
+            halves(new.segment_embeddings).astype("<f2").tobytes(),
         )
         connection.execute(
-            "INSERT INTO heard VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, member, len(heard.segment_start_s), fingerprint(*blobs), *blobs),
+            "INSERT INTO embedded VALUES (?, ?, ?, ?, ?, ?)",
+            (number, member, len(new.segment_embeddings), fingerprint(*blobs), *blobs),
         )
+
+
+def copy_table(path: Path, target: Path, members: Sequence[str]) -> None:
+    """Write what `read_indexes` reads of some members into a file that is not there yet.
+
+    Songs that were taken out are left out, and so is every change but those that brought songs. The
+    copy is of one consistent state, and the same table gives the same bytes.
+
+    Raises:
+        UserError: the table cannot be read.
+        ValueError: it lacks a member.
+    """
+    with transaction(path) as connection, closing(sqlite3.connect(target)) as copy:
+        known = {name for (name,) in connection.execute("SELECT name FROM member")}
+        if missing := [name for name in members if name not in known]:
+            raise ValueError(f"no member {missing[0]} in {path}")
+        connection.backup(copy)
+        copy.execute("PRAGMA foreign_keys = ON")
+        copy.execute("DELETE FROM song WHERE removed_by IS NOT NULL")
+        copy.execute(
+            "DELETE FROM change WHERE number NOT IN "
+            "(SELECT added_by FROM song WHERE added_by IS NOT NULL)"
+        )
+        marks = ", ".join("?" * len(members))
+        copy.execute(f"DELETE FROM embedded WHERE member NOT IN ({marks})", members)
+        copy.execute(f"DELETE FROM member WHERE name NOT IN ({marks})", members)
+        copy.commit()
+        copy.execute("VACUUM")  # what was deleted stands in no page of the file any more
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def read_indexes(
+    path: Path,
+    members: Sequence[str] | None = None,
+    fusion: str | None = None,
+    on_built: OnBuilt | None = None,
+) -> dict[str, MemberIndex]:
+    """The index of each member, or of those named, in their order.
+
+    The segments' index is of the kind that the table was written with, or flat where songs went and
+    too few segments are left for it.
+
+    Args:
+        path: the table.
+        members: None for all.
+        fusion: id of the one that the table must belong to; None takes any.
+        on_built: called with each segments' index that no file held, and its vectors.
+
+    Raises:
+        OtherFusion: the table belongs to another fusion.
+        UserError: it cannot be used, or has no such member.
+    """
+    with transaction(path) as connection:
+        if fusion is not None:
+            _check_fusion(connection, path, fusion)
+        dims = dict(connection.execute("SELECT name, dim FROM member ORDER BY place"))
+        if missing := [name for name in members or () if name not in dims]:
+            raise UserError(
+                f"{path} has no member {missing[0]}{did_you_mean(missing[0], dims)}; "
+                f"it has {', '.join(dims)}; {AGAIN}"
+            )
+        songs = _songs(connection)
+        return {
+            name: _index(path, connection, songs, name, dims[name], on_built)
+            for name in (dict.fromkeys(members) if members is not None else dims)
+        }
+
+
+def _check_fusion(connection: sqlite3.Connection, path: Path, fusion: str) -> None:
+    found = connection.execute("SELECT value FROM setting WHERE name = 'fusion'").fetchone()
+    if found != (fusion,):
+        raise OtherFusion(f"{path} belongs to another fusion than is used here; {AGAIN}")
+
+
+def _check_enough(kind: str, segments: int) -> None:
+    if segments < MIN_VECTORS[kind]:
+        raise UserError(
+            f"--index {kind} needs at least {MIN_VECTORS[kind]} segments, the index has "
+            f"{segments}; choose --index flat"
+        )
+
+
+def _songs(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What the indexes of all members share."""
+    trained = connection.execute("SELECT name FROM trained_singer ORDER BY label").fetchall()
+    rows = connection.execute(
+        f"SELECT song_id, singer, album FROM song WHERE {KNOWN} ORDER BY {ORDER}"
+    ).fetchall()
+    names = [*(name for (name,) in trained), *(singer for _, singer, _ in rows)]
+    label = {singer: number for number, singer in enumerate(dict.fromkeys(names))}
+    return {
+        "singers": tuple(label),
+        "known": len(trained),
+        "song_ids": tuple(song for song, _, _ in rows),
+        "albums": tuple(album for _, _, album in rows),
+        "labels": np.array([label[singer] for _, singer, _ in rows], dtype=np.int64),
+    }
+
+
+def _index(
+    path: Path,
+    connection: sqlite3.Connection,
+    songs: Mapping[str, Any],
+    member: str,
+    dim: int,
+    on_built: OnBuilt | None,
+) -> MemberIndex:
+    def stored(columns: str) -> list[tuple[Any, ...]]:
+        """Of each known song, in their order."""
+        return connection.execute(
+            f"SELECT {columns} FROM embedded JOIN song ON song.number = embedded.song "
+            f"WHERE embedded.member = ? AND {KNOWN} ORDER BY {ORDER}",
+            (member,),
+        ).fetchall()
+
+    def stacked(column: str, dtype: str, counts: NDArray[np.int64]) -> NDArray[Any]:
+        """A column's blobs, counts (songs,) rows of each, below one another: (rows, dim)."""
+        blobs = [blob for (blob,) in stored(column)]
+        for blob, count in zip(blobs, counts, strict=True):
+            if len(blob) != count * dim * np.dtype(dtype).itemsize:
+                raise UserError(f"{path} is damaged: {column} of {len(blob)} bytes; {AGAIN}")
+        values = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def segment_vectors() -> Floats:
+        return as_unit(stacked("segment_embeddings", "<f2", counts))
+
+    known = stored("segments, digest")
+    if len(known) != len(songs["song_ids"]):
+        raise UserError(f"{path} lacks embeddings of some songs by member {member}; {AGAIN}")
+    counts = np.array([count for count, _ in known], dtype=np.int64)
+    total = int(counts.sum())
+    (kind,) = connection.execute("SELECT value FROM setting WHERE name = 'kind'").fetchone()
+    kind = kind if total >= MIN_VECTORS[kind] else "flat"
+    (checkpoint,) = connection.execute(
+        "SELECT checkpoint FROM member WHERE name = ?", (member,)
+    ).fetchone()
+    embeddings: Floats = stacked("embedding", "<f4", np.ones_like(counts))
+    stamp = fingerprint(str(BUILT_AS), kind, *(digest for _, digest in known))
+    file = vectors_of(path, member, stamp)
+    try:
+        segments, built_from = cached_vectors(file, kind, (total, dim), segment_vectors)
+        index = MemberIndex(
+            member=member,
+            checkpoint=checkpoint,
+            embeddings=embeddings,
+            songs=build_vectors(embeddings),
+            segment_song=np.repeat(np.arange(len(counts)), counts),
+            segments=segments,
+            **songs,
+        )
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: member {member}: {error}; {AGAIN}") from None
+    if built_from is not None:
+        for stale in path.parent.glob(vectors_of(path, escape(member), "*").name):
+            if stale != file:
+                with suppress(OSError):  # open elsewhere: it does no harm
+                    stale.unlink()
+        if on_built is not None:
+            on_built(member, segments, built_from)
+    return index

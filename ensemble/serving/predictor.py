@@ -24,11 +24,8 @@ from ensemble.answering import Answered, answer, strangers
 from ensemble.enrolled.enrolling import album_of, check_new, copies_of, singer_named
 from ensemble.experts import FUSED
 from ensemble.fusion import Fusion
-from ensemble.index.database import OtherFusion
-from ensemble.index.members import MemberIndex
-from ensemble.index.reading import read_indexes
-from ensemble.index.songs import songs_of
-from ensemble.index.table import Change, history
+from ensemble.index.members import MemberIndex, songs_of
+from ensemble.index.table import Change, OtherFusion, history, read_indexes
 from ensemble.index.table import enroll as add
 from ensemble.index.table import undo as take_back
 from ensemble.notes import notes_on

@@ -23,7 +23,7 @@ def test_it_measures_each_kind(
         "--kinds", "hnsw, ivfpq",
     )  # fmt: skip
     assert outcome.code == 0, outcome
-    assert "10000 made-up segments x 8 dim, 50 queries in batches of 1000, " in outcome.out
+    assert "10000 synthetic segments x 8 dim, 50 queries in batches of 1000, " in outcome.out
     cells = [re.split(r"\s*│\s*", line.strip("│ ")) for line in outcome.out.splitlines()]
     rows = {row[0]: [float(cell) for cell in row[1:]] for row in cells if len(row) == 7}
     assert list(rows) == ["ivfpq", "hnsw"] or list(rows) == ["hnsw", "ivfpq"]

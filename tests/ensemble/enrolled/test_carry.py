@@ -14,7 +14,7 @@ import pytest
 from embedder.errors import UserError
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.index import database
-from ensemble.index.songs import embedder_of
+from ensemble.index.members import embedder_of
 from ensemble.index.table import (
     NewSong,
     enroll,
@@ -111,7 +111,31 @@ def test_who_was_heard_otherwise_would_be_lost(
     assert (found.songs, found.lost) == ({}, ("Zoë", "Ada", "singer 2"))
 
 
-def test_an_index_that_does_not_say_how_its_songs_were_embedded_loses_them(folder: Path) -> None:
+OLDER = """
+ALTER TABLE embedded RENAME TO heard;
+ALTER TABLE heard ADD COLUMN segment_weight BLOB;
+INSERT INTO setting SELECT 'embedded by ' || name, embedded_by FROM member;
+ALTER TABLE member DROP COLUMN embedded_by;
+PRAGMA user_version = 1;
+"""
+
+
+def test_who_was_enrolled_in_a_table_of_the_older_format_is_known(folder: Path) -> None:
+    found = found_in(folder, CHECKPOINTS)
+    with closing(sqlite3.connect(folder / "index.sqlite")) as table:
+        table.executescript(OLDER)
+    with pytest.raises(UserError, match="of format 1, this program reads format 2; run again"):
+        read_indexes(folder / "index.sqlite")
+    older = found_in(folder, CHECKPOINTS)
+    assert {name: len(songs) for name, songs in older.songs.items()} == {
+        name: len(songs) for name, songs in found.songs.items()
+    }
+    for one, other in zip(found.songs["Ada"], older.songs["Ada"], strict=True):
+        assert (one.song_id, one.album) == (other.song_id, other.album)
+        for member, embedding in one.by_member.items():
+            again = other.by_member[member]
+            assert np.array_equal(embedding.embedding, again.embedding)
+            assert np.array_equal(embedding.segment_embeddings, again.segment_embeddings)
     with closing(sqlite3.connect(folder / "index.sqlite")) as table:
         table.execute("DELETE FROM setting WHERE name LIKE 'embedded by %'")
         table.commit()

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -98,37 +97,18 @@ def test_a_new_table_that_fails_leaves_the_old_one(path: Path, error: type[BaseE
     assert alone(path)
 
 
-def test_a_new_table_holds_nothing_of_the_old_one(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE older (a)")
-        connection.execute("PRAGMA user_version = 0")
-    with new_table(path) as connection:
-        connection.execute(INSERT, (0, "b"))
-    assert names(path) == ["b"]
-    with transaction(path) as connection:
-        assert ("older",) not in connection.execute("SELECT name FROM sqlite_master").fetchall()
-
-
 def test_readers_see_the_state_before_a_change_that_goes_on(path: Path) -> None:
     with transaction(path, write=True) as connection:
         connection.execute(INSERT, (1, "b"))
         assert names(path) == ["Zoë"]
-    with new_table(path) as connection:
-        assert names(path) == ["Zoë", "b"]
-        connection.execute(INSERT, (0, "new"))
-    assert names(path) == ["new"]
+    assert names(path) == ["Zoë", "b"]
 
 
-@pytest.mark.parametrize("first", [transaction, new_table])
-@pytest.mark.parametrize("second", [transaction, new_table])
-def test_two_changes_at_once_are_one_too_many(path: Path, first: object, second: object) -> None:
-    def begin(how: object) -> object:
-        return new_table(path) if how is new_table else transaction(path, write=True)
-
+def test_two_changes_at_once_are_one_too_many(path: Path) -> None:
     with (
-        begin(first),  # type: ignore[attr-defined]
+        transaction(path, write=True),
         pytest.raises(UserError, match=r"index\.sqlite is in use by another command; run this"),
-        begin(second),  # type: ignore[attr-defined]
+        transaction(path, write=True),
     ):
         pass
 
@@ -141,10 +121,9 @@ def test_references_must_hold(path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ensemble.index.database import new_table, transaction
+from ensemble.index.database import transaction
 
-how = {"new": new_table, "change": lambda path: transaction(path, write=True)}[sys.argv[1]]
-with how(Path(sys.argv[2])) as connection:
+with transaction(Path(sys.argv[1]), write=True) as connection:
     connection.execute("PRAGMA cache_size = 10")  # pages: what is changed goes to disk at once
     for number in range(1, 2000):
         connection.execute("INSERT INTO trained_singer VALUES (?, ?)", (number, f"{number:0500}"))
@@ -152,12 +131,12 @@ with how(Path(sys.argv[2])) as connection:
 """
 
 
-@pytest.fixture(params=["new", "change"])
-def killed(request: pytest.FixtureRequest, path: Path) -> Iterator[Path]:
+@pytest.fixture
+def killed(path: Path) -> Path:
     """The table after a process was killed that had written half a change into the file."""
     size = path.stat().st_size
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, request.param, str(path)],
+        [sys.executable, "-c", KILLED, str(path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
@@ -210,28 +189,21 @@ def test_what_is_no_table_is_refused_and_replaced(path: Path, how: str) -> None:
     for write in (False, True):
         message = rf"index\.sqlite {said}.*; run again: python app\.py fuse$"
         with pytest.raises(UserError, match=message), transaction(path, write) as connection:
-            connection.execute("SELECT count(*) FROM heard").fetchone()
+            connection.execute("SELECT count(*) FROM embedded").fetchone()
     with new_table(path) as connection:
         connection.execute(INSERT, (0, "new"))
     assert names(path) == ["new"]
     assert alone(path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_journal_that_lost_its_table_is_not_rolled_back_into_a_new_one(killed: Path) -> None:
-    killed.unlink()
-    with new_table(killed) as connection:
-        connection.execute(INSERT, (0, "new"))
-    assert names(killed) == ["new"]
-    assert alone(killed)
-
-
 def test_a_locked_table_is_not_taken_for_no_table(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        for how in (new_table(path), transaction(path)):
-            with pytest.raises(UserError, match=r"index\.sqlite is in use by another command"), how:
-                pass
+        with (
+            pytest.raises(UserError, match=r"index\.sqlite is in use by another command"),
+            transaction(path),
+        ):
+            pass
         other.execute("ROLLBACK")
     assert names(path) == ["Zoë"]
 

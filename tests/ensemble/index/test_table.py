@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import vectors_of
 from embedder.errors import UserError
-from embedder.inference.store import Store
-from ensemble.index import database
+from embedder.store import Store
+from ensemble.index import database, vectors
 from ensemble.index import table as module
-from ensemble.index.songs import embedder_of
+from ensemble.index.members import MemberIndex, embedder_of, index_of, songs_of
 from ensemble.index.table import (
     NewSong,
+    copy_table,
     enroll,
     history,
     read_indexes,
@@ -32,6 +32,7 @@ from ensemble.index.table import (
     write_table,
 )
 
+Maker = Callable[..., Store]
 Stores = Callable[..., list[Store]]
 ROOT = Path(__file__).parents[3]
 
@@ -116,8 +117,6 @@ def test_a_new_table_forgets_changes_and_members(
     write_table(table, stores("train")[:1])
     assert history(table) == []
     assert list(read_indexes(table)) == ["one"]
-    assert not vectors_of(table, "two", "songs").exists()
-    assert vectors_of(table, "one", "songs").exists()
 
 
 @pytest.mark.parametrize("part", ["members", "singers", "labels", "split", "songs"])
@@ -153,46 +152,43 @@ def test_a_song_is_in_the_index_once(table: Path, new_songs: list[NewSong]) -> N
     assert table.read_bytes() == before
 
 
-def test_every_member_must_have_heard_an_enrolled_song(
+def test_every_member_must_have_embedded_an_enrolled_song(
     table: Path, new_songs: list[NewSong]
 ) -> None:
     before = table.read_bytes()
     song = new_songs[1]
 
-    def heard(**changes: Any) -> NewSong:
-        return replace(song, heard={**song.heard, "two": replace(song.heard["two"], **changes)})
+    def changed(**changes: Any) -> NewSong:
+        return replace(
+            song, by_member={**song.by_member, "two": replace(song.by_member["two"], **changes)}
+        )
 
-    deaf = replace(song, heard={"one": song.heard["one"]})
-    with pytest.raises(UserError, match=f"member two did not hear {song.song_id}"):
-        enroll(table, "Zoë", [new_songs[0], deaf])
-    two = song.heard["two"]
-    nothing = replace(two, **{name: getattr(two, name)[:0] for name in SEGMENTS})
-    other = replace(song.heard["one"], embedded_by=two.embedded_by)
+    incomplete = replace(song, by_member={"one": song.by_member["one"]})
+    with pytest.raises(UserError, match=f"member two did not embed {song.song_id}"):
+        enroll(table, "Zoë", [new_songs[0], incomplete])
+    two = song.by_member["two"]
+    nothing = replace(two, segment_embeddings=two.segment_embeddings[:0])
+    other = replace(song.by_member["one"], embedded_by=two.embedded_by)
     for wrong in (
-        replace(song, heard={**song.heard, "two": other}),
-        replace(song, heard={**song.heard, "two": nothing}),
-        heard(segment_weight=two.segment_weight[1:]),
-        heard(segment_start_s=two.segment_start_s[1:]),
+        replace(song, by_member={**song.by_member, "two": other}),
+        replace(song, by_member={**song.by_member, "two": nothing}),
     ):
         with pytest.raises(ValueError, match=f"{song.song_id}: member two needs 8 dim"):
             enroll(table, "Zoë", [new_songs[0], wrong])
     for wrong in (
-        heard(embedding=two.embedding * 2),
-        heard(segment_embeddings=two.segment_embeddings * np.float32(np.nan)),
+        changed(embedding=two.embedding * 2),
+        changed(segment_embeddings=two.segment_embeddings * np.float32(np.nan)),
     ):
         with pytest.raises(ValueError, match="embeddings of two must be of unit length"):
             enroll(table, "Zoë", [new_songs[0], wrong])
     for made_from in ({"checkpoint": "two-2"}, {"checkpoint": "two-1", "grid": "1 s every 1 s"}):
         with pytest.raises(UserError, match="was embedded by member two with"):
-            enroll(table, "Zoë", [heard(embedded_by=embedder_of(made_from))])
+            enroll(table, "Zoë", [changed(embedded_by=embedder_of(made_from))])
     with pytest.raises(UserError, match="another fusion"):
         enroll(table, "Zoë", [song], "of another fuse")
     assert table.read_bytes() == before
-    # What members outside the index heard is left out.
-    enroll(table, "Zoë", [replace(song, heard={**song.heard, "three": nothing})])
-
-
-SEGMENTS = ("segment_start_s", "segment_weight", "segment_embeddings")
+    # What members outside the index embedded is left out.
+    enroll(table, "Zoë", [replace(song, by_member={**song.by_member, "three": nothing})])
 
 
 def test_what_cannot_be_enrolled_or_taken_out_is_said_in_words(
@@ -238,6 +234,7 @@ import os, signal, sys
 from pathlib import Path
 from dataclasses import replace
 from ensemble.index import database, table
+from ensemble.index.members import SongEmbedding
 
 connect = database._connect
 
@@ -258,13 +255,12 @@ table._insert = killing
 import numpy as np
 rows = np.eye(16, dtype=np.float32)
 half = np.eye(8, dtype=np.float32).repeat(2, axis=0)
-weights = np.ones(16, np.float32)
 how = [table.embedder_of({"checkpoint": f"{name}-1", "grid": "3 s"}) for name in ("one", "two")]
-heard = {
-    "one": table.Heard(rows[0], weights, weights, rows, how[0]),
-    "two": table.Heard(half[0], weights, weights, half, how[1]),
+by_member = {
+    "one": SongEmbedding(rows[0], rows, how[0]),
+    "two": SongEmbedding(half[0], half, how[1]),
 }
-songs = [table.NewSong(f"{number}.wav", "", heard) for number in range(100)]
+songs = [table.NewSong(f"{number}.wav", "", by_member) for number in range(100)]
 table.enroll(Path(sys.argv[1]), "Zoë", songs)
 """
 
@@ -287,7 +283,7 @@ def test_a_process_killed_in_the_middle_enrolls_nothing(table: Path) -> None:
 
 
 def test_a_table_in_use_is_not_changed(
-    table: Path, new_songs: list[NewSong], stores: Stores, monkeypatch: pytest.MonkeyPatch
+    table: Path, new_songs: list[NewSong], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "LOCK_S", 0.0)
     enroll(table, "Zoë", new_songs[:1])
@@ -297,7 +293,6 @@ def test_a_table_in_use_is_not_changed(
             lambda: enroll(table, "Ada", new_songs[1:]),
             lambda: unenroll(table, "Zoë"),
             lambda: undo(table),
-            lambda: write_table(table, stores("train")),
         ):
             with pytest.raises(UserError, match=r"index\.sqlite is in use by another command"):
                 change()
@@ -313,3 +308,277 @@ def test_a_singer_is_taken_out_by_a_name_in_another_unicode_form(
     for enrolled, asked in ((composed, taken_apart), (taken_apart, composed)):
         enroll(table, enrolled, new_songs[:1])
         assert unenroll(table, f" {asked} ").singer == enrolled
+
+
+# Reading -----------------------------------------------------------------------------------------
+
+
+def same(one: MemberIndex, other: MemberIndex) -> None:
+    """Both hold the same, to the last bit."""
+    for name in ("member", "checkpoint", "singers", "known", "song_ids", "albums"):
+        assert getattr(one, name) == getattr(other, name), name
+    for name in ("labels", "embeddings", "segment_song", "segment_labels"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+    for level in ("songs", "segments"):
+        mine, its = getattr(one, level), getattr(other, level)
+        assert (mine.kind, len(mine)) == (its.kind, len(its))
+        np.testing.assert_array_equal(
+            mine.index.reconstruct_n(0, len(mine)), its.index.reconstruct_n(0, len(its))
+        )
+
+
+@pytest.mark.parametrize("segments", [3, 16, 20])
+def test_what_was_written_is_what_an_index_of_the_store_holds(
+    segments: int, stores: Stores, tmp_path: Path
+) -> None:
+    made = stores("train", segments=segments)
+    write_table(tmp_path / "t.sqlite", made)
+    for _ in range(2):  # built from the table, then read from the files
+        found = read_indexes(tmp_path / "t.sqlite")
+        assert list(found) == ["one", "two"]
+        for store in made:
+            same(found[store.member], index_of(store))
+
+
+def test_only_the_members_named_are_read(table: Path) -> None:
+    assert list(read_indexes(table, ["two"])) == ["two"]
+    assert [name.split(".")[0] for name in files(table)] == ["two"]
+    assert list(read_indexes(table, ["two", "one", "two"])) == ["two", "one"]
+    assert read_indexes(table, []) == {}
+    with pytest.raises(UserError, match=r"has no member three; it has one, two; run again: python"):
+        read_indexes(table, ["one", "three"])
+
+
+def test_enrolled_songs_come_after_those_of_training(table: Path, new_songs: list[NewSong]) -> None:
+    before = read_indexes(table)["two"]
+    enroll(table, "Zoë", [new_songs[7], new_songs[2]])
+    enroll(table, "singer 3", [new_songs[12]])
+    enroll(table, "Ada", [new_songs[4]])
+    index = read_indexes(table)["two"]
+    assert (index.singers, index.known) == ((*before.singers, "Zoë", "Ada"), 5)
+    came = [new_songs[place] for place in (7, 2, 12, 4)]
+    assert index.song_ids == (*before.song_ids, *(song.song_id for song in came))
+    assert index.albums == (*before.albums, *(song.album for song in came))
+    np.testing.assert_array_equal(index.labels, [*before.labels, 5, 5, 3, 6])
+    np.testing.assert_array_equal(
+        index.embeddings, [*before.embeddings, *(song.by_member["two"].embedding for song in came)]
+    )
+    _, rows = index.segments.search(came[3].by_member["two"].segment_embeddings[:1], 1)
+    assert index.segment_song[rows[0, 0]] == len(index.song_ids) - 1
+    assert index.segment_labels[rows[0, 0]] == 6
+    # Who is enrolled again comes last.
+    unenroll(table, "Zoë")
+    enroll(table, "Zoë", [new_songs[7]])
+    assert read_indexes(table)["one"].singers[5:] == ("Ada", "Zoë")
+
+
+def files(table: Path) -> dict[str, tuple[int, int]]:
+    found = sorted(table.parent.glob("*.faiss"))
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in found}
+
+
+def test_files_are_made_once_and_again_when_songs_come_or_go(
+    table: Path, new_songs: list[NewSong]
+) -> None:
+    read_indexes(table)
+    made = files(table)
+    assert [name.split(".")[:2] for name in made] == [["one", "segments"], ["two", "segments"]]
+    read_indexes(table)
+    assert files(table) == made
+    enroll(table, "Zoë", new_songs[:1])
+    enrolled = read_indexes(table)
+    assert len(enrolled["one"].songs) == 21
+    assert len(files(table)) == 2  # those of before are swept
+    assert not files(table).keys() & made.keys()
+    undo(table)
+    assert len(read_indexes(table)["one"].segments) == 20 * 16
+    assert files(table).keys() == made.keys()
+
+
+def test_another_member_of_a_like_name_keeps_its_files(
+    make_store: Callable[..., Store], tmp_path: Path
+) -> None:
+    """A pattern that sweeps "a" must not sweep "a.segments" or "[a]"."""
+    path = tmp_path / "index.sqlite"
+    names = ["a", "[a]", "a.segments", "*"]
+    write_table(path, [make_store(name, "train", singers=3, albums=2) for name in names])
+    read_indexes(path)
+    made = files(path)
+    assert len(made) == 4
+    read_indexes(path)
+    assert files(path) == made
+
+
+def test_files_of_another_table_are_not_taken(table: Path, stores: Stores, tmp_path: Path) -> None:
+    """Of the same members and as many songs: only the songs differ."""
+    read_indexes(table)
+    other = tmp_path / "other" / "index.sqlite"
+    write_table(other, stores("train", segments=19))
+    for file in table.parent.glob("*.faiss"):
+        (other.parent / file.name).write_bytes(file.read_bytes())
+    for store in stores("train", segments=19):
+        same(read_indexes(other)[store.member], index_of(store))
+
+
+def test_other_numbers_of_the_kinds_make_other_files(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_indexes(table)
+    before = files(table)
+    monkeypatch.setattr(module, "BUILT_AS", vectors.BUILT_AS + 1)
+    read_indexes(table)
+    assert not files(table).keys() & before.keys()
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_a_table_is_written_with_its_kind(kind: str, stores: Stores, tmp_path: Path) -> None:
+    path = tmp_path / "t.sqlite"
+    write_table(path, stores("train"), kind)
+    assert read_indexes(path)["one"].segments.kind == kind
+    with pytest.raises(ValueError, match="one of flat, ivfpq, hnsw, not 'tree'"):
+        write_table(path, stores("train"), "tree")
+
+
+def test_an_index_that_is_not_possible_is_refused(table: Path, stores: Stores) -> None:
+    message = "--index ivfpq needs at least 9984 segments, the index has 320; choose --index flat"
+    before = table.read_bytes()
+    with pytest.raises(UserError, match=message):
+        write_table(table, stores("train"), "ivfpq")
+    assert table.read_bytes() == before
+
+
+def test_where_too_many_songs_went_the_segments_index_is_flat(
+    table: Path, stores: Stores, new_songs: list[NewSong], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(table, stores("train"), "hnsw")
+    monkeypatch.setitem(vectors.MIN_VECTORS, "hnsw", 330)
+    enroll(table, "Zoë", new_songs[:1])
+    assert read_indexes(table)["one"].segments.kind == "hnsw"
+    undo(table)
+    assert read_indexes(table)["one"].segments.kind == "flat"
+    enroll(table, "Zoë", new_songs[:1])
+    assert read_indexes(table)["one"].segments.kind == "hnsw"
+
+
+def test_an_index_that_is_built_is_handed_out_once(stores: Stores, tmp_path: Path) -> None:
+    path, built = tmp_path / "t.sqlite", []
+
+    def on_built(member: str, made: vectors.Vectors, rows: vectors.Floats) -> None:
+        built.append((member, made.kind))
+        exact = index_of(stores("train")[["one", "two"].index(member)])
+        np.testing.assert_array_equal(rows, exact.segments.index.reconstruct_n(0, 320))
+
+    write_table(path, stores("train"), "hnsw")
+    for _ in range(2):  # built, then read
+        read_indexes(path, on_built=on_built)
+        assert built == [("one", "hnsw"), ("two", "hnsw")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "DELETE FROM embedded WHERE song = 4 AND member = 'two'",
+            "lacks embeddings of some songs by member two",
+        ),
+        ("UPDATE embedded SET embedding = x'00' WHERE song = 4", "damaged: embedding of 1 bytes"),
+        (
+            "UPDATE embedded SET segments = 15 WHERE song = 4",
+            r"damaged: segment_embeddings of \d+ bytes",
+        ),
+        (
+            "UPDATE embedded SET segment_embeddings = zeroblob(length(segment_embeddings))",
+            "damaged: member one: vectors must be of unit length",
+        ),
+    ],
+)
+def test_a_damaged_table_says_what_to_run(table: Path, statement: str, message: str) -> None:
+    with closing(sqlite3.connect(table)) as connection:
+        connection.execute(statement)
+        connection.commit()
+    with pytest.raises(UserError, match=rf"index\.sqlite .*{message}.*; run again: python app"):
+        read_indexes(table)
+
+
+# Copying -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed_table(make_store: Maker, tmp_path: Path) -> Path:
+    """Two members, eight trained singers; "new" enrolled, and "gone" enrolled and taken out."""
+    path = tmp_path / "index.sqlite"
+    write_table(path, [make_store(member, "train", songs=1) for member in ("a", "b")])
+    enroll(path, "gone", songs_named(make_store, "secret", 3))
+    enroll(path, "new", songs_named(make_store, "song", 2))
+    enroll(path, "singer 1", songs_named(make_store, "late", 1))
+    unenroll(path, "gone")
+    return path
+
+
+def songs_named(make_store: Maker, name: str, count: int) -> list[NewSong]:
+    found = songs_of([make_store(member, "", songs=1) for member in ("a", "b")])[:count]
+    return [NewSong(f"{name} {n}.wav", name, song.by_member) for n, song in enumerate(found)]
+
+
+def check_same(copy: Path, table: Path, members: list[str]) -> None:
+    found, wanted = read_indexes(copy), read_indexes(table, members)
+    assert list(found) == sorted(members)  # in the table's order
+    for name, index in found.items():
+        original = wanted[name]
+        assert (index.checkpoint, index.singers) == (original.checkpoint, original.singers)
+        assert (index.known, index.song_ids) == (original.known, original.song_ids)
+        assert index.albums == original.albums
+        np.testing.assert_array_equal(index.labels, original.labels)
+        np.testing.assert_array_equal(index.embeddings, original.embeddings)
+        queries = original.embeddings[:5]
+        for ours, theirs in ((index.songs, original.songs), (index.segments, original.segments)):
+            for one, other in zip(ours.search(queries, 7), theirs.search(queries, 7), strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("members", [["a", "b"], ["b"]])
+def test_a_copy_is_searched_as_the_table(
+    changed_table: Path, members: list[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy" / "index.sqlite"
+    copy.parent.mkdir()
+    before = changed_table.read_bytes()
+    copy_table(changed_table, copy, members)
+    assert changed_table.read_bytes() == before
+    assert [path.name for path in copy.parent.iterdir()] == ["index.sqlite"]
+    check_same(copy, changed_table, members)
+
+
+def test_the_same_table_gives_the_same_bytes(changed_table: Path, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        copy_table(changed_table, tmp_path / name, ["a", "b"])
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_what_was_taken_out_stands_nowhere_in_the_copy(changed_table: Path, tmp_path: Path) -> None:
+    assert b"secret" in changed_table.read_bytes()
+    copy_table(changed_table, tmp_path / "copy", ["b"])
+    data = (tmp_path / "copy").read_bytes()
+    assert b"secret" not in data
+    assert b"gone" not in data
+    assert b"song 1.wav" in data
+    with closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        assert copy.execute("SELECT DISTINCT member FROM embedded").fetchall() == [("b",)]
+        assert copy.execute("PRAGMA freelist_count").fetchone() == (0,)  # no page of what was there
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert copy.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_what_was_enrolled_stays_so(changed_table: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy_table(changed_table, copy, ["a", "b"])
+    assert [change.singer for change in history(copy)] == ["new", "singer 1"]
+    undo(copy)
+    undo(copy)
+    assert "new" not in read_indexes(copy)["a"].singers
+    assert "new" in read_indexes(changed_table)["a"].singers
+
+
+def test_a_member_that_is_not_there_cannot_be_copied(changed_table: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no member c in"):
+        copy_table(changed_table, tmp_path / "copy", ["a", "c"])

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ensemble.index import vectors as module
-from ensemble.index.kinds import KINDS, LEAST
 from ensemble.index.vectors import (
+    KINDS,
+    MIN_VECTORS,
     Vectors,
     build_vectors,
+    cached_vectors,
     read_vectors,
     recall,
     write_vectors,
@@ -43,7 +45,7 @@ def brute(vectors: Rows, query: Rows, rows: NDArray[np.int64]) -> list[int]:
 
 @pytest.fixture(scope="module")
 def vectors() -> Rows:
-    return clustered(LEAST["ivfpq"], seed=0)
+    return clustered(MIN_VECTORS["ivfpq"], seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,7 @@ def test_an_index_comes_back_as_it_was_written(
     path = tmp_path / "fusión" / "Зоя.songs.faiss"
     write_vectors(path, built[kind])
     back = read_vectors(path, memory_map)
-    assert (back.kind, back.dim, len(back)) == (kind, DIM, LEAST["ivfpq"])
+    assert (back.kind, back.dim, len(back)) == (kind, DIM, MIN_VECTORS["ivfpq"])
     asked = queries[:20]
     for k in (10, 2000):  # 2000: more than the approximate kinds look at by themselves
         for one, other in zip(back.search(asked, k), built[kind].search(asked, k), strict=True):
@@ -255,3 +257,59 @@ def test_bad_vectors_and_queries_are_refused(vectors: Rows) -> None:
         index.search(np.zeros((2, 7), np.float32), 3)
     with pytest.raises(ValueError, match="k must be 1 or more, not 0"):
         index.search(vectors[:2], 0)
+
+
+def not_needed() -> Rows:
+    raise AssertionError("built, though there is a file")
+
+
+@pytest.fixture
+def cached(vectors: Rows, tmp_path: Path) -> Path:
+    """A file of the first 60 vectors."""
+    path = tmp_path / "fusión" / "m.segments.ab.faiss"
+    made = cached_vectors(path, "flat", (60, DIM), lambda: vectors[:60])[1]
+    np.testing.assert_array_equal(made, vectors[:60])
+    return path
+
+
+def test_a_cached_index_is_read_and_left_alone(cached: Path, vectors: Rows) -> None:
+    before = cached.stat()
+    found, made = cached_vectors(cached, "flat", (60, DIM), not_needed)
+    assert made is None
+    np.testing.assert_array_equal(found.index.reconstruct_n(0, 60), vectors[:60])
+    assert (cached.stat().st_ino, cached.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [file.name for file in cached.parent.iterdir()] == [cached.name]
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_what_was_built_is_searched_from_its_file(kind: str, vectors: Rows, tmp_path: Path) -> None:
+    found, _ = cached_vectors(tmp_path / "a.faiss", kind, (60, DIM), lambda: vectors[:60])
+    assert not stored(found).codes.is_owned  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("spoiled", ["cut", "half", "empty", "foreign", "gone", "other", "kind"])
+def test_a_file_that_is_no_such_index_is_built_again(
+    spoiled: str, cached: Path, vectors: Rows
+) -> None:
+    whole = cached.read_bytes()
+    if spoiled == "gone":
+        cached.unlink()
+    elif spoiled == "other":
+        write_vectors(cached, build_vectors(vectors[:61]))
+    elif spoiled == "kind":
+        write_vectors(cached, build_vectors(vectors[:60], "hnsw"))
+    else:
+        left = {"cut": whole[:-1], "half": whole[:1000], "empty": b"", "foreign": b"RIFF" * 999}
+        cached.write_bytes(left[spoiled])
+    found, made = cached_vectors(cached, "flat", (60, DIM), lambda: vectors[:60])
+    assert made is not None
+    np.testing.assert_array_equal(found.index.reconstruct_n(0, 60), vectors[:60])
+    assert cached.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(vectors: Rows, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    path = tmp_path / "file" / "m.faiss"
+    found, made = cached_vectors(path, "flat", (60, DIM), lambda: vectors[:60])
+    assert made is not None
+    np.testing.assert_array_equal(found.index.reconstruct_n(0, 60), vectors[:60])
