@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.errors import UserError
-from embedder.store import AGAIN, Store
+from embedder.inference.store import AGAIN, Store
 from ensemble.index.vectors import Vectors, build_vectors
 
 # Neighbouring segments overlap and say much the same; sixteen of a song make the index of a

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifacts import replacing
-from embedder.store import UNIT_TOLERANCE
+from embedder.inference.store import UNIT_TOLERANCE
 
 # Its type stubs lack what is used here of the index classes.
 faiss: Any = typed_faiss

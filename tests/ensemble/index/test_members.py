@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index.members import (
     SEGMENTS_KEPT,
     MemberIndex,

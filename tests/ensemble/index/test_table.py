@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.store import Store
+from embedder.inference.store import Store
 from ensemble.index import database, vectors
 from ensemble.index import table as module
 from ensemble.index.members import MemberIndex, embedder_of, index_of, songs_of
