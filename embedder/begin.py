@@ -17,7 +17,7 @@ from embedder.catalogue import Catalogue
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.presets import FINETUNING
 from embedder.settings import build_config, member_name
 from embedder.start import Start

@@ -24,8 +24,8 @@ from embedder.artifacts import fingerprint, replacing, write_json
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member
-from embedder.model.network import margin_free_logits
-from embedder.model.portable import NOT_PORTABLE, portable
+from embedder.models.network import margin_free_logits
+from embedder.models.onnx import portable
 from embedder.settings import all_settings
 
 EXPORT_FORMAT = 1  # version of the file's inputs, outputs and metadata
@@ -71,9 +71,9 @@ def check_exportable(member: Member) -> None:
     """Raise `UserError` if the member's architecture cannot be said in ONNX, or what writes it is
     not installed."""
     kind = member.config.model.backbone
-    if kind in NOT_PORTABLE:
+    if reason := ARCHITECTURES[kind].not_exportable:
         raise UserError(
-            f"member {member.name} is {kind}, which cannot be exported: {NOT_PORTABLE[kind]}; "
+            f"member {member.name} is {kind}, which cannot be exported: {reason}; "
             "leave it out with --members"
         )
     for name in NEEDED:

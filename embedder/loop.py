@@ -26,8 +26,8 @@ from embedder.inference.aggregate import song_logits, song_weights
 from embedder.inference.embed import segment_weights, stem_key
 from embedder.inference.segments import cut
 from embedder.losses import ClassLoss, build_loss
-from embedder.model.features import SpecAugment
-from embedder.model.network import Network, margin_free_logits
+from embedder.models.frontends import SpecAugment
+from embedder.models.network import Network, margin_free_logits
 from embedder.optimise import adamw, clip_gradients
 from embedder.voice.detect import Detector, Voices
 
@@ -145,7 +145,7 @@ class Training(lightning.LightningModule):
             torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
         wave, labels = batch
         self.loss.set_progress(self.global_step / self.steps)
-        embedding = self.network.embed_features(self.mask(self.network.hear(wave)))
+        embedding = self.network.embed_features(self.mask(self.network.extract_features(wave)))
         loss: Tensor = self.loss(embedding, labels)
         self.losses.append(loss.detach())
         self.log("loss", loss, prog_bar=True, logger=False)

@@ -14,8 +14,8 @@ from torch import Tensor
 from embedder.artifacts import file_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import UserError
-from embedder.model.network import Network
-from embedder.model.ssl_weights import find_weights, put_weights, read_weights
+from embedder.models.network import Network
+from embedder.models.ssl import find_weights, put_weights, read_weights
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Killed at any moment and started again, it goes on from the last whole epoch.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch.utils.data import DataLoader
 from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, file_fingerprint, prepare_again
 from embedder.catalogue import Catalogue, Song, stems_fingerprint
-from embedder.classical import fit_classical
 from embedder.config import MemberConfig
 from embedder.data.ahead import Ahead
 from embedder.data.batches import SingerBatches
@@ -27,8 +27,9 @@ from embedder.inference.checkpoint import Member, load_member, save_member, sett
 from embedder.inference.config import detector_fingerprint
 from embedder.keeper import Keeper, Say
 from embedder.loop import Training, WholeSongs
-from embedder.model.network import count_parameters, default_device
-from embedder.model.own import load_vocal_separator
+from embedder.models.network import count_parameters, default_device
+from embedder.models.separators.own import load_vocal_separator
+from embedder.models.zoo.total_variability import fit_network
 from embedder.opening import open_training
 from embedder.start import Start, published_start
 from embedder.voice.detect import load_detector
@@ -124,7 +125,7 @@ def train_member(
         keeper.load_state_dict(state["callbacks"]["Keeper"])
         say(f"going on after epoch {len(keeper.rows)}")
     if ARCHITECTURES[config.model.backbone].fitted:
-        fit_classical(training, loader, songs, keeper)
+        _fit_without_gradient(training, loader, songs, keeper)
     elif not keeper.finished(config):
         checkpoint = keeper.state if resumable else None
         with fitting():
@@ -153,6 +154,26 @@ def train_member(
     save_member(run, member, about)
     keeper.clear()
     return load_member(run, name)
+
+
+def _fit_without_gradient(
+    training: Training, loader: DataLoader[Any], songs: DataLoader[Any], keeper: Keeper
+) -> None:
+    """Fit a network in place by expectation-maximisation, embed the validation songs, keep it.
+
+    What stands for the loss in the log is minus the log-likelihood of a crop that the total
+    variability adds to the background model's.
+    """
+    started = time.perf_counter()
+    with torch.no_grad():
+        network, settings = training.network, training.config.train
+        head, likelihood = fit_network(network, loader, training.singers, settings, keeper.say)
+        training.loss.start_from(head)
+        seconds = time.perf_counter() - started
+        training.on_validation_epoch_start()
+        for index, song in enumerate(songs):
+            training.validation_step(song, index)
+    keeper.say(keeper.keep(training, 1, -likelihood, 0.0, seconds))
 
 
 def _check_songs(

@@ -24,7 +24,7 @@ from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.commands import members as commands
 from embedder.inference.aggregate import AGGREGATES
-from embedder.model.network import DEVICES
+from embedder.models.network import DEVICES
 from embedder.settings import legal_values
 from embedder.splits import SPLITTERS
 from ensemble.commands import answers

@@ -56,7 +56,7 @@ def test_imports_only_go_down() -> None:
 
 WRONG = [
     ("ensemble/fuse.py", "import torch", "Ensemble and analysis import no torch"),
-    ("analysis/page.py", "import embedder.model.network", "Ensemble and analysis import no torch"),
+    ("analysis/page.py", "import embedder.models.network", "Ensemble and analysis import no torch"),
     (
         "embedder/inference/store.py",
         "import ensemble.knn",

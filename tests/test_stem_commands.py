@@ -17,7 +17,7 @@ from embedder.catalogue import read_catalogue
 from embedder.commands.stems import FOLDER, METHODS
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
-from embedder.model.separators import SEPARATORS
+from embedder.models.separators import SEPARATORS
 from ensemble.predictions import read_table
 
 Command = Callable[..., tuple[int, str, str]]

@@ -49,8 +49,7 @@ def architectures(
         names = list(dict.fromkeys(name.strip() for name in backbone.split(",")))
     changes = parse_assignments(settings or ())
     configs = [build_config(preset, changes={**changes, "backbone": name}) for name in names]
-    from embedder.model.cost import size_of
-    from embedder.model.network import default_device
+    from embedder.models.network import default_device, size_of
     from embedder.recipes.speed import measure_speed
 
     target = default_device(device)

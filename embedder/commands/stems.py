@@ -61,8 +61,8 @@ def separate(
                 run, catalogue, stems_dir, replacing=replace, progress=shown
             )
         else:
-            from embedder.model.network import default_device
-            from embedder.model.separators import open_separator
+            from embedder.models.network import default_device
+            from embedder.models.separators import open_separator
 
             separator = open_separator(method, run, weights, default_device(device))
             done, problems = separate_songs(

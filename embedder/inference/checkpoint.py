@@ -25,7 +25,7 @@ from embedder.artifacts import (
 )
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.settings import config_from_dict, train_again
 
 HEAD = "head.weight"

@@ -29,7 +29,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.segments import cut
 from embedder.inference.store import REMADE, REMADE_DB, Store, origin, write_store
 from embedder.memory import reuse_freed_memory
-from embedder.model.network import default_device, margin_free_logits
+from embedder.models.network import default_device, margin_free_logits
 from embedder.separation.songs import separated_vocals, separator_of
 from embedder.settings import train_command
 from embedder.voice.detect import Detector, Voices, heard_voice, load_detector

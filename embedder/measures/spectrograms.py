@@ -29,7 +29,7 @@ from embedder.measures.spectrogram_file import (
     read_spectrograms,
     write_spectrograms,
 )
-from embedder.model.features import LogMel
+from embedder.models.frontends import LogMel
 from embedder.voice.detect import Voices, load_detector
 
 LOOKED_AT = 5  # training songs of each singer, the first by id, of which one is drawn

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from embedder.artifacts import Run, replacing, write_text
 from embedder.keeper import Say
-from embedder.model.features import SpecAugment
-from embedder.model.network import Network
+from embedder.models.frontends import SpecAugment
+from embedder.models.network import Network
 from embedder.optimise import adamw, clip_gradients
 from embedder.pretraining.methods import METHODS, spread
 from embedder.pretraining.settings import PretrainConfig
@@ -64,7 +64,7 @@ class Pretraining(lightning.LightningModule):
         if index == 0:  # masks and dropout belong to the epoch, so that a resumed one has the same
             torch.manual_seed(self.config.member.train.seed * 100_003 + self.current_epoch)
         wave, _ = batch
-        loss, projection = self.method(self.mask(self.network.hear(wave)))
+        loss, projection = self.method(self.mask(self.network.extract_features(wave)))
         self.losses.append(loss.detach())
         self.spread = spread(projection)
         self.log("loss", loss, prog_bar=True, logger=False)

@@ -16,7 +16,7 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.pretraining.settings import SelfSupervisedConfig
 
 VICREG = {"invariance_lambda": 25, "variance_mu": 25, "covariance_v": 1}  # the paper's

@@ -22,7 +22,7 @@ from embedder.errors import UserError
 from embedder.fitting import fitting, open_trainer, precision
 from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.keeper import Say
-from embedder.model.network import Network, count_parameters, default_device
+from embedder.models.network import Network, count_parameters, default_device
 from embedder.opening import open_training
 from embedder.pretraining.loop import Pretraining, PretrainKeeper
 from embedder.pretraining.settings import PretrainConfig

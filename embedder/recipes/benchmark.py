@@ -37,7 +37,7 @@ from embedder.errors import UserError
 from embedder.inference.aggregate import song_logits
 from embedder.inference.checkpoint import Member
 from embedder.inference.embed import SongVectors, embed_wave, stem_key
-from embedder.model.cost import size_of
+from embedder.models.network import size_of
 from embedder.opening import MadeOtherwise
 from embedder.recipes.lists import BENCHMARK
 from embedder.settings import build_config

@@ -20,7 +20,7 @@ from embedder.fitting import fitting, precision
 from embedder.inference.checkpoint import Member
 from embedder.inference.embed import CHUNK, embed_wave
 from embedder.loop import Training, WholeSongs
-from embedder.model.network import default_device
+from embedder.models.network import default_device
 from embedder.recipes.plan import Speed
 
 MEASURED_S = 3.0  # for each of the two speeds
@@ -101,7 +101,7 @@ def _step(training: Training, device: torch.device) -> Callable[[], None]:
         optimizer.zero_grad()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
             network = training.network
-            embedding = network.embed_features(training.mask(network.hear(wave)))
+            embedding = network.embed_features(training.mask(network.extract_features(wave)))
             loss = training.loss(embedding, labels)
         loss.backward()
         training.configure_gradient_clipping(optimizer, training.config.train.clip_norm)

@@ -22,7 +22,7 @@ from embedder.artifacts import Run, replacing, write_text
 from embedder.catalogue import Song
 from embedder.config import SeparatorConfig, SeparatorTrainConfig, TrainConfig
 from embedder.data.cache import AudioCache
-from embedder.model.separator import VocalSeparator
+from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.optimise import adamw, clip_gradients
 from embedder.separation.quality import Quick
 

@@ -22,7 +22,7 @@ from embedder.data.augment import QUIET, rms
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.mixtures import own_mixture, remade
-from embedder.model.separator import VocalSeparator
+from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.text import to_csv
 
 MIXTURES = {

@@ -23,8 +23,8 @@ from embedder.data.prepare import stem_problem, with_stems
 from embedder.data.report import Problem
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
-from embedder.model.separation import SongSeparator, separate
-from embedder.model.separators import SEPARATORS, open_separator
+from embedder.models.separators import SEPARATORS, open_separator
+from embedder.models.separators.song_separator import SongSeparator, separate
 from embedder.stem_record import FOLDER, StemRecord, read_record, write_record
 
 

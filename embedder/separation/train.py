@@ -29,9 +29,9 @@ from embedder.data.prepare import with_stems
 from embedder.data.stems import find_stems
 from embedder.errors import Command, UserError
 from embedder.fitting import fitting, open_trainer, precision
-from embedder.model.network import count_parameters, default_device
-from embedder.model.own import load_vocal_separator, save_vocal_separator
-from embedder.model.separator import VocalSeparator
+from embedder.models.network import count_parameters, default_device
+from embedder.models.separators.own import load_vocal_separator, save_vocal_separator
+from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.separation.loop import SeparatorKeeper, SeparatorTraining
 from embedder.separation.quality import measure, read_quality, write_quality
 

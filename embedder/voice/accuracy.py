@@ -22,7 +22,7 @@ from embedder.data.audio import FULL_SCALE, to_int16
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.metrics import Estimate, bootstrap_interval
-from embedder.model.detector import VoiceDetector
+from embedder.models.detector import VoiceDetector
 from embedder.voice.detect import THRESHOLD, voice_probability
 
 LEVELS = 1000  # steps of probability that the area under the curve tells apart

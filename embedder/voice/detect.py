@@ -23,7 +23,7 @@ from embedder.data.activity import FRAME, Active, smoothed, sung
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import Command, UserError
-from embedder.model.detector import VoiceDetector
+from embedder.models.detector import VoiceDetector
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
 CHUNK = 200  # frames that the network hears at once: 10 s

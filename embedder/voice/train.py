@@ -31,8 +31,8 @@ from embedder.data.voicing import FRAMES, VoicedRemixes
 from embedder.errors import UserError
 from embedder.fitting import fitting, open_trainer, precision
 from embedder.keeper import Say
-from embedder.model.detector import VoiceDetector
-from embedder.model.network import count_parameters, default_device
+from embedder.models.detector import VoiceDetector
+from embedder.models.network import count_parameters, default_device
 from embedder.optimise import adamw, clip_gradients
 from embedder.voice.accuracy import Accuracy, measure, rows_of
 from embedder.voice.detect import save_detector

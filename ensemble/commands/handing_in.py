@@ -65,7 +65,7 @@ def bundle(
 
 def vocal_source(run: Run) -> VocalSource | None:
     """What separates vocals from new files in this run, loaded once to see that it can be."""
-    from embedder.model.network import default_device
+    from embedder.models.network import default_device
     from embedder.separation.songs import separator_of
     from embedder.stem_record import read_record
     from ensemble.bundling.bundle import OWN, VocalSource

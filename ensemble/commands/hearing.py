@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from embedder.inference.checkpoint import Member
     from embedder.inference.config import InferenceConfig
     from embedder.inference.store import Store
-    from embedder.model.separation import SongSeparator
+    from embedder.models.separators.song_separator import SongSeparator
     from embedder.voice.detect import Detector
     from ensemble.fusion import Fusion
 
@@ -65,7 +65,7 @@ def load_listeners(
     """
     from embedder.inference.checkpoint import load_member
     from embedder.inference.config import detector_fingerprint
-    from embedder.model.network import default_device
+    from embedder.models.network import default_device
     from embedder.voice.detect import load_detector
     from ensemble.fusion import check_detector, check_fusion
 
@@ -189,7 +189,7 @@ def hear_all(
 
 def separator_for(listeners: Listeners, tell: Callable[[str], None]) -> SongSeparator | None:
     """What makes vocals of files in this run, which `tell` is told; None if there is nothing."""
-    from embedder.model.network import default_device
+    from embedder.models.network import default_device
     from embedder.separation.songs import said_of, separator_of
 
     catalogue = catalogue_of(listeners.run)

@@ -20,7 +20,7 @@ from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.losses import build_loss
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.presets import FINETUNING
 from embedder.train import train_member
 

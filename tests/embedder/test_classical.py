@@ -13,10 +13,16 @@ from safetensors.torch import load_file
 from scipy.linalg import eigh
 from torch import Tensor
 
-from embedder import classical
 from embedder.artifacts import Run, read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.classical import (
+from embedder.config import MemberConfig
+from embedder.errors import UserError
+from embedder.inference.checkpoint import Member, load_member
+from embedder.inference.embed import embed_split
+from embedder.models.network import Network, count_parameters
+from embedder.models.zoo import total_variability
+from embedder.models.zoo.ivector import IVector
+from embedder.models.zoo.total_variability import (
     fit_background,
     fit_network,
     fit_projection,
@@ -24,12 +30,6 @@ from embedder.classical import (
     gather_statistics,
     sample_frames,
 )
-from embedder.config import MemberConfig
-from embedder.errors import UserError
-from embedder.inference.checkpoint import Member, load_member
-from embedder.inference.embed import embed_split
-from embedder.model.ivector import IVector
-from embedder.model.network import Network, count_parameters
 from embedder.settings import build_config
 from embedder.train import train_member
 
@@ -76,12 +76,12 @@ class Voices:
 def test_frames_are_some_of_each_crop_until_there_are_enough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(classical, "CROP_FRAMES", 7)
-    monkeypatch.setattr(classical, "UBM_FRAMES", 60)
+    monkeypatch.setattr(total_variability, "CROP_FRAMES", 7)
+    monkeypatch.setattr(total_variability, "UBM_FRAMES", 60)
     network, voices = network_of(config_of()), Voices(1, 4)
     frames = sample_frames(network, voices, 0)
     assert len(frames) == 2 * 5 * 7  # 35 are too few, 70 enough
-    crops = torch.cat([network.hear(wave) for wave, _ in voices])[:10]
+    crops = torch.cat([network.extract_features(wave) for wave, _ in voices])[:10]
     for crop, chosen in zip(crops, frames.view(10, 7, ROWS), strict=True):
         found = [(frame == crop.T).all(dim=1).nonzero().flatten() for frame in chosen]
         assert all(len(f) == 1 for f in found)
@@ -123,7 +123,7 @@ def test_statistics_come_crop_by_crop_with_their_labels() -> None:
     assert labels.tolist() == [0, 1, 2, 3, 4] * 3
     wave = torch.cat([wave for wave, _ in voices])
     for crop in (0, 7, 14):
-        alone = network.backbone.statistics(network.hear(wave[crop : crop + 1]))
+        alone = network.backbone.statistics(network.extract_features(wave[crop : crop + 1]))
         torch.testing.assert_close(counts[crop], alone[0][0], atol=1e-3, rtol=1e-4)
         torch.testing.assert_close(shifts[crop], alone[1][0], atol=1e-2, rtol=1e-3)
 

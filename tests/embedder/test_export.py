@@ -16,16 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from embedder import export
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import fingerprint
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError
 from embedder.export import export_member, facts_of, shortest_samples
 from embedder.inference.checkpoint import Member
-from embedder.model.network import BACKBONES, Network, margin_free_logits
-from embedder.model.portable import NOT_PORTABLE, portable
+from embedder.models.network import Network, margin_free_logits
+from embedder.models.onnx import portable
 
 Tiny = Callable[..., MemberConfig]
 SINGERS = ("zoë", "ann", "Bob")
+
+NOT_PORTABLE = {n: a.not_exportable for n, a in ARCHITECTURES.items() if a.not_exportable}
 
 
 def some_member(config: MemberConfig, head: bool = True) -> Member:
@@ -72,7 +75,9 @@ def check(member: Member, folder: Path) -> None:
 
 
 FAST = ("ecapa", "crnn", "xvector", "samplecnn", "fcn", *NOT_PORTABLE)
-EVERY = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
+EVERY = [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES
+]
 
 
 @pytest.mark.parametrize("backbone", EVERY)
@@ -95,7 +100,8 @@ def test_every_architecture_is_exported_or_refused_for_a_reason(
 def test_what_is_refused_really_cannot_be_exported(
     backbone: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "NOT_PORTABLE", {})
+    possible = replace(ARCHITECTURES[backbone], not_exportable="")
+    monkeypatch.setitem(ARCHITECTURES, backbone, possible)
     member = some_member(tiny(backbone=backbone, n_mels=128))
     with pytest.raises((UserError, TypeError), match=r"export|does not run|__round__"):
         export_member(member, tmp_path)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from embedder.config import LossConfig
 from embedder.losses import LOSSES, ClassLoss, SummedLoss, build_loss
-from embedder.model.network import margin_free_logits
+from embedder.models.network import margin_free_logits
 from embedder.objectives import OBJECTIVES
 from embedder.settings import all_settings
 

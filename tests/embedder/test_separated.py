@@ -17,9 +17,9 @@ from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.embed import embed_split, embed_wave
-from embedder.model.network import Network, count_parameters
-from embedder.model.own import save_vocal_separator
-from embedder.model.separator import VocalSeparator
+from embedder.models.network import Network, count_parameters
+from embedder.models.separators.own import save_vocal_separator
+from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.settings import config_from_dict
 from embedder.train import train_member
 

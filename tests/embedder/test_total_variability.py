@@ -10,8 +10,8 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from embedder import total_variability
-from embedder.total_variability import posteriors, reestimate, start_variability
+from embedder.models.zoo import total_variability
+from embedder.models.zoo.total_variability import posteriors, reestimate, start_variability
 
 SEGMENTS, COMPONENTS, ROWS, DIM = 60, 3, 4, 2
 

@@ -28,7 +28,7 @@ from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
 from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
-from embedder.model.network import BACKBONES, Network
+from embedder.models.network import Network
 from embedder.objectives import OBJECTIVES
 from embedder.train import train_member
 
@@ -394,7 +394,7 @@ def test_what_an_interrupted_overwrite_left_is_not_gone_on_with(
 # What every loss and backbone gives --------------------------------------------------------------
 
 
-TRAINED = [("aam", name) for name in BACKBONES if not ARCHITECTURES[name].fitted]
+TRAINED = [("aam", name) for name in ARCHITECTURES if not ARCHITECTURES[name].fitted]
 TRAINED += [(name, "ecapa") for name in (*LOSSES, "triplet+subcenter") if name != "aam"]
 
 

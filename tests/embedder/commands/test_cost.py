@@ -10,9 +10,8 @@ import app
 from embedder.architectures import ARCHITECTURES
 from embedder.commands.cost import HEAD
 from embedder.config import MemberConfig
-from embedder.model import cost
-from embedder.model.cost import Size, size_of
-from embedder.model.network import BACKBONES
+from embedder.models import network
+from embedder.models.network import Size, size_of
 from embedder.recipes import speed
 from embedder.recipes.plan import Speed
 from embedder.settings import build_config
@@ -33,15 +32,15 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[MemberConfig]:
 
     def size(config: MemberConfig) -> Size:
         configs.append(config)
-        number = list(BACKBONES).index(config.model.backbone)
+        number = list(ARCHITECTURES).index(config.model.backbone)
         return Size(int(1e6 * (number + 0.5)), int(1e6 * number), 1e6 * (100 + number))
 
     def timed(config: MemberConfig, device: str, seconds: float) -> Speed:
         assert (device, seconds) == ("cpu", 0.5)
-        number = list(BACKBONES).index(config.model.backbone)
+        number = list(ARCHITECTURES).index(config.model.backbone)
         return Speed(200 + number, 300 + number)
 
-    monkeypatch.setattr(cost, "size_of", size)
+    monkeypatch.setattr(network, "size_of", size)
     monkeypatch.setattr(speed, "measure_speed", timed)
     return configs
 
@@ -50,8 +49,8 @@ def test_every_backbone_has_a_row_with_its_source_and_its_numbers(
     measured: list[MemberConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_of(capsys, "--seconds", "0.5", "--device", "cpu", "--preset", "base")
-    assert set(rows) == set(BACKBONES)
-    for number, name in enumerate(BACKBONES):
+    assert set(rows) == set(ARCHITECTURES)
+    for number, name in enumerate(ARCHITECTURES):
         source, *numbers = rows[name]
         assert source.startswith(ARCHITECTURES[name].source)
         assert source.endswith("(fitted)") == ARCHITECTURES[name].fitted

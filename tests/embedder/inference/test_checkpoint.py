@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run, file_fingerprint, read_json, write_json
 from embedder.config import MemberConfig
 from embedder.errors import UserError
@@ -25,7 +26,7 @@ from embedder.inference.checkpoint import (
     settings_fingerprint,
     weights_of,
 )
-from embedder.model.network import BACKBONES, Network
+from embedder.models.network import Network
 
 Tiny = Callable[..., MemberConfig]
 SINGERS = ("zoë", "ann", "Bob")
@@ -59,7 +60,7 @@ def wave() -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (2, 16000)).astype(np.float32))
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ARCHITECTURES)
 @pytest.mark.parametrize("head", [True, False])
 def test_a_loaded_member_embeds_as_the_saved_one(
     backbone: str, head: bool, run: Run, tiny: Tiny

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from embedder.architectures import ARCHITECTURES
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import SAMPLE_RATE, MemberConfig
@@ -25,8 +26,8 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.embed import CHUNK, embed_remade, embed_split, embed_wave, stem_key
 from embedder.inference.embed_files import check_files, embed_files, vocal_stems
 from embedder.inference.store import REMADE, REMADE_DB, Store, read_store
-from embedder.model.detector import VoiceDetector
-from embedder.model.network import BACKBONES, Network
+from embedder.models.detector import VoiceDetector
+from embedder.models.network import Network
 from embedder.train import train_member
 from embedder.voice.detect import Detector, Voices, detected, load_detector
 
@@ -77,7 +78,7 @@ def stores_of(
     return found
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ARCHITECTURES)
 def test_a_song_s_numbers_depend_on_no_other_song(
     backbone: str, files: list[Path], tiny: Tiny
 ) -> None:

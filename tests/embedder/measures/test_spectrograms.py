@@ -18,7 +18,7 @@ from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 from embedder.measures.spectrogram_file import FILE, read_spectrograms
 from embedder.measures.spectrograms import FEATURES, band_centres, levels, most_voiced
-from embedder.model.features import LogMel
+from embedder.models.frontends import LogMel
 from embedder.voice.detect import Voices
 
 RATE = 16000

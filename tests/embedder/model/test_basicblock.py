@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.basicblock import BasicBlock
+from embedder.models.resnet import BasicBlock
 
 
 def stirred(block: BasicBlock) -> BasicBlock:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.campplus import Campplus, DenseBlock, FrontEnd, MaskedConvolution
-from embedder.model.network import Network, count_parameters
+from embedder.models.campplus import Campplus, DenseBlock, FrontEnd, MaskedConvolution
+from embedder.models.network import Network, count_parameters
 from embedder.settings import build_config
 
 

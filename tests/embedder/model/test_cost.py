@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.backends import mha, mkldnn
 
 from embedder.config import MemberConfig
-from embedder.model.cost import multiply_adds, size_of
-from embedder.model.network import Network
+from embedder.models.network import Network, multiply_adds, size_of
 from embedder.settings import build_config
 
 Tiny = Callable[..., MemberConfig]

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.crnn import Crnn
-from embedder.model.crnnm import Crnnm
-from embedder.model.network import count_parameters
+from embedder.models.crnn import Crnn, Crnnm
+from embedder.models.network import count_parameters
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "crnnm"})

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from embedder.config import AugmentConfig, FeatureConfig
-from embedder.model import music, timbre
-from embedder.model.descriptors import (
+from embedder.models.frontends import LogMel, SpecAugment, one_level
+from embedder.models.zoo import descriptors
+from embedder.models.zoo.ivector import Mfcc
+from embedder.models.zoo.midlevel import (
     CEPSTRA,
     MID_LEVEL_ROWS,
     MUSIC_ROWS,
     TIMBRE_ROWS,
     Descriptors,
+    mid_level,
 )
-from embedder.model.features import LogMel, SpecAugment, one_level
-from embedder.model.mfcc import Mfcc
-from embedder.model.perception import mid_level
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "midlevel"}).features
@@ -38,9 +38,9 @@ def sounds(seed: int, batch: int, samples: int = 16000) -> torch.Tensor:
 def parts_of(front: Descriptors, rows: torch.Tensor) -> dict[str, torch.Tensor]:
     sizes = {
         "mel": front.mel_rows,
-        "shape": timbre.SHAPE_ROWS,
-        "contrast": timbre.CONTRAST_ROWS,
-        "harmonics": timbre.HARMONIC_ROWS,
+        "shape": descriptors.SHAPE_ROWS,
+        "contrast": descriptors.CONTRAST_ROWS,
+        "harmonics": descriptors.HARMONIC_ROWS,
         "crossings": 1,
         "cepstra": CEPSTRA,
         "chroma": 12,
@@ -67,19 +67,19 @@ def test_rows_are_what_their_place_says(config: FeatureConfig) -> None:
     magnitude = front.pitch.spectrum(level)
     f0, strength = front.pitch(level)
     chroma, dissonance = front.harmony(magnitude)
-    onsets = music.onsets(parts["mel"])
+    onsets = descriptors.onsets(parts["mel"])
     torch.testing.assert_close(parts["mel"], LogMel(config)(wave))
-    torch.testing.assert_close(parts["shape"], timbre.shape(magnitude))
-    torch.testing.assert_close(parts["contrast"], timbre.contrast(magnitude))
-    torch.testing.assert_close(parts["harmonics"], timbre.harmonics(magnitude, f0))
-    crossings = timbre.zero_crossings(level, 2048, config.hop)
+    torch.testing.assert_close(parts["shape"], descriptors.spectral_shape(magnitude))
+    torch.testing.assert_close(parts["contrast"], descriptors.spectral_contrast(magnitude))
+    torch.testing.assert_close(parts["harmonics"], descriptors.harmonic_levels(magnitude, f0))
+    crossings = descriptors.zero_crossings(level, 2048, config.hop)
     torch.testing.assert_close(parts["crossings"][:, 0], crossings)
     cepstra = Mfcc(config)(wave)[:, 1:20]
     torch.testing.assert_close(parts["cepstra"][:, :19], cepstra, atol=1e-4, rtol=0)
     torch.testing.assert_close(parts["chroma"], chroma)
     torch.testing.assert_close(parts["onsets"][:, 0], onsets)
     torch.testing.assert_close(parts["dissonance"][:, 0], dissonance)
-    torch.testing.assert_close(parts["octaves"][:, 0], music.octaves(f0))
+    torch.testing.assert_close(parts["octaves"][:, 0], descriptors.octaves(f0))
     torch.testing.assert_close(parts["strength"][:, 0], strength)
     crop = mid_level(chroma, onsets, dissonance, f0, strength, config.hop)
     torch.testing.assert_close(parts["mid_level"], crop[:, :, None].expand_as(parts["mid_level"]))

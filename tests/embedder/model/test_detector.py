@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional
 
 from embedder.data import activity
-from embedder.model import detector
-from embedder.model.detector import FRAME, VoiceDetector, ZeroMeanConv
-from embedder.model.network import count_parameters
+from embedder.models import detector
+from embedder.models.detector import FRAME, VoiceDetector, ZeroMeanConv
+from embedder.models.network import count_parameters
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torchaudio
 from torch import Tensor
 
 from embedder.config import SeparatorConfig
-from embedder.model.dft import DftSeparator, DftSpectrogram, basis, inverse_basis
-from embedder.model.separator import VocalSeparator
+from embedder.models.onnx import DftSeparator, DftSpectrogram, basis, inverse_basis
+from embedder.models.separators.vocal_separator import VocalSeparator
 
 
 def noise(batch: int, samples: int) -> Tensor:

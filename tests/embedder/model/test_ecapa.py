@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.ecapa import Ecapa, Res2Conv, SERes2Block, SqueezeExcitation
-from embedder.model.network import count_parameters
+from embedder.models.ecapa import Ecapa, Res2Conv, SERes2Block, SqueezeExcitation
+from embedder.models.network import count_parameters
 from embedder.settings import build_config
 
 SMALL = {"channels": 24, "mfa_channels": 20, "res2_scale": 4, "attention_channels": 8, "n_mels": 16}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.fcn import Fcn
-from embedder.model.network import count_parameters
+from embedder.models.network import count_parameters
+from embedder.models.zoo.fcn import Fcn
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "fcn"})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE, AugmentConfig, FeatureConfig
-from embedder.model.features import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
+from embedder.models.frontends import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
 from embedder.presets import PRESETS
 from embedder.settings import build_config
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.crnn import convolutions, recurrence, steps_of
-from embedder.model.fgnl import Fgnl, FullyGeneralisedNonLocal, Projection, RollGate, gaussian
-from embedder.model.network import count_parameters
+from embedder.models.crnn import convolutions, recurrence, steps_of
+from embedder.models.fgnl import Fgnl, FullyGeneralisedNonLocal, Projection, RollGate, gaussian
+from embedder.models.network import count_parameters
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "fgnl"})

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.harmonic import Harmonic
-from embedder.model.network import count_parameters
+from embedder.models.network import count_parameters
+from embedder.models.zoo.harmonic import Harmonic
 from embedder.settings import build_config
 
 PAPER = build_config("base", changes={"backbone": "harmonic"})

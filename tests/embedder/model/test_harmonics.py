@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from embedder.config import SAMPLE_RATE, FeatureConfig
-from embedder.model.features import FLOOR, LEVEL
-from embedder.model.harmonics import BANDS, HARMONICS, HarmonicFilters
+from embedder.models.frontends import FLOOR, LEVEL
+from embedder.models.zoo.harmonic import BANDS, HARMONICS, HarmonicFilters
 from embedder.settings import build_config
 
 USUAL = build_config(changes={"backbone": "harmonic"}).features

@@ -13,8 +13,8 @@ from torchaudio.models import HDemucs, hdemucs_high
 from torchaudio.pipelines import HDEMUCS_HIGH_MUSDB_PLUS
 
 from embedder.errors import UserError
-from embedder.model.hdemucs import RATE, SOURCES, build, load_hdemucs
-from embedder.model.separation import separate
+from embedder.models.separators.hdemucs import RATE, SOURCES, build, load_hdemucs
+from embedder.models.separators.song_separator import separate
 
 CPU = torch.device("cpu")
 

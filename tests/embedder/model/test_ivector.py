@@ -10,8 +10,7 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from embedder.model.ivector import IVector
-from embedder.model.mfcc import CEPSTRA
+from embedder.models.zoo.ivector import CEPSTRA, IVector
 from embedder.settings import build_config
 
 ROWS = 3 * CEPSTRA

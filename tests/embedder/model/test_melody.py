@@ -8,8 +8,7 @@ import torch
 import torchaudio
 
 from embedder.config import SAMPLE_RATE, AugmentConfig, FeatureConfig
-from embedder.model.features import LogMel, SpecAugment, one_level
-from embedder.model.melody import MelodyMel
+from embedder.models.frontends import LogMel, MelodyMel, SpecAugment, one_level
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "crnnm"}).features

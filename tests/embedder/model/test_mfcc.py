@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from embedder.config import FeatureConfig
-from embedder.model.features import LogMel
-from embedder.model.mfcc import CEPSTRA, Mfcc
+from embedder.models.frontends import LogMel
+from embedder.models.zoo.ivector import CEPSTRA, Mfcc
 
 PLAIN = FeatureConfig(mel_norm="none")
 

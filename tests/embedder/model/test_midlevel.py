@@ -9,10 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.crnn import Crnn
-from embedder.model.descriptors import MID_LEVEL_ROWS, MUSIC_ROWS, TIMBRE_ROWS
-from embedder.model.midlevel import LEARNT, MidLevel, Standard
-from embedder.model.network import count_parameters
+from embedder.models.crnn import Crnn
+from embedder.models.network import count_parameters
+from embedder.models.zoo.midlevel import (
+    LEARNT,
+    MID_LEVEL_ROWS,
+    MUSIC_ROWS,
+    TIMBRE_ROWS,
+    MidLevel,
+    Standard,
+)
 from embedder.settings import build_config
 
 PAPER = build_config(changes={"backbone": "midlevel"})

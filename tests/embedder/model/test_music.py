@@ -9,15 +9,15 @@ import pytest
 import torch
 import torchaudio
 
-from embedder.model import music
+from embedder.models.zoo import descriptors
 
 RATE, BINS = 16000, 1025
 HERTZ = np.arange(BINS) * RATE / (2 * (BINS - 1))
 
 
 @pytest.fixture(scope="module")
-def harmony() -> music.Harmony:
-    return music.Harmony(BINS)
+def harmony() -> descriptors.Harmony:
+    return descriptors.Harmony(BINS)
 
 
 def spectrum(*frequencies: float) -> torch.Tensor:
@@ -34,7 +34,7 @@ def spectrum(*frequencies: float) -> torch.Tensor:
     [(440.0, 9), (880.0, 9), (261.63, 0), (1046.5, 0), (311.13, 3), (493.88, 11), (1479.98, 6)],
 )
 def test_a_note_is_its_pitch_class(
-    harmony: music.Harmony, frequency: float, pitch_class: int
+    harmony: descriptors.Harmony, frequency: float, pitch_class: int
 ) -> None:
     chroma, _ = harmony(spectrum(frequency))
     assert (chroma.argmax(dim=1) == pitch_class).all()
@@ -42,7 +42,7 @@ def test_a_note_is_its_pitch_class(
 
 
 def test_each_bin_weighs_by_its_distance_in_semitones() -> None:
-    weights = music.pitch_classes(BINS)
+    weights = descriptors.pitch_classes(BINS)
     for bin_, note in ((20, 0), (57, 9), (113, 9), (200, 4), (260, 11)):
         semitones = 12 * math.log2(HERTZ[bin_] / 261.6255653)  # above middle C
         away = min(abs(semitones - note + 12 * octave) for octave in range(-5, 6))
@@ -53,7 +53,7 @@ def test_each_bin_weighs_by_its_distance_in_semitones() -> None:
 
 
 def test_roughness_is_the_curve_of_sethares() -> None:
-    pairs = music.roughness(BINS)
+    pairs = descriptors.roughness(BINS)
     assert pairs.shape == (513, 513)  # up to 4 kHz
     assert torch.equal(pairs, pairs.T)
     assert (pairs.diagonal() == 0).all()
@@ -65,7 +65,9 @@ def test_roughness_is_the_curve_of_sethares() -> None:
         assert float(pairs[other, one]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_semitone_is_rougher_than_a_fifth_and_one_tone_is_smooth(harmony: music.Harmony) -> None:
+def test_a_semitone_is_rougher_than_a_fifth_and_one_tone_is_smooth(
+    harmony: descriptors.Harmony,
+) -> None:
     def dissonance(*frequencies: float) -> float:
         return float(harmony(spectrum(*frequencies))[1].mean())
 
@@ -73,7 +75,7 @@ def test_a_semitone_is_rougher_than_a_fifth_and_one_tone_is_smooth(harmony: musi
     assert dissonance(523.25, 783.99) > dissonance(523.25, 1046.5) > dissonance(523.25)
 
 
-def test_dissonance_is_summed_over_pairs_of_peaks(harmony: music.Harmony) -> None:
+def test_dissonance_is_summed_over_pairs_of_peaks(harmony: descriptors.Harmony) -> None:
     magnitude = np.random.default_rng(0).uniform(0, 1, (2, BINS, 2)).astype(np.float32)
     _, dissonance = harmony(torch.from_numpy(magnitude))
     for item, frame in np.ndindex(2, 2):
@@ -83,27 +85,27 @@ def test_dissonance_is_summed_over_pairs_of_peaks(harmony: music.Harmony) -> Non
         for n, a in enumerate(peaks):
             for b in peaks[n + 1 :]:
                 total += row[a] * row[b] * float(harmony.pairs[a, b])
-        expected = total / (sum(row[b] ** 2 for b in peaks) + music.FLOOR)
+        expected = total / (sum(row[b] ** 2 for b in peaks) + descriptors.FLOOR)
         assert float(dissonance[item, frame]) == pytest.approx(expected, rel=1e-3)
 
 
 def test_onsets_count_what_rises() -> None:
     mel = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 5, 7)).astype(np.float32))
-    rise = music.onsets(mel)
+    rise = descriptors.onsets(mel)
     for item, frame in np.ndindex(2, 7):
         now, before = mel[item, :, frame], mel[item, :, max(0, frame - 1)]
         expected = sum(max(0.0, float(a - b)) for a, b in zip(now, before, strict=True)) / 5
         assert float(rise[item, frame]) == pytest.approx(expected, abs=1e-6)
-    assert (music.onsets(mel.sort(dim=2, descending=True).values) == 0).all()
+    assert (descriptors.onsets(mel.sort(dim=2, descending=True).values) == 0).all()
 
 
 def test_octaves_are_counted_from_250_hz() -> None:
     torch.testing.assert_close(
-        music.octaves(torch.tensor([125.0, 250.0, 1000.0])), torch.tensor([-1.0, 0.0, 2.0])
+        descriptors.octaves(torch.tensor([125.0, 250.0, 1000.0])), torch.tensor([-1.0, 0.0, 2.0])
     )
 
 
-def test_silence_has_neither_chroma_nor_dissonance(harmony: music.Harmony) -> None:
+def test_silence_has_neither_chroma_nor_dissonance(harmony: descriptors.Harmony) -> None:
     chroma, dissonance = harmony(torch.zeros(1, BINS, 2))
     assert (chroma == 0).all()
     assert (dissonance == 0).all()

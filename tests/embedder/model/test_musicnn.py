@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.model.musicnn import Musicnn, Vertical
-from embedder.model.network import count_parameters
+from embedder.models.network import count_parameters
+from embedder.models.zoo.musicnn import Musicnn, Vertical
 from embedder.settings import build_config
 
 PAPER = build_config("base", changes={"backbone": "musicnn"})

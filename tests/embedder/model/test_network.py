@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from embedder.architectures import ARCHITECTURES
 from embedder.config import LossConfig, MemberConfig
 from embedder.errors import UserError
 from embedder.losses import build_loss
-from embedder.model.network import (
-    BACKBONES,
+from embedder.models.network import (
     Network,
     count_parameters,
     default_device,
@@ -26,7 +26,7 @@ def config_of(backbone: str) -> MemberConfig:
     return build_config("demo", changes={"backbone": backbone})
 
 
-@pytest.fixture(params=BACKBONES)
+@pytest.fixture(params=ARCHITECTURES)
 def network(request: pytest.FixtureRequest) -> Network:
     torch.manual_seed(0)
     return Network(config_of(request.param)).eval()
@@ -45,7 +45,7 @@ def waves(seed: int, batch: int, samples: int = 16000) -> Tensor:
 
 
 def test_backbones_are_the_choices_of_the_setting() -> None:
-    assert tuple(BACKBONES) == all_settings()["backbone"][1].metadata["choices"]
+    assert tuple(ARCHITECTURES) == all_settings()["backbone"][1].metadata["choices"]
 
 
 def voices(seed: int, batch: int, samples: int) -> Tensor:

@@ -13,8 +13,8 @@ from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import SeparatorConfig
 from embedder.errors import UserError
-from embedder.model.own import load_own, load_vocal_separator, save_vocal_separator
-from embedder.model.separator import VocalSeparator
+from embedder.models.separators.own import load_own, load_vocal_separator, save_vocal_separator
+from embedder.models.separators.vocal_separator import VocalSeparator
 
 SMALL = SeparatorConfig(128, 32, 8, 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedder.model.perception import (
+from embedder.models.zoo.midlevel import (
     MAJOR,
     MID_LEVEL,
     MINOR,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from embedder.model import pitch
-from embedder.model.pitch import GLIDE, HIGHEST, JUMP, LOWEST, N_FFT, REACH, STEP, Pitch
+from embedder.models import pitch
+from embedder.models.pitch import GLIDE, HIGHEST, JUMP, LOWEST, N_FFT, REACH, STEP, Pitch
 
 RATE = 16000
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from embedder.model.pooling import AttentiveStatistics, Statistics
+from embedder.models.pooling import AttentiveStatistics, Statistics
 
 CHANNELS, BOTTLENECK = 6, 5
 

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embedder.architectures import ARCHITECTURES
 from embedder.config import MemberConfig, SeparatorConfig
-from embedder.model.network import BACKBONES, Network
-from embedder.model.portable import DOUBLES, NOT_PORTABLE, EncoderLayer, Maximum, portable
+from embedder.models.network import Network
+from embedder.models.onnx import DOUBLES, EncoderLayer, Maximum, portable
 
 Tiny = Callable[..., MemberConfig]
+
+NOT_PORTABLE = {n: a.not_exportable for n, a in ARCHITECTURES.items() if a.not_exportable}
 
 
 def waves(batch: int, samples: int) -> Tensor:
@@ -32,11 +35,11 @@ def some_network(config: MemberConfig) -> Network:
     return network
 
 
-PORTABLE = [name for name in BACKBONES if name not in NOT_PORTABLE]
+PORTABLE = [name for name in ARCHITECTURES if name not in NOT_PORTABLE]
 
 
 def test_what_is_not_portable_is_an_architecture() -> None:
-    assert set(NOT_PORTABLE) < set(BACKBONES)
+    assert set(NOT_PORTABLE) < set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("backbone", PORTABLE)

@@ -13,8 +13,8 @@ from torchaudio.pipelines import HDEMUCS_HIGH_MUSDB_PLUS
 from torchaudio.utils import download
 
 from embedder.errors import UserError
-from embedder.model import hdemucs, umx
-from embedder.model.published import PATIENCE_S, Published, fetched, read_tensors
+from embedder.models.separators import hdemucs, umx
+from embedder.models.separators.published import PATIENCE_S, Published, fetched, read_tensors
 
 FILE = Published("https://example.org/some/net-0abc.pth", "checkpoints", "0abc")
 

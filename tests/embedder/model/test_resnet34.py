@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.network import Network, count_parameters
-from embedder.model.resnet34 import ResNet34
+from embedder.models.network import Network, count_parameters
+from embedder.models.resnet import ResNet34
 from embedder.settings import build_config
 
 

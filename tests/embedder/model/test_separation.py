@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from embedder.model.separation import (
+from embedder.models.separators.song_separator import (
     LEAST_S,
     Floats,
     SongSeparator,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from embedder.config import SeparatorConfig
-from embedder.model.features import LEVEL
-from embedder.model.separator import LEAST, POWER, ROWS, VocalSeparator, wiener
+from embedder.models.frontends import LEVEL
+from embedder.models.separators.vocal_separator import LEAST, POWER, ROWS, VocalSeparator, wiener
 
 SMALL = SeparatorConfig(
     separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1

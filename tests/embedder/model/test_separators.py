@@ -13,10 +13,10 @@ from torchaudio.models import HDemucs
 from embedder.artifacts import Run
 from embedder.config import SeparatorConfig
 from embedder.errors import UserError
-from embedder.model.own import save_vocal_separator
-from embedder.model.separation import separate
-from embedder.model.separator import VocalSeparator
-from embedder.model.separators import SEPARATORS, open_separator
+from embedder.models.separators import SEPARATORS, open_separator
+from embedder.models.separators.own import save_vocal_separator
+from embedder.models.separators.song_separator import separate
+from embedder.models.separators.vocal_separator import VocalSeparator
 
 CPU = torch.device("cpu")
 

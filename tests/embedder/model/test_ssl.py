@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchaudio.pipelines import HUBERT_BASE, WAV2VEC2_BASE, WAVLM_BASE_PLUS
 
 from embedder.loop import Training
-from embedder.model.network import Network
-from embedder.model.ssl import BASE, PRETRAINED, Ssl
+from embedder.models.network import Network
+from embedder.models.ssl import BASE, PRETRAINED, Ssl
 from embedder.settings import all_settings, build_config
 
 BUNDLES = {

@@ -18,8 +18,8 @@ from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_split
-from embedder.model.network import Network
-from embedder.model.ssl import BASE, PRETRAINED
+from embedder.models.network import Network
+from embedder.models.ssl import BASE, PRETRAINED
 from embedder.settings import build_config
 from embedder.start import published_start
 from embedder.train import train_member

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchaudio
 
-from embedder.model import timbre
+from embedder.models.zoo import descriptors
 
 RATE, WINDOW, HOP = 16000, 2048, 512
 HERTZ = np.arange(WINDOW // 2 + 1) * RATE / WINDOW
@@ -37,7 +37,7 @@ def tone(f0: float, amplitudes: list[float], samples: int = 8000) -> torch.Tenso
 
 def slow_shape(magnitude: np.ndarray) -> list[float]:
     """The definitions, for one frame."""
-    magnitude = magnitude.astype(np.float64) + timbre.FLOOR
+    magnitude = magnitude.astype(np.float64) + descriptors.FLOOR
     share = magnitude / magnitude.sum()
     centroid = sum(share * HERTZ)
     spread = math.sqrt(sum(share * (HERTZ - centroid) ** 2))
@@ -61,8 +61,8 @@ def slow_shape(magnitude: np.ndarray) -> list[float]:
 
 def test_shapes_are_those_of_their_definitions() -> None:
     magnitude = spectrum(torch.cat([noises(0), tone(300, [1, 0.5, 0.25, 0.1])]))
-    rows = timbre.shape(magnitude)
-    assert rows.shape == (3, timbre.SHAPE_ROWS, magnitude.shape[2])
+    rows = descriptors.spectral_shape(magnitude)
+    assert rows.shape == (3, descriptors.SHAPE_ROWS, magnitude.shape[2])
     for item in range(3):
         for frame in (0, 7, 15):
             expected = slow_shape(magnitude[item, :, frame].numpy())
@@ -74,30 +74,35 @@ def test_the_centroid_is_torchaudio_s() -> None:
     theirs = torchaudio.functional.spectral_centroid(
         wave, RATE, 0, torch.hann_window(WINDOW), WINDOW, HOP, WINDOW
     )
-    ours = 1000 * timbre.shape(spectrum(wave))[:, 0].exp2()
+    ours = 1000 * descriptors.spectral_shape(spectrum(wave))[:, 0].exp2()
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
 
 
 def test_the_contrast_is_peaks_to_valleys_in_octaves() -> None:
     magnitude = spectrum(noises(2))
-    rows = timbre.contrast(magnitude)
+    rows = descriptors.spectral_contrast(magnitude)
     edges = (0, 200, 400, 800, 1600, 3200, 8001)
     for number, (low, high) in enumerate(itertools.pairwise(edges)):
         inside = (low <= HERTZ) & (high > HERTZ)
         for item, frame in ((0, 3), (1, 11)):
             band = sorted(magnitude[item, :, frame].numpy()[inside])
             count = max(1, round(0.02 * len(band)))
-            expected = math.log(np.mean(band[-count:]) + timbre.FLOOR)
-            expected -= math.log(np.mean(band[:count]) + timbre.FLOOR)
+            expected = math.log(np.mean(band[-count:]) + descriptors.FLOOR)
+            expected -= math.log(np.mean(band[:count]) + descriptors.FLOOR)
             assert float(rows[item, number, frame]) == pytest.approx(expected, abs=1e-4)
-    assert timbre.contrast(spectrum(tone(1000, [1.0])))[0, 3].mean() > rows[:, 3].mean() + 3
+    assert (
+        descriptors.spectral_contrast(spectrum(tone(1000, [1.0])))[0, 3].mean()
+        > rows[:, 3].mean() + 3
+    )
 
 
 def test_harmonics_are_the_levels_of_the_tone() -> None:
     amplitudes = [0.4, 0.8, 0.1, 0.2, 0.05, 0.1, 0.02, 0.3]
     f0 = 32 * RATE / WINDOW  # on a bin, 250 Hz
     magnitude = spectrum(tone(f0, amplitudes))
-    rows = timbre.harmonics(magnitude, torch.full((1, magnitude.shape[2]), f0))[0, :, 4:-4]
+    rows = descriptors.harmonic_levels(magnitude, torch.full((1, magnitude.shape[2]), f0))[
+        0, :, 4:-4
+    ]
     power = np.square(amplitudes) / np.square(amplitudes).sum()
     np.testing.assert_allclose(rows.mean(dim=1).numpy(), np.log(power), atol=0.02)
     torch.testing.assert_close(rows.exp().sum(dim=0), torch.ones(rows.shape[1]))
@@ -106,16 +111,16 @@ def test_harmonics_are_the_levels_of_the_tone() -> None:
 def test_harmonics_follow_the_pitch_of_each_frame() -> None:
     magnitude = torch.zeros(1, 1025, 2)
     magnitude[0, 64, 0] = magnitude[0, 3 * 90 + 2, 1] = 1  # a fundamental; a third harmonic, near
-    rows = timbre.harmonics(magnitude, torch.tensor([[64, 90]]) * RATE / WINDOW)
+    rows = descriptors.harmonic_levels(magnitude, torch.tensor([[64, 90]]) * RATE / WINDOW)
     assert rows[0, :, 0].argmax() == 0
     assert rows[0, :, 1].argmax() == 2
-    assert timbre.harmonics(magnitude, torch.full((1, 2), 1000.0)).isfinite().all()
+    assert descriptors.harmonic_levels(magnitude, torch.full((1, 2), 1000.0)).isfinite().all()
 
 
 @pytest.mark.parametrize("samples", [8000, 8100])
 def test_zero_crossings_are_counted_in_each_window(samples: int) -> None:
     wave = noises(3, samples=samples)
-    rows = timbre.zero_crossings(wave, WINDOW, HOP)
+    rows = descriptors.zero_crossings(wave, WINDOW, HOP)
     assert rows.shape == (2, 1 + samples // HOP)
     for item in range(2):
         padded = np.pad(wave[item].numpy(), WINDOW // 2, mode="reflect")
@@ -130,18 +135,22 @@ def test_a_gain_changes_no_descriptor() -> None:
     wave = noises(4)
     f0 = torch.full((2, 16), 200.0)
     for gain in (0.5, 4.0):
-        for rows in (timbre.shape, timbre.contrast, lambda m: timbre.harmonics(m, f0)):
+        for rows in (
+            descriptors.spectral_shape,
+            descriptors.spectral_contrast,
+            lambda m: descriptors.harmonic_levels(m, f0),
+        ):
             louder, same = rows(spectrum(gain * wave)), rows(spectrum(wave))
             torch.testing.assert_close(louder, same, atol=0.02, rtol=0)
-        crossings = timbre.zero_crossings(gain * wave, WINDOW, HOP)
-        torch.testing.assert_close(crossings, timbre.zero_crossings(wave, WINDOW, HOP))
+        crossings = descriptors.zero_crossings(gain * wave, WINDOW, HOP)
+        torch.testing.assert_close(crossings, descriptors.zero_crossings(wave, WINDOW, HOP))
 
 
 def test_silence_and_a_single_line_have_finite_descriptors() -> None:
     magnitude = torch.zeros(2, 1025, 3)
     magnitude[1, 0] = 100.0  # all of it at 0 Hz
-    for rows in (timbre.shape(magnitude), timbre.contrast(magnitude)):
+    for rows in (descriptors.spectral_shape(magnitude), descriptors.spectral_contrast(magnitude)):
         assert rows.isfinite().all()
         assert rows.abs().max() < 50
-    assert (timbre.contrast(magnitude)[0] == 0).all()
-    assert (timbre.zero_crossings(torch.zeros(1, 4096), WINDOW, HOP) == 0).all()
+    assert (descriptors.spectral_contrast(magnitude)[0] == 0).all()
+    assert (descriptors.zero_crossings(torch.zeros(1, 4096), WINDOW, HOP) == 0).all()

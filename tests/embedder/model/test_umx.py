@@ -12,9 +12,9 @@ import torch
 from openunmix.model import OpenUnmix, Separator
 
 from embedder.errors import UserError
-from embedder.model import umx
-from embedder.model.separation import separate
-from embedder.model.umx import PUBLISHED, TARGETS, build, estimate, load_umx
+from embedder.models.separators import umx
+from embedder.models.separators.song_separator import separate
+from embedder.models.separators.umx import PUBLISHED, TARGETS, build, estimate, load_umx
 
 CPU = torch.device("cpu")
 BINS = 257  # of a transform of 512 samples, where the published ones have 4096

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.model.network import Network, count_parameters
-from embedder.model.xvector import REACH, Xvector
+from embedder.models.network import Network, count_parameters
+from embedder.models.xvector import REACH, Xvector
 from embedder.settings import build_config
 
 # Table 1: what a layer hears of the layer below, relative to its own frame.

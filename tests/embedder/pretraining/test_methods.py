@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from embedder.config import MemberConfig
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.pretraining.methods import METHODS, perceptron, spread
 from embedder.pretraining.settings import SelfSupervisedConfig, own_settings
 

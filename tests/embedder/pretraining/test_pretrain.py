@@ -25,7 +25,7 @@ from embedder.data.synth import synthesise
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.embed import embed_wave
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.pretraining.loop import COLUMNS
 from embedder.pretraining.methods import METHODS
 from embedder.pretraining.pretrain import pretrain

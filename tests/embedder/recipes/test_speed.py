@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embedder.config import MemberConfig
 from embedder.inference.embed import CHUNK
-from embedder.model.network import Network
+from embedder.models.network import Network
 from embedder.recipes import speed
 from embedder.recipes.speed import measure_speed, seconds_each
 

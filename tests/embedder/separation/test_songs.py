@@ -22,7 +22,7 @@ from embedder.data.cache import AudioCache
 from embedder.data.decoding import no_progress
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
-from embedder.model.separation import SongSeparator, Split
+from embedder.models.separators.song_separator import SongSeparator, Split
 from embedder.separation.songs import (
     said_of,
     separate_songs,

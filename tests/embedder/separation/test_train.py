@@ -19,7 +19,7 @@ from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.config import SeparatorConfig, SeparatorTrainConfig
 from embedder.data.mixtures import Mixtures
 from embedder.errors import UserError
-from embedder.model.own import load_vocal_separator
+from embedder.models.separators.own import load_vocal_separator
 from embedder.separation.loop import SeparatorKeeper, SeparatorTraining
 from embedder.separation.train import Trained, catalogue_with_stems, train_separator
 

@@ -14,7 +14,7 @@ from embedder.catalogue import read_catalogue
 from embedder.data.activity import smoothed, sung
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import no_progress
-from embedder.model.detector import VoiceDetector
+from embedder.models.detector import VoiceDetector
 from embedder.voice import accuracy as detector_accuracy
 from embedder.voice.accuracy import Frames, accuracy_of, measure, rows_of
 

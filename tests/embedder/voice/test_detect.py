@@ -19,7 +19,7 @@ from embedder.data.activity import FRAME, smoothed, sung
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
-from embedder.model.detector import VoiceDetector
+from embedder.models.detector import VoiceDetector
 from embedder.voice import detect as detector
 from embedder.voice.detect import (
     CHUNK,

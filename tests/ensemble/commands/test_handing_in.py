@@ -26,9 +26,9 @@ from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_wave
-from embedder.model.own import save_vocal_separator
-from embedder.model.separation import SongSeparator
-from embedder.model.separator import VocalSeparator
+from embedder.models.separators.own import save_vocal_separator
+from embedder.models.separators.song_separator import SongSeparator
+from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.separation import songs as separation
 from embedder.stem_record import StemRecord, read_record
 from embedder.train import train_member

@@ -1,0 +1,117 @@
+"""The project's own separator on disk, trained on a data set's own stems.
+
+Enters: a `VocalSeparator` and how it was trained, or a run folder. Leaves: one folder,
+`model.safetensors` + `config.json`; the separator again; and a `SongSeparator` of whole songs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from embedder.artifacts import FORMAT, Run, file_fingerprint, read_json, replacing, write_json
+from embedder.catalogue import read_catalogue
+from embedder.config import SAMPLE_RATE, SeparatorConfig
+from embedder.errors import Command, UserError
+from embedder.models.separators.song_separator import SongSeparator
+from embedder.models.separators.vocal_separator import VocalSeparator
+
+AGAIN = Command("train-separator", before="train it again", overwrite=True)
+CHUNK_S = 30.0
+OVERLAP_S = 1.0
+
+
+def separator_tensors(separator: VocalSeparator) -> dict[str, Tensor]:
+    """The weights by name, on the CPU, contiguous."""
+    state = separator.state_dict()
+    return {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
+
+
+def save_vocal_separator(run: Run, separator: VocalSeparator, about: dict[str, Any]) -> None:
+    """Write the run's separator. `about` joins `config.json`: how the training went.
+
+    The weights come last and carry the fingerprint of the other file, so a folder whose writing was
+    cut off is never taken for a whole one.
+    """
+    described = {"format": FORMAT, "config": asdict(separator.config), "about": about}
+    config = run.separator / "config.json"
+    write_json(config, described)
+    # One key: safetensors writes several in random order, and equal weights are equal bytes.
+    made_from = {"config": file_fingerprint(config), "format": str(FORMAT)}
+    with replacing(run.separator_weights) as temporary:
+        save_file(separator_tensors(separator), temporary, {"made_from": json.dumps(made_from)})
+
+
+def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalSeparator:
+    """Read the run's separator, strictly: frozen, in eval mode.
+
+    Raises:
+        UserError: none is trained, its files are of another format or do not belong together, or it
+            was trained on songs that the catalogue has kept apart since.
+    """
+    if not run.separator_weights.is_file():
+        raise UserError(
+            f"{run.root} has no separator of its own; train one with: {Command('train-separator')}"
+        )
+    separator = read_vocal_separator(run.separator_weights, device)
+    learnt_from = set(read_json(run.separator / "config.json", AGAIN)["about"]["songs"])
+    songs = read_catalogue(run.catalogue).songs
+    apart = [song for song in songs if song.id in learnt_from and song.split != "train"]
+    if apart:
+        raise UserError(
+            f"{run.separator} was trained on {len(apart)} songs that are for validation or test "
+            f"now, {apart[0].id} for one; {AGAIN}"
+        )
+    return separator
+
+
+def read_vocal_separator(weights: Path, device: torch.device | None = None) -> VocalSeparator:
+    """The separator whose weights and `config.json` lie in one folder; raises as the above."""
+    try:
+        with safe_open(weights, framework="pt") as file:
+            made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{weights} is not a readable separator ({error}); {AGAIN}") from None
+    if made_from.get("format") != str(FORMAT):
+        found = made_from.get("format", "unknown")
+        raise UserError(f"{weights} is of format {found}, this program reads {FORMAT}; {AGAIN}")
+    path = weights.with_name("config.json")
+    if not path.is_file() or file_fingerprint(path) != made_from.get("config"):
+        raise UserError(f"{path} does not belong to {weights.name}; {AGAIN}")
+    described = read_json(path, AGAIN)["config"]
+    names = [field.name for field in fields(SeparatorConfig)]
+    if sorted(described) != sorted(names):
+        raise UserError(f"{path} has the settings {', '.join(described)}, not {', '.join(names)}")
+    separator = VocalSeparator(SeparatorConfig(**described))
+    try:
+        separator.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())  # torch's message has several lines
+        raise UserError(f"{weights} does not fit its own config ({reason}); {AGAIN}") from None
+    return separator.eval().requires_grad_(False).to(device or torch.device("cpu"))
+
+
+def load_own(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:
+    """The run's separator, or another run's whose `model.safetensors` is `weights`, for songs.
+
+    Raises:
+        UserError: none is trained, or the files are of another format or not of one training.
+    """
+    if weights is None:
+        separator, path = load_vocal_separator(run, device), run.separator_weights
+    else:
+        path = weights / "model.safetensors" if weights.is_dir() else weights
+        separator = read_vocal_separator(path, device)
+
+    def split(wave: Tensor) -> tuple[Tensor, None]:
+        return separator.refined(wave.to(device)[None])[0], None
+
+    return SongSeparator("own", (path,), SAMPLE_RATE, split, CHUNK_S, OVERLAP_S)

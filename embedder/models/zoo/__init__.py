@@ -1,0 +1,1 @@
+"""Architectures that the comparison of papers needs beside the main ones."""
