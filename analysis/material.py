@@ -24,7 +24,7 @@ from analysis.singer_facts import SingerFacts, read_singer_facts
 from embedder.artifacts import Run
 from embedder.errors import UserError
 from embedder.inference.store import Store
-from ensemble.fusion import Fusion, check_fusion, check_songs, check_stores, read_fusion
+from ensemble.fusion.fitted import Fusion, check_fusion, check_songs, check_stores, read_fusion
 from ensemble.placed import Placed
 
 

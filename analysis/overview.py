@@ -19,7 +19,7 @@ from analysis.wording import interval
 from embedder.artifacts import SPLITS
 from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise
-from ensemble.fusion import Fusion, ResultRow
+from ensemble.fusion.fitted import Fusion, ResultRow
 
 METRICS = (
     ("top_1", "top-1"), ("top_3", "top-3"), ("score", "score"),

@@ -17,11 +17,11 @@ from embedder.catalogue import is_audio, visible_files
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
 from ensemble.apply import Answers, predict_songs
-from ensemble.experts import FUSED
-from ensemble.fusion import Fusion
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import Fusion
 from ensemble.index.members import MemberIndex
+from ensemble.open_set import UNKNOWN, Unknown, is_unknown
 from ensemble.predictions import FORMATS, Table, top_singers, write_table
-from ensemble.unknown import UNKNOWN, Unknown, is_unknown
 
 
 def list_files(folder: Path, option: str = "--test_dir") -> list[Path]:

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN, Store
-from ensemble.calibrate import apply_temperature
 from ensemble.enrolled.enrolment import enlarged
-from ensemble.experts import FUSED, gather, member_of
-from ensemble.fusion import Fusion, check_fusion
+from ensemble.fusion.calibration import apply_temperature
+from ensemble.fusion.experts import FUSED, gather, member_of
+from ensemble.fusion.fitted import Fusion, check_fusion
+from ensemble.fusion.fusers import fused
 from ensemble.index.members import MemberIndex
-from ensemble.methods import fused
-from ensemble.unknown import confidence, familiarity, score
+from ensemble.open_set import confidence, familiarity, score
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
 

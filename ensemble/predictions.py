@@ -23,7 +23,7 @@ from embedder.errors import Command, UserError
 from embedder.inference.store import Store
 from embedder.metrics import ranking
 from embedder.text import composed, to_csv
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
 
 TABLE_FORMAT = 1
 PLACES = 3  # singers named for each song, fewer where fewer are known

@@ -204,7 +204,7 @@ def _trained(
     from embedder.inference.config import InferenceConfig
     from embedder.inference.embed import embed_remade, embed_split
     from embedder.train import train_member
-    from ensemble.pipeline import fuse_run
+    from ensemble.fusion.pipeline import fuse_run
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("trained") / "run"

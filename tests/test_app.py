@@ -28,9 +28,9 @@ from embedder.models.network import DEVICES
 from embedder.settings import legal_values
 from embedder.splits import SPLITTERS
 from ensemble.commands import answers
-from ensemble.experts import EXPERTS
-from ensemble.fusion import read_fusion
-from ensemble.methods import FUSIONS
+from ensemble.fusion.experts import EXPERTS
+from ensemble.fusion.fitted import read_fusion
+from ensemble.fusion.fusers import FUSIONS
 from ensemble.predictions import FORMATS, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -604,7 +604,7 @@ def test_a_defect_of_the_program_is_not_taken_for_the_user_s(
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("ensemble.pipeline.fuse_run", broken)
+    monkeypatch.setattr("ensemble.fusion.pipeline.fuse_run", broken)
     with pytest.raises(OSError, match="Input/output error"):
         app.main(["fuse", "--run_dir", str(trained.root)])
 
@@ -718,7 +718,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
 ) -> None:
     import embedder.train  # noqa: F401 - what a command imports later must be replaced too
     from analysis.analyze import analyze  # noqa: F401
-    from ensemble import pipeline  # noqa: F401
+    from ensemble.fusion import pipeline  # noqa: F401
 
     options: dict[str, list[object]] = {
         "prepare": ["--data_dir", synthesised / "mix", "--overwrite"],

@@ -15,7 +15,7 @@ from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig, detector_fingerprint
 from embedder.inference.store import read_store
 from embedder.voice import train as detector_train
-from ensemble.fusion import read_fusion
+from ensemble.fusion.fitted import read_fusion
 from ensemble.predictions import read_table
 
 Command = Callable[..., Any]

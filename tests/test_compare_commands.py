@@ -20,7 +20,7 @@ from embedder.artifacts import Run, read_json, write_json
 from embedder.catalogue import Song, read_catalogue
 from embedder.inference.store import Store, read_store, write_store
 from ensemble.commands import hearing
-from ensemble.fusion import read_fusion
+from ensemble.fusion.fitted import read_fusion
 from ensemble.index.table import write_table
 from ensemble.verification.verification import read_verification, write_verification
 

@@ -18,7 +18,7 @@ import soundfile
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.inference.store import read_store, write_store
-from ensemble.fusion import read_fusion
+from ensemble.fusion.fitted import read_fusion
 from ensemble.index import database
 from ensemble.index.table import history, read_indexes
 from ensemble.predictions import read_table

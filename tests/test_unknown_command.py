@@ -15,7 +15,7 @@ import pytest
 from embedder.artifacts import Run, read_json
 from embedder.catalogue import read_catalogue
 from embedder.metrics import Estimate
-from ensemble.fusion import read_fusion, write_fusion
+from ensemble.fusion.fitted import read_fusion, write_fusion
 from ensemble.predictions import read_table
 
 Command = Callable[..., Any]

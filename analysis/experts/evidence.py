@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.material import Material
 from embedder.inference.store import Store
-from ensemble.calibrate import log_softmax
-from ensemble.experts import Evidence, gather
+from ensemble.fusion.calibration import log_softmax
+from ensemble.fusion.experts import Evidence, gather
 from ensemble.index.members import index_of
 
 

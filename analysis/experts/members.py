@@ -20,8 +20,8 @@ from analysis.page import choice, escape, page, table
 from analysis.wording import counted, interval, points
 from embedder.agreement import Pairs, double_faults, kappas
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
-from ensemble.experts import FUSED
-from ensemble.fusion import Fusion
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import Fusion
 
 LISTED = 40  # songs of each kind that are listed
 WEIGHTS_SAY = {  # what a weight means under each way to fuse

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from analysis.inputs import Predicted
 from embedder.metrics import ranking
-from ensemble.fuse import best_expert
-from ensemble.fusion import Fusion
+from ensemble.fusion.fit import best_expert
+from ensemble.fusion.fitted import Fusion
 
 Rows = NDArray[np.int64]
 

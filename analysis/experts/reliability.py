@@ -32,7 +32,7 @@ from embedder.reliability import (
     reliability_bins,
     risk_coverage,
 )
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
 
 COVERAGE = 0.9  # of the sentence and the table: the surest nine songs of ten
 CELLS = 20  # of the histogram

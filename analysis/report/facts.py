@@ -16,7 +16,7 @@ from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
 from embedder.metrics import Estimate
 from embedder.settings import config_from_dict, train_again
-from ensemble.fusion import Fusion
+from ensemble.fusion.fitted import Fusion
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from analysis.report.results import song_rows
 from analysis.report.sentences import hardest_sentence
 from analysis.robustness.curves import Curve, curves
 from analysis.robustness.robustness import robustness_finding
-from ensemble.experts import FUSED
-from ensemble.fusion import ResultRow
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import ResultRow
 from ensemble.robustness import Measured, fitting
 
 

@@ -13,8 +13,8 @@ from analysis.report.figures.method import Method, Route, draw_method
 from analysis.report.lettering import plain
 from analysis.report.slide import Column, Drawing, Slide
 from analysis.wording import counted
-from ensemble.experts import kind_of, member_of
-from ensemble.fusion import Fusion
+from ensemble.fusion.experts import kind_of, member_of
+from ensemble.fusion.fitted import Fusion
 
 POOLS = {
     "log_linear": "log-linear pool",

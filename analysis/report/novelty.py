@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from analysis.report.facts import Facts, MemberFacts
 from analysis.report.sentences import calibration_sentence, gain_sentence, members_sentence
 from analysis.wording import counted
-from ensemble.experts import kind_of
-from ensemble.fusion import Fusion, ResultRow
+from ensemble.fusion.experts import kind_of
+from ensemble.fusion.fitted import Fusion, ResultRow
 
 HEARS = {
     "mix": "mixtures",

@@ -12,7 +12,7 @@ from typing import Any
 from analysis.report.facts import Facts
 from embedder.errors import RUN_DIR, Command, working_in
 from embedder.settings import train_command
-from ensemble.fusion import Fusion
+from ensemble.fusion.fitted import Fusion
 
 NOT_STORED = (
     "Not stored in a run, so not here: --init, --finetune and --device. Folders have their last "

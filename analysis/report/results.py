@@ -14,7 +14,7 @@ from analysis.inputs import Predicted
 from analysis.material import Material
 from analysis.wording import counted, no_mistake
 from embedder.metrics import Estimate, summarise
-from ensemble.fusion import ResultRow
+from ensemble.fusion.fitted import ResultRow
 
 
 def song_rows(material: Material) -> tuple[ResultRow, ...]:

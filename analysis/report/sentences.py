@@ -15,8 +15,8 @@ from analysis.mistakes.confusion import PLACES, true_places
 from analysis.wording import counted, interval
 from embedder.metrics import bootstrap_interval, mean_of, per_singer_recall, ranking
 from embedder.reliability import first_choices
-from ensemble.experts import member_of
-from ensemble.fusion import CalibrationRow, Fusion, ResultRow
+from ensemble.fusion.experts import member_of
+from ensemble.fusion.fitted import CalibrationRow, Fusion, ResultRow
 
 
 def result_sentence(predicted: Predicted, seed: int = 0) -> str:

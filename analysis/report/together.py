@@ -20,8 +20,8 @@ from analysis.report.results import footing, of_split
 from analysis.report.sentences import calibration_sentence, gain_sentence
 from analysis.report.slide import SOFT, Column, Drawing, Slide, Table, Text
 from embedder.errors import Command
-from ensemble.experts import FUSED, member_of
-from ensemble.fusion import ResultRow
+from ensemble.fusion.experts import FUSED, member_of
+from ensemble.fusion.fitted import ResultRow
 
 DRAWN = 7  # answers that are drawn beside the ways to fuse
 WEIGHTS = 16  # experts whose weights are listed

@@ -16,7 +16,7 @@ from analysis.wording import counted, points
 from embedder.errors import Command
 from embedder.measures.ladders import EXCERPT, FULL, LADDERS, SECONDS
 from embedder.metrics import Estimate
-from ensemble.experts import FUSED, member_of
+from ensemble.fusion.experts import FUSED, member_of
 from ensemble.robustness import Measured, fitting
 
 TITLE = "Robustness against degradation"

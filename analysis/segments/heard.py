@@ -19,9 +19,9 @@ from analysis.inputs import FUSE
 from analysis.material import Material
 from embedder.inference.config import segment_s_of
 from embedder.inference.store import Store
-from ensemble.calibrate import log_softmax
-from ensemble.experts import NO_VOTES, expert_name
-from ensemble.knn import SegmentNeighbours, song_votes
+from ensemble.fusion.calibration import log_softmax
+from ensemble.fusion.experts import NO_VOTES, expert_name
+from ensemble.fusion.knn import SegmentNeighbours, song_votes
 
 MOST = 5  # singers kept of each segment, where there is room
 FEWEST = 3  # before segments are taken together
@@ -59,7 +59,7 @@ def heard_segments(material: Material, member: str, songs: Sequence[str]) -> Hea
     """A member's answers to the segments of the named songs, or why there are none.
 
     A head's are the softmax of its logits, not calibrated; a neighbour's vote is what
-    `ensemble.knn` counts, as shares.
+    `ensemble.fusion.knn` counts, as shares.
     """
     stores = [store for store in material.stores(member) if store.split != "train"]
     if any(store.segment_logits is None for store in stores):

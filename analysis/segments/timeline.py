@@ -21,7 +21,7 @@ from analysis.page import choice, escape, page
 from analysis.segments.heard import BYTE, Few, Heard, few, heard_segments, room
 from analysis.wording import interval
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
 
 BUDGET = 2_200_000  # characters for all segments: with plotly's 4.8 million the page stays below 8
 PLACES = 3  # singers of a whole song's answer

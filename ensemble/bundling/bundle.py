@@ -32,10 +32,10 @@ from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
 from embedder.inference.config import detector_fingerprint
 from embedder.settings import config_from_dict, train_again
 from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
-from ensemble.fusion import check_detector, check_fusion
+from ensemble.fusion.fitted import check_detector, check_fusion
+from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.members import check_index
 from ensemble.index.table import copy_table
-from ensemble.pipeline import open_fusion
 
 PROGRAM = Path(__file__).parents[2]  # folder of app.py
 PACKAGES = ("embedder", "ensemble")

@@ -76,8 +76,8 @@ def fuse(
     from embedder.inference.aggregate import AGGREGATES as KNOWN
     from embedder.inference.config import InferenceConfig, detector_fingerprint
     from ensemble.commands.tables import print_fusion
-    from ensemble.fuse import check_choices
-    from ensemble.pipeline import (
+    from ensemble.fusion.fit import check_choices
+    from ensemble.fusion.pipeline import (
         Choices,
         choose_members,
         fuse_run,
@@ -160,8 +160,8 @@ def predict(
     from ensemble.answering import answer, list_files, strangers, threshold_of, write_prediction
     from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import hear_all, load_listeners
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.notes import notes_on, write_notes
-    from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names, write_skipped
 
     with bundle_or_run(run_dir, bundle, names_in(members)) as (run, chosen):

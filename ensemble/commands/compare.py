@@ -24,7 +24,7 @@ from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:
     from embedder.inference.store import Store
-    from ensemble.fusion import Fusion
+    from ensemble.fusion.fitted import Fusion
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
 
@@ -41,7 +41,7 @@ def verify(
 
     Example: python app.py verify one.wav other.wav
     """
-    from ensemble.pipeline import open_fusion
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.similarity import SAME_RECORDING, cosine, embeddings_of
     from ensemble.verification.verification import check_verification, read_verification
 
@@ -92,8 +92,8 @@ def similar(
 
     Example: python app.py similar song.wav --top 5
     """
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.index.members import check_index
-    from ensemble.pipeline import open_fusion
     from ensemble.similarity import embeddings_of, similar_songs
 
     run = open_run(run_dir, after="fuse")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from embedder.artifacts import Run
     from embedder.inference.store import Store
-    from ensemble.fusion import Fusion
+    from ensemble.fusion.fitted import Fusion
     from ensemble.index.members import MemberIndex, NewSong
     from ensemble.index.table import Change
 
@@ -64,9 +64,9 @@ def enroll(
         singer_named,
         spelled_like,
     )
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.index.database import LOCK_S
     from ensemble.index.table import enroll as add
-    from ensemble.pipeline import open_fusion
     from ensemble.predictions import prediction_names
 
     singer_named(singer, ())  # before anything is read
@@ -178,7 +178,7 @@ def known_songs(run: Run, fusion: Fusion | None = None) -> tuple[list[Store], li
 
     They are read before the index changes: a store that does not fit is refused, and nothing done.
     """
-    from ensemble.pipeline import open_fusion, read_stores
+    from ensemble.fusion.pipeline import open_fusion, read_stores
 
     found = fusion or open_fusion(run, None)[0]
     catalogue = catalogue_of(run) if run.catalogue.is_file() else None
@@ -194,7 +194,7 @@ def known_songs(run: Run, fusion: Fusion | None = None) -> tuple[list[Store], li
 def print_costs(run: Run, known: tuple[list[Store], list[Store]] | None) -> None:
     """What is enrolled, and what it costs the trained singers on validation songs."""
     from ensemble.enrolled.cost import costs
-    from ensemble.pipeline import open_fusion
+    from ensemble.fusion.pipeline import open_fusion
 
     fusion, indexes = open_fusion(run, None)
     first = next(iter(indexes.values()))

@@ -38,7 +38,7 @@ def bundle(
     """
     from ensemble.bundling.archive import check_output
     from ensemble.bundling.bundle import config_of, hear_vocals, pack
-    from ensemble.fusion import read_fusion
+    from ensemble.fusion.fitted import read_fusion
 
     run = open_run(run_dir, after="fuse")
     check_output(output, overwrite)
@@ -105,7 +105,7 @@ def export(
     folder = output or run.exports
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder} is a file; it must be a folder")
-    from ensemble.pipeline import choose_members
+    from ensemble.fusion.pipeline import choose_members
 
     chosen = choose_members(run, names_in(members))
     from embedder.config import SAMPLE_RATE

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embedder.inference.store import Store
     from embedder.models.separators.song_separator import SongSeparator
     from embedder.voice.detect import Detector
-    from ensemble.fusion import Fusion
+    from ensemble.fusion.fitted import Fusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def load_listeners(
     from embedder.inference.config import detector_fingerprint
     from embedder.models.network import default_device
     from embedder.voice.detect import load_detector
-    from ensemble.fusion import check_detector, check_fusion
+    from ensemble.fusion.fitted import check_detector, check_fusion
 
     check_detector(fusion, detector_fingerprint(run))
     where = default_device(device)

@@ -28,8 +28,8 @@ def hear_placed(
     from embedder.inference.embed_files import check_files
     from ensemble.answering import answer
     from ensemble.commands.hearing import hear, load_listeners
-    from ensemble.experts import FUSED
-    from ensemble.pipeline import open_fusion
+    from ensemble.fusion.experts import FUSED
+    from ensemble.fusion.pipeline import open_fusion
 
     found = [pair for path in paths for pair in files_at(path)]
     files = [file for file, _ in found]

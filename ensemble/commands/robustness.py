@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedder.inference.store import Store
     from ensemble.answering import Answered
     from ensemble.commands.hearing import Listeners
-    from ensemble.fusion import Fusion
+    from ensemble.fusion.fitted import Fusion
     from ensemble.index.members import MemberIndex
     from ensemble.robustness import Row
 
@@ -74,8 +74,8 @@ def measure_robustness(run: Run, device: str, songs: int = SONGS, seconds: float
     from embedder.catalogue import stems_fingerprint
     from embedder.data.cache import AudioCache
     from ensemble.commands.hearing import load_listeners
-    from ensemble.experts import FUSED
-    from ensemble.pipeline import open_fusion
+    from ensemble.fusion.experts import FUSED
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.robustness import (
         Conditions,
         Measured,
@@ -177,7 +177,7 @@ def rows_of(song: Song, answered: Answered, sources: Sequence[str]) -> list[Row]
     import numpy as np
 
     from embedder.metrics import ranking
-    from ensemble.experts import FUSED
+    from ensemble.fusion.experts import FUSED
     from ensemble.robustness import Row
 
     answers = answered.answers

@@ -41,9 +41,9 @@ def open_predictor(
     from embedder.memory import reuse_freed_memory
     from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import load_listeners
+    from ensemble.fusion.pipeline import open_fusion
     from ensemble.index.database import LOCK_S
     from ensemble.index.table import copy_table
-    from ensemble.pipeline import open_fusion
     from ensemble.serving.predictor import Beside, FusionPredictor
 
     reuse_freed_memory()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 
 from embedder.console import print_table, say
-from ensemble.fusion import Fusion
-from ensemble.unknown import Unknown
+from ensemble.fusion.fitted import Fusion
+from ensemble.open_set import Unknown
 
 
 def print_fusion(fusion: Fusion) -> None:

@@ -20,7 +20,7 @@ def evaluate_verification(run: Run, seed: int) -> None:
 
     Raises `UserError` without a fusion or its verification, or where the songs make no trials.
     """
-    from ensemble.pipeline import open_fusion, read_stores
+    from ensemble.fusion.pipeline import open_fusion, read_stores
     from ensemble.verification.results import measure_verification
     from ensemble.verification.verification import check_verification, read_verification
 

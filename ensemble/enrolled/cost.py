@@ -23,8 +23,8 @@ from embedder.metrics import (
 )
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
-from ensemble.experts import FUSED
-from ensemble.fusion import Fusion
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import Fusion
 from ensemble.index.members import MemberIndex, index_of
 
 

@@ -17,8 +17,8 @@ from embedder.errors import UserError
 from embedder.inference.store import Store
 from embedder.text import composed, name_problem, spelled_alike
 from ensemble.index.members import MemberIndex, NewSong, songs_of
+from ensemble.open_set import UNKNOWN
 from ensemble.similarity import SAME_RECORDING
-from ensemble.unknown import UNKNOWN
 
 
 def singer_named(name: str, singers: Sequence[str]) -> str:

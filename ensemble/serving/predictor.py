@@ -22,17 +22,17 @@ from embedder.inference.store import Store
 from embedder.metrics import ranking
 from ensemble.answering import Answered, answer, strangers
 from ensemble.enrolled.enrolling import album_of, check_new, copies_of, singer_named
-from ensemble.experts import FUSED
-from ensemble.fusion import Fusion
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import Fusion
 from ensemble.index.members import MemberIndex, songs_of
 from ensemble.index.table import Change, OtherFusion, history, read_indexes
 from ensemble.index.table import enroll as add
 from ensemble.index.table import undo as take_back
 from ensemble.notes import notes_on
+from ensemble.open_set import UNKNOWN
 from ensemble.serving.answers import Choice, Limits, MapPoint, Moment, Near, Place, Recognised
 from ensemble.serving.hearing import Hear, Recording, by_segment, ends_of
 from ensemble.similarity import SAME_RECORDING, embeddings_of, similar_songs
-from ensemble.unknown import UNKNOWN
 
 BEST = 3  # singers named
 NEAREST = 5  # songs named

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN, Store
-from ensemble.experts import check_agreement
+from ensemble.fusion.experts import check_agreement
 
 TRAINED = -1  # stands for the album of a training song
 

@@ -22,11 +22,11 @@ from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store, write_store
 from embedder.metrics import summarise
 from ensemble.apply import predict_songs
-from ensemble.fuse import fit_fusion
-from ensemble.fusion import Fusion, ResultRow, write_fusion
+from ensemble.fusion.fit import fit_fusion
+from ensemble.fusion.fitted import Fusion, ResultRow, write_fusion
+from ensemble.fusion.fusers import Pooling
+from ensemble.fusion.knn import Votes
 from ensemble.index.members import index_of
-from ensemble.knn import Votes
-from ensemble.methods import Pooling
 from ensemble.predictions import Table, table_of, write_table
 
 SINGERS = ("Ada", "Ben & Co", "Cem", "Dörte")

@@ -9,7 +9,7 @@ from analysis.overview import CARDS, findings, results_tables
 from analysis.page import PAGES
 from embedder.artifacts import Run
 from embedder.metrics import summarise
-from ensemble.fusion import read_fusion
+from ensemble.fusion.fitted import read_fusion
 
 
 def test_findings_state_the_metrics(analyzed: Run) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store
-from ensemble.fuse import fit_fusion
-from ensemble.fusion import Fusion
+from ensemble.fusion.fit import fit_fusion
+from ensemble.fusion.fitted import Fusion
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]

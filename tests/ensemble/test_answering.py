@@ -23,12 +23,12 @@ from ensemble.answering import (
     threshold_of,
     write_prediction,
 )
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fusers import weighted
+from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
-from ensemble.methods import weighted
-from ensemble.pipeline import open_fusion
+from ensemble.open_set import LEAST_PREFERENCE
 from ensemble.predictions import read_table
-from ensemble.unknown import LEAST_PREFERENCE
 
 MEMBERS = ["aam", "triplet"]
 KNOWN = 6

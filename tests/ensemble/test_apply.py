@@ -12,10 +12,10 @@ import pytest
 from embedder.errors import UserError
 from embedder.inference.store import Store
 from ensemble.apply import Answers, apply_fusion, predict_songs
-from ensemble.experts import FUSED, gather
+from ensemble.fusion.experts import FUSED, gather
 from ensemble.index.members import MemberIndex
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
-from ensemble.unknown import SOFT
+from ensemble.open_set import SOFT
 
 KNOWN = 6
 NEW = ("new one", "new two")

@@ -10,8 +10,8 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.metrics import bootstrap_interval, mean_of
-from ensemble.calibrate import log_softmax
 from ensemble.evaluation import Recall, Truth, evaluate, read_predictions, read_truth
+from ensemble.fusion.calibration import log_softmax
 from ensemble.predictions import FORMATS, top_singers, write_csv
 
 PREDICTED = "1,a,b,c\n2,b,a,c\n3,c,a,b\n10,d,c,b\n"

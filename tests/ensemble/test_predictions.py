@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from embedder.errors import UserError
 from embedder.inference.store import Store
-from ensemble.calibrate import log_softmax
+from ensemble.fusion.calibration import log_softmax
 from ensemble.predictions import (
     FORMATS,
     TABLE_FORMAT,

@@ -10,7 +10,7 @@ import pytest
 
 from embedder.artifacts import read_json, write_json
 from embedder.metrics import Estimate
-from ensemble.unknown import LEAST_PREFERENCE, Unknown, confidence, is_unknown
+from ensemble.open_set import LEAST_PREFERENCE, Unknown, confidence, is_unknown
 
 
 def made_up(threshold: float) -> Unknown:

@@ -20,9 +20,9 @@ from embedder.artifacts import Run, create_run
 from embedder.inference.store import Store, write_store
 from embedder.measures.ladders import steps
 from embedder.measures.spectrogram_file import Spectrograms, write_spectrograms
-from ensemble.fusion import Fusion
-from ensemble.knn import Votes
-from ensemble.methods import Pooling
+from ensemble.fusion.fitted import Fusion
+from ensemble.fusion.fusers import Pooling
+from ensemble.fusion.knn import Votes
 from ensemble.robustness import Conditions, Row, begin, write_rows
 
 

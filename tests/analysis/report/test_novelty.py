@@ -12,8 +12,8 @@ from analysis.report.novelty import listed, novelties
 from embedder.inference.config import InferenceConfig
 from embedder.metrics import Estimate
 from embedder.settings import build_config
-from ensemble.fusion import CalibrationRow, Fusion
-from ensemble.methods import Pooling
+from ensemble.fusion.fitted import CalibrationRow, Fusion
+from ensemble.fusion.fusers import Pooling
 
 EXPERTS = {"a/head": 1.0, "a/probe": 1.0}
 FUSION = Fusion(("x",), "mean", EXPERTS, Pooling("mean", EXPERTS), {}, {"a": "hash"}, {})

@@ -12,8 +12,8 @@ from embedder.errors import Command
 from embedder.inference.config import InferenceConfig
 from embedder.presets import PRESETS
 from embedder.settings import build_config, member_name, train_command
-from ensemble.fusion import Fusion
-from ensemble.methods import Pooling
+from ensemble.fusion.fitted import Fusion
+from ensemble.fusion.fusers import Pooling
 
 
 def parsed(command: Command) -> tuple[dict[str, str], dict[str, str]]:

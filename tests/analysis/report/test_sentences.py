@@ -24,8 +24,8 @@ from analysis.report.sentences import (
     result_sentence,
 )
 from embedder.metrics import Estimate, Summary, summarise
-from ensemble.fusion import CalibrationRow, Fusion, MethodRow, ResultRow
-from ensemble.methods import Pooling
+from ensemble.fusion.fitted import CalibrationRow, Fusion, MethodRow, ResultRow
+from ensemble.fusion.fusers import Pooling
 
 
 def named(truth: list[int], answers: list[int], singers: int = 4) -> Predicted:

@@ -12,8 +12,8 @@ from analysis.material import read_material
 from analysis.segments.heard import FEWEST, MOST, Heard, few, heard_segments, room
 from embedder.artifacts import Run
 from embedder.inference.store import read_store, write_store
-from ensemble.experts import expert_name
-from ensemble.knn import SegmentNeighbours, segment_votes
+from ensemble.fusion.experts import expert_name
+from ensemble.fusion.knn import SegmentNeighbours, segment_votes
 
 
 def heard(counts: list[int], singers: int = 6, seed: int = 0) -> Heard:

@@ -12,7 +12,7 @@ import pytest
 from embedder.metrics import top_k_hits
 from ensemble.apply import predict_songs
 from ensemble.enrolled.cost import costs
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
 
 

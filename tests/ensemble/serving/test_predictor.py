@@ -18,12 +18,12 @@ from embedder.errors import UserError
 from embedder.inference.store import Store
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
-from ensemble.fusion import Fusion
+from ensemble.fusion.fitted import Fusion
 from ensemble.index.table import enroll, history, songs_of, write_table
+from ensemble.open_set import UNKNOWN
 from ensemble.serving.answers import Limits, MapPoint, Place
 from ensemble.serving.hearing import Recording, by_segment, ends_of
 from ensemble.serving.predictor import Beside, FusionPredictor, named, shown
-from ensemble.unknown import UNKNOWN
 
 
 def one_song(stores: list[Store], song: int) -> tuple[Store, ...]:

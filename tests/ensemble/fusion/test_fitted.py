@@ -16,8 +16,8 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
 from embedder.metrics import CalibrationError, Estimate, Summary
 from ensemble.enrolled.enrolment import Gate
-from ensemble.fuse import fit_fusion
-from ensemble.fusion import (
+from ensemble.fusion.fit import fit_fusion
+from ensemble.fusion.fitted import (
     FUSION_FORMAT,
     CalibrationRow,
     Fusion,
@@ -28,11 +28,11 @@ from ensemble.fusion import (
     read_fusion,
     write_fusion,
 )
+from ensemble.fusion.fusers import Pooling, fused
+from ensemble.fusion.knn import Votes
+from ensemble.fusion.probe import Probe
 from ensemble.index.members import index_of
-from ensemble.knn import Votes
-from ensemble.methods import Pooling, fused
-from ensemble.probe import Probe
-from ensemble.unknown import Unknown
+from ensemble.open_set import Unknown
 
 Maker = Callable[..., Store]
 

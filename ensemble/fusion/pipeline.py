@@ -30,8 +30,8 @@ from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
 from ensemble.apply import predict_songs
 from ensemble.enrolled.carry import Enrolled, enrolled_songs
-from ensemble.fuse import AUTO, fit_fusion, result_rows
-from ensemble.fusion import (
+from ensemble.fusion.fit import AUTO, fit_fusion, result_rows
+from ensemble.fusion.fitted import (
     AS_TRAINED,
     Fusion,
     check_songs,
@@ -43,8 +43,8 @@ from ensemble.index.members import MemberIndex, embedder_of, index_of
 from ensemble.index.table import read_indexes
 from ensemble.index.table import write_table as write_index
 from ensemble.index.vectors import KINDS, Floats, Vectors, recall
+from ensemble.open_set import TARGET_FPR
 from ensemble.predictions import table_of, write_table
-from ensemble.unknown import TARGET_FPR
 from ensemble.verification.verification import fit_verification, write_verification
 
 HELD = 1000  # segments of validation songs by which an approximate index is measured

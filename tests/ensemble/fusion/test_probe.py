@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
-from ensemble.probe import FOLDS, ROUNDS, STRENGTHS, TOLERANCE, fit_probe
+from ensemble.fusion.probe import FOLDS, ROUNDS, STRENGTHS, TOLERANCE, fit_probe
 
 DIM = 6
 

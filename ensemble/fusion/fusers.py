@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
+from ensemble.fusion.calibration import apply_temperature, fit_temperature, log_softmax
 
 # Of log temperature around 0, of what is made of experts that are calibrated already. Narrower than
 # theirs: where all songs but one album's are right, that album held out would cost 20 nats a song.

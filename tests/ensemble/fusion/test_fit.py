@@ -20,17 +20,17 @@ from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
 from embedder.metrics import Estimate, brier, ece, nll, score, summarise
-from ensemble import fuse
 from ensemble.apply import Scores, predict_songs
-from ensemble.chunks import in_chunks
-from ensemble.crossfit import DEFAULT, CrossFit, Validation, cross_fit
-from ensemble.experts import FUSED, candidates, gather
-from ensemble.fuse import AUTO, best_expert, check_choices, fit_fusion, fit_probes
-from ensemble.fusion import Fusion
+from ensemble.fusion import fit
+from ensemble.fusion.chunks import in_chunks
+from ensemble.fusion.cross_validation import DEFAULT, CrossFit, Validation, cross_fit
+from ensemble.fusion.experts import FUSED, candidates, gather
+from ensemble.fusion.fit import AUTO, best_expert, check_choices, fit_fusion, fit_probes
+from ensemble.fusion.fitted import Fusion
+from ensemble.fusion.fusers import FUSIONS
+from ensemble.fusion.probe import fit_probe
+from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex, index_of
-from ensemble.methods import FUSIONS
-from ensemble.probe import fit_probe
-from ensemble.score_norm import SCORE_NORMS
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
@@ -70,7 +70,7 @@ def made(make_store: Maker) -> Made:
 def larger(make_store: Maker) -> Made:
     """Of 96 songs, by the default method alone; singers are not left out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fuse, "leave_singers_out", lambda *_: {})
+        patch.setattr(fit, "leave_singers_out", lambda *_: {})
         return fitted(make_store, DEFAULT)
 
 
@@ -96,7 +96,7 @@ def found(made: Made) -> CrossFit:
 @pytest.fixture
 def _no_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Singers are not left out, which takes longer than all the rest."""
-    monkeypatch.setattr(fuse, "leave_singers_out", lambda *_: {})
+    monkeypatch.setattr(fit, "leave_singers_out", lambda *_: {})
 
 
 def test_results_are_cross_fitted_and_the_fused_row_is_last(made: Made, found: CrossFit) -> None:
@@ -330,11 +330,11 @@ def test_one_album_is_too_few(made: Made) -> None:
 
 def test_applying_needs_neither_torch_nor_scipy_nor_scikit_learn() -> None:
     code = (
-        "import sys, ensemble.fuse, ensemble.apply, ensemble.predictions, embedder.metrics\n"
+        "import sys, ensemble.fusion.fit, ensemble.apply, ensemble.predictions, embedder.metrics\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'openTSNE', 'lightning'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )
-    root = Path(fuse.__file__).parents[1]
+    root = Path(fit.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
     )

@@ -25,11 +25,10 @@ from embedder.inference.embed import embed_remade, embed_stale
 from embedder.inference.store import REMADE, read_store, write_store
 from embedder.train import train_member
 from ensemble.answering import answer
-from ensemble.experts import FUSED
-from ensemble.fusion import read_fusion, write_fusion
-from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
-from ensemble.methods import FUSIONS
-from ensemble.pipeline import (
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import read_fusion, write_fusion
+from ensemble.fusion.fusers import FUSIONS
+from ensemble.fusion.pipeline import (
     Choices,
     choose_members,
     fuse_run,
@@ -37,6 +36,7 @@ from ensemble.pipeline import (
     stale_remade,
     stale_stores,
 )
+from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
 from ensemble.predictions import read_table
 
 MEMBERS = ["aam", "triplet"]
@@ -415,7 +415,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import read_store
 from ensemble import pipeline
 from ensemble.answering import answer
-from ensemble.pipeline import Choices, fuse_run, open_fusion
+from ensemble.fusion.pipeline import Choices, fuse_run, open_fusion
 
 root, kept = Path(sys.argv[1]), Path(sys.argv[2])
 run = open_run(root)
@@ -485,7 +485,7 @@ print(*found)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
 def test_a_kill_at_any_write_leaves_a_whole_fusion(trained: Run, tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(trained.root), str(tmp_path / "kept")],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from embedder.inference.store import Store
-from ensemble import score_norm
+from ensemble.fusion import score_norm
+from ensemble.fusion.score_norm import LEAST_SD, Cohort, cohort_of, normalised
 from ensemble.index.members import MemberIndex, index_of
-from ensemble.score_norm import LEAST_SD, Cohort, cohort_of, normalised
 
 Maker = Callable[..., Store]
 

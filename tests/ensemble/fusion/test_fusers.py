@@ -11,8 +11,8 @@ from scipy.optimize import check_grad, minimize
 from sklearn.linear_model import LogisticRegression
 
 from embedder.metrics import nll
-from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
-from ensemble.methods import (
+from ensemble.fusion.calibration import apply_temperature, fit_temperature, log_softmax
+from ensemble.fusion.fusers import (
     FLOOR,
     FUSIONS,
     POOL_SD,
@@ -289,7 +289,7 @@ def test_pieces_tell_apart_experts_that_know_all_whole_songs() -> None:
 def test_experts_that_all_know_nothing_still_give_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ensemble.methods.fit_weights", lambda *_: np.zeros(3))
+    monkeypatch.setattr("ensemble.fusion.fusers.fit_weights", lambda *_: np.zeros(3))
     weights = list(FUSIONS["log_linear"](drawn()).weights.values())
     assert weights[0] > 0
     np.testing.assert_allclose(weights, weights[0])

@@ -23,11 +23,11 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store
 from embedder.metrics import CalibrationError, Estimate, Summary
 from ensemble.enrolled.enrolment import Gate
+from ensemble.fusion.fusers import FUSIONS, Pooling
+from ensemble.fusion.knn import Votes
+from ensemble.fusion.probe import Probe
 from ensemble.index.members import embedder_of
-from ensemble.knn import Votes
-from ensemble.methods import FUSIONS, Pooling
-from ensemble.probe import Probe
-from ensemble.unknown import Unknown
+from ensemble.open_set import Unknown
 
 FUSION_FORMAT = 5
 AS_TRAINED = InferenceConfig()

@@ -29,23 +29,22 @@ from embedder.metrics import (
     summarise,
 )
 from ensemble.apply import Scores
-from ensemble.chunks import in_chunks
-from ensemble.crossfit import CrossFit, Validation, cross_fit
 from ensemble.enrolled.enrolment import fit_gate
-from ensemble.experts import FUSED, Evidence, gather
-from ensemble.fusion import (
+from ensemble.fusion.chunks import in_chunks
+from ensemble.fusion.cross_validation import CrossFit, Validation, cross_fit
+from ensemble.fusion.experts import FUSED, Evidence, gather
+from ensemble.fusion.fitted import (
     AS_TRAINED,
     CalibrationRow,
     Fusion,
     MethodRow,
     ResultRow,
 )
+from ensemble.fusion.fusers import FUSIONS
+from ensemble.fusion.probe import Probe, fit_probe
+from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex
-from ensemble.methods import FUSIONS
-from ensemble.openset import fit_unknown, leave_singers_out
-from ensemble.probe import Probe, fit_probe
-from ensemble.score_norm import SCORE_NORMS
-from ensemble.unknown import TARGET_FPR
+from ensemble.open_set import TARGET_FPR, fit_unknown, leave_singers_out
 
 AUTO = "auto"  # the method that the cross-fitted NLL chooses
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.calibrate import LIMITS, PRIOR_SD, apply_temperature
-from ensemble.experts import Raw, raw_logits
-from ensemble.knn import Votes
+from ensemble.fusion.calibration import LIMITS, PRIOR_SD, apply_temperature
+from ensemble.fusion.experts import Raw, raw_logits
+from ensemble.fusion.knn import Votes
 
 STEPS = 33  # temperatures that are tried for each candidate
 Logs = NDArray[np.float64]

@@ -11,8 +11,8 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.inference.store import Store
-from ensemble import experts
-from ensemble.experts import (
+from ensemble.fusion import experts
+from ensemble.fusion.experts import (
     EXPERTS,
     Evidence,
     candidates,
@@ -22,8 +22,7 @@ from ensemble.experts import (
     kind_of,
     member_of,
 )
-from ensemble.index.members import MemberIndex, index_of
-from ensemble.knn import (
+from ensemble.fusion.knn import (
     DEPTH,
     Neighbours,
     SegmentNeighbours,
@@ -31,8 +30,9 @@ from ensemble.knn import (
     segment_votes,
     song_votes,
 )
-from ensemble.probe import Probe
-from ensemble.score_norm import LEAST_SD, NEAREST, SCORE_NORMS
+from ensemble.fusion.probe import Probe
+from ensemble.fusion.score_norm import LEAST_SD, NEAREST, SCORE_NORMS
+from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
 MEMBERS = ("aam", "triplet")

@@ -10,24 +10,28 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from embedder.metrics import ranking
-from ensemble import unknown
+from ensemble import open_set
 from ensemble.apply import predict_songs
-from ensemble.experts import gather
+from ensemble.fusion.experts import gather
+from ensemble.fusion.knn import Neighbours, SegmentNeighbours
+from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import index_of
-from ensemble.knn import Neighbours, SegmentNeighbours
-from ensemble.openset import (
+from ensemble.open_set import (
+    NEAREST,
     OPTIMISM,
+    PARTS,
     LeftOut,
     area_of,
     choose_measure,
+    confidence,
     cross_fitted,
     fit_unknown,
     fpr_of,
     leave_singers_out,
+    scales_of,
+    score,
     threshold_for,
 )
-from ensemble.score_norm import SCORE_NORMS
-from ensemble.unknown import NEAREST, PARTS, confidence, scales_of, score
 
 KNOWN = 6
 
@@ -295,7 +299,7 @@ def test_the_fusion_is_fitted_with_it(world: Any, monkeypatch: pytest.MonkeyPatc
     strange = found.scores(fitted.measure, scales_of(found.known))[1]
     assert fitted.threshold == threshold_for(strange, 0.1)
     assert fitted.auroc["confidence"].value > 0.9
-    monkeypatch.setattr(unknown, "NEAREST", 1)
+    monkeypatch.setattr(open_set, "NEAREST", 1)
     nearer = leave_singers_out(world.fusion, world.indexes, world.validation)
     assert nearer is not None
     assert (nearer.known["distance"]["one"] != found.known["distance"]["one"]).any()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ensemble.calibrate import LIMITS, PRIOR_SD, apply_temperature
-from ensemble.knn import Neighbours, Votes, song_votes
-from ensemble.tuning import (
+from ensemble.fusion.calibration import LIMITS, PRIOR_SD, apply_temperature
+from ensemble.fusion.knn import Neighbours, Votes, song_votes
+from ensemble.fusion.tuning import (
     STEPS,
     choose_votes,
     clearly_best,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ensemble.knn import (
+from ensemble.fusion.knn import (
     SMOOTHING,
     Neighbours,
     SegmentNeighbours,

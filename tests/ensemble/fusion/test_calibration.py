@@ -11,7 +11,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from embedder.metrics import nll
-from ensemble.calibrate import (
+from ensemble.fusion.calibration import (
     LIMITS,
     PRIOR_SD,
     apply_temperature,

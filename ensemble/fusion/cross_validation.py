@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.metrics import song_nll
-from ensemble.calibrate import apply_temperature, fit_temperature, log_softmax
-from ensemble.experts import NO_VOTES, Evidence, candidates
-from ensemble.knn import Votes
-from ensemble.methods import FUSIONS, Material, Pooling, fused
-from ensemble.tuning import choose_votes, clearly_best, losses
+from ensemble.fusion.calibration import apply_temperature, fit_temperature, log_softmax
+from ensemble.fusion.experts import NO_VOTES, Evidence, candidates
+from ensemble.fusion.fusers import FUSIONS, Material, Pooling, fused
+from ensemble.fusion.knn import Votes
+from ensemble.fusion.tuning import choose_votes, clearly_best, losses
 
 FOLDS = 5
 DEFAULT = "log_linear"  # the method that stands unless another is clearly better

@@ -10,9 +10,9 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.metrics import nll, score, song_nll
-from ensemble import crossfit
-from ensemble.calibrate import apply_temperature, fit_temperature
-from ensemble.crossfit import (
+from ensemble.fusion import cross_validation
+from ensemble.fusion.calibration import apply_temperature, fit_temperature
+from ensemble.fusion.cross_validation import (
     DEFAULT,
     CrossFit,
     Validation,
@@ -22,10 +22,10 @@ from ensemble.crossfit import (
     cross_fit,
     fit,
 )
-from ensemble.experts import NO_VOTES, Evidence, Raw, candidates
-from ensemble.knn import Neighbours, SegmentNeighbours, Votes
-from ensemble.methods import FUSIONS, fused
-from ensemble.tuning import choose_votes
+from ensemble.fusion.experts import NO_VOTES, Evidence, Raw, candidates
+from ensemble.fusion.fusers import FUSIONS, fused
+from ensemble.fusion.knn import Neighbours, SegmentNeighbours, Votes
+from ensemble.fusion.tuning import choose_votes
 
 SINGERS, PIECES = 6, 3
 METHODS = tuple(FUSIONS)
@@ -123,7 +123,7 @@ def found(validation: Validation) -> CrossFit:
 @pytest.fixture
 def easily(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lowest loss chooses the method, however little lower it is."""
-    monkeypatch.setattr(crossfit, "ERRORS", 0.0)
+    monkeypatch.setattr(cross_validation, "ERRORS", 0.0)
 
 
 # Folds ------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_the_method_of_each_fold_is_chosen_by_the_others_among_themselves(
         assert held_out.shape == (len(methods), len(albums))
         return real(methods, held_out, albums)
 
-    monkeypatch.setattr(crossfit, "choose_method", spy)
+    monkeypatch.setattr(cross_validation, "choose_method", spy)
     validation = made_up({"good/head": 1.0, "fair/head": 0.3, "noise/head": 0.0}, seed=1)
     found = cross_fit(validation, METHODS)
     folds, chosen = album_folds(validation.songs.albums, seed=0), slow_choices(validation)

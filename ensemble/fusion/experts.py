@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from embedder.errors import Command, UserError
 from embedder.inference.store import AGAIN, Store
-from ensemble.index.members import MemberIndex
-from ensemble.knn import (
+from ensemble.fusion.knn import (
     DEPTH,
     Neighbours,
     SegmentNeighbours,
@@ -25,8 +24,9 @@ from ensemble.knn import (
     segment_votes,
     song_votes,
 )
-from ensemble.probe import Probe
-from ensemble.score_norm import Cohort, cohort_of, normalised
+from ensemble.fusion.probe import Probe
+from ensemble.fusion.score_norm import Cohort, cohort_of, normalised
+from ensemble.index.members import MemberIndex
 
 FUSED = "fused"  # name under which the pool of all experts stands beside them
 NO_VOTES = Votes()  # for experts of which nothing is chosen
