@@ -10,26 +10,26 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from analysis.album_effect.albums import albums_page
-from analysis.experts.members import members_page
-from analysis.experts.reliability import reliability_page
-from analysis.learning.training import training_page
-from analysis.maps.tsne import tsne_page
-from analysis.maps.views import fit_all
-from analysis.material import Material, read_material
-from analysis.mistakes.confusion import confusion_page
-from analysis.overview import overview_page
+from analysis.maps import fit_all
 from analysis.page import PAGES
-from analysis.robustness.robustness import robustness_page
-from analysis.segments.timeline import timeline_page
-from analysis.spectrograms.spectrograms import spectrograms_page
-from analysis.voices.voices import voices_page
+from analysis.pages.albums import albums_page
+from analysis.pages.confusion import confusion_page
+from analysis.pages.experts import members_page
+from analysis.pages.map import tsne_page
+from analysis.pages.overview import overview_page
+from analysis.pages.reliability import reliability_page
+from analysis.pages.robustness import robustness_page
+from analysis.pages.spectrograms import spectrograms_page
+from analysis.pages.timeline import timeline_page
+from analysis.pages.training import training_page
+from analysis.pages.voices import voices_page
+from analysis.run_data import RunData, read_run_data
 from embedder.artifacts import Run, write_text
 from embedder.errors import UserError, did_you_mean
 from ensemble.placed import Placed
 
 # File name → what makes its text. A page that lacks something says what, and how to get it.
-BUILDERS: dict[str, Callable[[Material], str]] = {
+BUILDERS: dict[str, Callable[[RunData], str]] = {
     "index.html": overview_page,
     "tsne.html": tsne_page,
     "confusion.html": confusion_page,
@@ -73,14 +73,14 @@ def analyze(
     different things; no page is written then.
     """
     chosen = choose_pages(pages)
-    material = read_material(run, members, seed, with_audio, singers_csv, placed)
+    run_data = read_run_data(run, members, seed, with_audio, singers_csv, placed)
     if "tsne.html" in chosen:
         with progress("fitting maps, percent") as tick:
-            fit_all(material, tick)
+            fit_all(run_data, tick)
     texts = {}
     with progress("drawing pages") as tick:
         for file in chosen:
-            texts[file] = BUILDERS[file](material)
+            texts[file] = BUILDERS[file](run_data)
             tick(len(texts), len(chosen))
     for file, text in texts.items():
         write_text(run.pages / file, text)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.material import Material
+from analysis.run_data import RunData
 from embedder.artifacts import Run, file_fingerprint, replacing
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE
@@ -44,30 +44,30 @@ class Wanted:
     length_s: float = LENGTH_S
 
 
-def song_players(material: Material) -> list[Excerpt | None]:
+def song_players(run_data: RunData) -> list[Excerpt | None]:
     """An excerpt of every song, from where most is sung, as members hear it."""
-    catalogue = {song.id: song for song in read_catalogue(material.run.catalogue).songs}
-    starts = [start for store in material.stores(material.members[0]) for start in sung(store)]
-    there = [row for row, song in enumerate(material.songs.ids) if song in catalogue]
-    songs = [catalogue[material.songs.ids[row]] for row in there]
+    catalogue = {song.id: song for song in read_catalogue(run_data.run.catalogue).songs}
+    starts = [start for store in run_data.stores(run_data.members[0]) for start in sung(store)]
+    there = [row for row, song in enumerate(run_data.songs.ids) if song in catalogue]
+    songs = [catalogue[run_data.songs.ids[row]] for row in there]
     wanted = [
         Wanted(Path(song.path), song.audio, starts[row])
         for row, song in zip(there, songs, strict=True)
     ]
     found: list[Excerpt | None] = [None] * len(starts)
-    for row, excerpt in zip(there, excerpts(material.run, wanted), strict=True):
+    for row, excerpt in zip(there, excerpts(run_data.run, wanted), strict=True):
         found[row] = excerpt
     return found
 
 
-def file_players(material: Material) -> list[Excerpt | None]:
+def file_players(run_data: RunData) -> list[Excerpt | None]:
     """An excerpt of every placed file."""
-    if material.placed is None:
+    if run_data.placed is None:
         return []
-    starts = [start for batch in material.placed.batches for start in sung(batch[0])]
-    pairs = zip(material.placed.paths, starts, strict=True)
+    starts = [start for batch in run_data.placed.batches for start in sung(batch[0])]
+    pairs = zip(run_data.placed.paths, starts, strict=True)
     return excerpts(
-        material.run, [Wanted(path, file_fingerprint(path), start) for path, start in pairs]
+        run_data.run, [Wanted(path, file_fingerprint(path), start) for path, start in pairs]
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parent / "assets"
 PAGES = (
     ("index.html", "Overview"),
     ("tsne.html", "Map"),
@@ -164,7 +164,7 @@ def _lines(text: str) -> str:
 
 
 def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

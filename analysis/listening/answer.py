@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
-from analysis.inputs import album_title
 from analysis.page import escape
+from analysis.run_data import album_title
 from ensemble.serving.answers import Choice, Near, Recognised
 
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.excerpts import Wanted, excerpt_of, sung
-from analysis.inputs import member_stores, song_title
-from analysis.maps.clouds import Cloud, cloud, together
-from analysis.maps.files import FittedMap, read_map
-from analysis.maps.fit import FIRST, centred, place
+from analysis.maps import Cloud, cloud, together
+from analysis.projections import FIRST, FittedMap, centred, place, read_map
+from analysis.run_data import member_stores, song_title
 from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import UserError

@@ -1,6 +1,6 @@
 """The slide on the data: how many songs, albums and singers, and how they are split.
 
-Enters: `Material`, and the run's catalogue for lengths where there is one. Leaves: a `Slide`.
+Enters: `RunData`, and the run's catalogue for lengths where there is one. Leaves: a `Slide`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from analysis.material import Material
-from analysis.mistakes.confusion import alphabetical
+from analysis.pages.confusion import alphabetical
 from analysis.report.figures.estimates import draw_splits
 from analysis.report.slide import Column, Drawing, Slide, Table, Text
+from analysis.run_data import RunData
 from analysis.wording import counted
 from embedder.artifacts import SPLITS
 from embedder.catalogue import read_catalogue
@@ -20,18 +20,18 @@ from embedder.catalogue import read_catalogue
 DRAWN = 26  # singers that have a bar; of more, those with fewest songs
 
 
-def data_slide(material: Material) -> Slide:
+def data_slide(run_data: RunData) -> Slide:
     """Counts by split, and songs by singer."""
-    songs = material.songs
+    songs = run_data.songs
     known = songs.labels >= 0
     there = [number for number in range(len(SPLITS)) if (songs.splits == number).any()]
     counts = np.zeros((len(songs.singers), len(there)), dtype=np.int64)
     for column, number in enumerate(there):
         rows = known & (songs.splits == number)
         counts[:, column] = np.bincount(songs.labels[rows], minlength=len(songs.singers))
-    hours = _hours(material)
-    lines = [_row(material, SPLITS[number], hours) for number in there]
-    lines.append(_row(material, "", hours))
+    hours = _hours(run_data)
+    lines = [_row(run_data, SPLITS[number], hours) for number in there]
+    lines.append(_row(run_data, "", hours))
     head = ("split", "singers", "albums", "songs", "songs a singer", *(["hours"] if hours else []))
     table = Table(head, tuple(lines), tuple(range(1, len(head))), (len(lines) - 1,), 15.0)
     order = alphabetical(songs.singers)
@@ -42,7 +42,7 @@ def data_slide(material: Material) -> Slide:
         partial(draw_splits, names=names, counts=counts[order], splits=[SPLITS[n] for n in there]),
         "Songs of each singer by split",
     )
-    blocks: tuple[Table | Text, ...] = (table, Text(leakage_sentence(material), 14.0))
+    blocks: tuple[Table | Text, ...] = (table, Text(leakage_sentence(run_data), 14.0))
     if len(order) < len(songs.singers):
         said = f"Drawn: the {len(order)} singers with the fewest songs."
         blocks += (Text(said, 12.0),)
@@ -53,9 +53,9 @@ def data_slide(material: Material) -> Slide:
     return Slide("Data and split", message, (Column(blocks, 1.1), Column((drawing,))))
 
 
-def leakage_sentence(material: Material) -> str:
+def leakage_sentence(run_data: RunData) -> str:
     """Whether songs of one album stand in several splits, in a sentence."""
-    songs = material.songs
+    songs = run_data.songs
     splits: dict[str, set[int]] = {}
     for album, split in zip(songs.albums, songs.splits.tolist(), strict=True):
         if album:
@@ -71,9 +71,9 @@ def leakage_sentence(material: Material) -> str:
     )
 
 
-def _row(material: Material, split: str, hours: dict[str, float]) -> tuple[str, ...]:
+def _row(run_data: RunData, split: str, hours: dict[str, float]) -> tuple[str, ...]:
     """Counts of a split, of all songs for ""."""
-    songs = material.songs
+    songs = run_data.songs
     rows = np.ones(len(songs.ids), dtype=bool)
     if split:
         rows = songs.splits == SPLITS.index(split)
@@ -88,14 +88,14 @@ def _row(material: Material, split: str, hours: dict[str, float]) -> tuple[str, 
     return (*found, f"{hours.get(split, 0.0):.1f}") if hours else found
 
 
-def _hours(material: Material) -> dict[str, float]:
+def _hours(run_data: RunData) -> dict[str, float]:
     """Split → hours of song, all of them under ""; empty where the catalogue does not tell."""
-    path = material.run.catalogue
+    path = run_data.run.catalogue
     if not path.is_file():
         return {}
     seconds = {song.id: song.seconds for song in read_catalogue(path).songs}
     found: dict[str, float] = {"": 0.0}
-    for song, split in zip(material.songs.ids, material.songs.splits.tolist(), strict=True):
+    for song, split in zip(run_data.songs.ids, run_data.songs.splits.tolist(), strict=True):
         if song not in seconds:
             return {}
         found[SPLITS[split]] = found.get(SPLITS[split], 0.0) + seconds[song] / 3600

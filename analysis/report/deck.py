@@ -1,6 +1,6 @@
 """The slides of a run, in the course's order: cover, highlights, details, and how to repeat it.
 
-Enters: `Material`, the facts of its members, and whose work it is. Leaves: `Slide`s.
+Enters: `RunData`, the facts of its members, and whose work it is. Leaves: `Slide`s.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from analysis.experts.opinions import best_of, opinions
-from analysis.material import Material
+from analysis.pages.experts import best_of, opinions
 from analysis.report.details import detail_slides
 from analysis.report.facts import Facts
 from analysis.report.figures.estimates import draw_estimates
@@ -29,6 +28,7 @@ from analysis.report.sentences import (
     result_sentence,
 )
 from analysis.report.slide import SOFT, Bullets, Column, Drawing, Slide, Text, Tiles
+from analysis.run_data import RunData
 from analysis.wording import counted
 
 TITLE = "Who sings?"
@@ -50,35 +50,35 @@ class Author:
         return {option: value for option, value in given if value}
 
 
-def slides_of(material: Material, facts: Facts, author: Author) -> list[Slide]:
+def slides_of(run_data: RunData, facts: Facts, author: Author) -> list[Slide]:
     """All slides. Names of singers and members are made to fit on one line first."""
-    material = legible(material)
-    numbers = numbers_of(material)
+    run_data = legible(run_data)
+    numbers = numbers_of(run_data)
     return [
-        cover(material, author),
-        novelty_slide(material, facts, numbers),
-        method_slide(material, facts),
-        result_slide(material, numbers),
-        findings_highlight(material, numbers),
-        *detail_slides(material, numbers),
-        findings_slide(material, numbers),
-        reproduction_slide(material, facts, author),
+        cover(run_data, author),
+        novelty_slide(run_data, facts, numbers),
+        method_slide(run_data, facts),
+        result_slide(run_data, numbers),
+        findings_highlight(run_data, numbers),
+        *detail_slides(run_data, numbers),
+        findings_slide(run_data, numbers),
+        reproduction_slide(run_data, facts, author),
     ]
 
 
-def legible(material: Material) -> Material:
+def legible(run_data: RunData) -> RunData:
     """The same run with singers' names that a page can show."""
-    singers = tuple(plain(name) for name in material.songs.singers)
+    singers = tuple(plain(name) for name in run_data.songs.singers)
     return replace(
-        material,
-        songs=replace(material.songs, singers=singers),
-        predicted=tuple(replace(one, singers=singers) for one in material.predicted),
+        run_data,
+        songs=replace(run_data.songs, singers=singers),
+        predicted=tuple(replace(one, singers=singers) for one in run_data.predicted),
     )
 
 
-def cover(material: Material, author: Author) -> Slide:
+def cover(run_data: RunData, author: Author) -> Slide:
     """Title, and whose work it is."""
-    songs = material.songs
+    songs = run_data.songs
     lines = [plain(author.name), f"Student ID {plain(author.student_id)}" * bool(author.student_id)]
     blocks = tuple(
         Text(line, 24.0 if not place else 18.0, bold=not place)
@@ -86,15 +86,15 @@ def cover(material: Material, author: Author) -> Slide:
     )
     message = (
         f"{ABOUT}: {counted(len(songs.ids), 'song')} by {counted(len(songs.singers), 'singer')}, "
-        f"{counted(len(material.members), 'member')}. {result_sentence(material.predicted[0])}"
+        f"{counted(len(run_data.members), 'member')}. {result_sentence(run_data.predicted[0])}"
     )
     return Slide(TITLE, message, (Column(blocks),), cover=True)
 
 
-def novelty_slide(material: Material, facts: Facts, numbers: Numbers) -> Slide:
+def novelty_slide(run_data: RunData, facts: Facts, numbers: Numbers) -> Slide:
     """What the system does differently."""
     rows = of_split(numbers.rows, "validation")
-    found = novelties(facts, material.fusion, rows)
+    found = novelties(facts, run_data.fusion, rows)
     texts: tuple[str, ...] = tuple(f"{one.what} {one.effect}".rstrip() for one in found)
     silent = sum(not one.effect for one in found)
     note = f"Measured on validation songs, cross-fitted. {silent} of {len(found)} are without a "
@@ -109,9 +109,9 @@ def novelty_slide(material: Material, facts: Facts, numbers: Numbers) -> Slide:
     )
 
 
-def result_slide(material: Material, numbers: Numbers) -> Slide:
+def result_slide(run_data: RunData, numbers: Numbers) -> Slide:
     """The fused result on validation songs in large numbers, beside every expert's."""
-    predicted = material.predicted[0]
+    predicted = run_data.predicted[0]
     rows = of_split(numbers.rows, predicted.split)
     fused = next(row for row in rows if "/" not in row.expert)
     metrics = fused.metrics
@@ -145,46 +145,46 @@ def result_slide(material: Material, numbers: Numbers) -> Slide:
     said = f" The {len(experts)} best of {cut + len(experts)} experts are drawn." if cut else ""
     return Slide(
         f"Result on {predicted.split} songs{how}",
-        result_sentence(predicted, material.seed) + said,
+        result_sentence(predicted, run_data.seed) + said,
         (Column((tiles, drawing)),),
         footing(predicted),
     )
 
 
-def findings_highlight(material: Material, numbers: Numbers) -> Slide:
+def findings_highlight(run_data: RunData, numbers: Numbers) -> Slide:
     """Four or five short findings."""
-    predicted = material.predicted[0]
+    predicted = run_data.predicted[0]
     found = opinions(predicted)
     texts = [
         hardest_sentence(predicted),
-        change_sentence(found, best_of(material.fusion, found)),
+        change_sentence(found, best_of(run_data.fusion, found)),
         confidence_sentence(predicted),
         album_sentence(numbers.albums[1]) if numbers.albums else "",
         robustness_sentence(numbers),
     ]
-    if len(material.predicted) > 1:
-        texts.insert(0, result_sentence(material.predicted[1], material.seed))
+    if len(run_data.predicted) > 1:
+        texts.insert(0, result_sentence(run_data.predicted[1], run_data.seed))
     return Slide(
         "Findings",
-        result_sentence(predicted, material.seed),
+        result_sentence(predicted, run_data.seed),
         (Column((Bullets(tuple(text for text in texts if text), 22.0),)),),
         footing(predicted),
     )
 
 
-def findings_slide(material: Material, numbers: Numbers) -> Slide:
+def findings_slide(run_data: RunData, numbers: Numbers) -> Slide:
     """All findings in full sentences."""
     return Slide(
         "All findings, in sentences made from the numbers",
         "",
-        (Column((Bullets(tuple(all_findings(material, numbers)), 14.0),)),),
-        footing(material.predicted[0]),
+        (Column((Bullets(tuple(all_findings(run_data, numbers)), 14.0),)),),
+        footing(run_data.predicted[0]),
     )
 
 
-def reproduction_slide(material: Material, facts: Facts, author: Author) -> Slide:
+def reproduction_slide(run_data: RunData, facts: Facts, author: Author) -> Slide:
     """The commands that make the run again."""
-    lines: Sequence[str] = commands(facts, material.fusion, author.options)
+    lines: Sequence[str] = commands(facts, run_data.fusion, author.options)
     return Slide(
         "How to make this again",
         "",

@@ -1,6 +1,6 @@
 """The detail slides: data, spectrograms, results, singers, confusion, map, calibration and so on.
 
-Enters: `Material`. Leaves: `Slide`s.
+Enters: `RunData`. Leaves: `Slide`s.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from analysis.inputs import Predicted, song_title
-from analysis.maps.data import TOGETHER, default_map
-from analysis.maps.tsne import map_finding
-from analysis.maps.views import View
-from analysis.material import Material
-from analysis.mistakes.confusion import alphabetical, confusion_finding, mistakes
+from analysis.maps import View
+from analysis.pages.confusion import alphabetical, confusion_finding, mistakes
+from analysis.pages.map import TOGETHER, default_map, map_finding
 from analysis.report.data_slide import data_slide
 from analysis.report.figures.cloud import LISTED, draw_cloud
 from analysis.report.figures.estimates import draw_estimates
@@ -26,6 +23,7 @@ from analysis.report.results import footing, with_interval
 from analysis.report.sentences import hardest_sentence
 from analysis.report.slide import SOFT, Column, Drawing, Slide, Table, Text
 from analysis.report.together import calibration_slide, ensemble_slide
+from analysis.run_data import Predicted, RunData, song_title
 from analysis.wording import counted
 from embedder.intervals import wilson
 from embedder.metrics import confusion_matrix, per_singer_recall, ranking
@@ -34,18 +32,18 @@ MOST_ROWS = 20  # of a table over the whole height
 MISTAKES = 12
 
 
-def detail_slides(material: Material, numbers: Numbers) -> list[Slide]:
+def detail_slides(run_data: RunData, numbers: Numbers) -> list[Slide]:
     """All of them, in the course's order."""
-    predicted = material.predicted[0]
+    predicted = run_data.predicted[0]
     return [
-        data_slide(material),
-        *spectrogram_slides(material),
+        data_slide(run_data),
+        *spectrogram_slides(run_data),
         results_slide(numbers),
         singers_slide(predicted),
-        confusion_slide(predicted, material.seed),
-        map_slide(material, numbers.view),
-        calibration_slide(material),
-        ensemble_slide(material, numbers),
+        confusion_slide(predicted, run_data.seed),
+        map_slide(run_data, numbers.view),
+        calibration_slide(run_data),
+        ensemble_slide(run_data, numbers),
         robustness_slide(numbers),
     ]
 
@@ -170,9 +168,9 @@ def confusion_slide(predicted: Predicted, seed: int) -> Slide:
     )
 
 
-def map_slide(material: Material, view: View) -> Slide:
+def map_slide(run_data: RunData, view: View) -> Slide:
     """The finished t-SNE map of songs, of all members together or the only one."""
-    songs = material.songs
+    songs = run_data.songs
     number = default_map(view)
     drawing = Drawing(
         partial(

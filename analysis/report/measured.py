@@ -1,20 +1,20 @@
 """Slides on what `measure` found: spectrograms and robustness; or which command makes them.
 
-Enters: `Material`, and the numbers of robustness. Leaves: `Slide`s.
+Enters: `RunData`, and the numbers of robustness. Leaves: `Slide`s.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from analysis.material import Material
+from analysis.measures.robustness import songs_of
+from analysis.pages.robustness import robustness_finding
 from analysis.report.figures.ladders import draw_ladders
 from analysis.report.figures.mels import PAGE, draw_mels, grid_for
 from analysis.report.findings import Numbers
 from analysis.report.lettering import plain
 from analysis.report.slide import Column, Drawing, Slide, Text
-from analysis.robustness.curves import songs_of
-from analysis.robustness.robustness import robustness_finding
+from analysis.run_data import RunData
 from analysis.wording import counted
 from embedder.errors import Command
 from embedder.measures.spectrogram_file import SECONDS, read_spectrograms
@@ -23,9 +23,9 @@ from ensemble.robustness import Measured
 MELS = "Three seconds of each singer"
 
 
-def spectrogram_slides(material: Material) -> list[Slide]:
+def spectrogram_slides(run_data: RunData) -> list[Slide]:
     """Log-mel of a training song of each singer, on as many pages as they need."""
-    found = read_spectrograms(material.run)
+    found = read_spectrograms(run_data.run)
     if found is None or not len(found.singers):
         text = f"{Command('measure', what='spectrograms')} && {Command('report')}"
         missing = Text(f"This run holds no spectrograms. To make them: {text}", 18.0)

@@ -1,17 +1,17 @@
 """The slide with the method in one picture.
 
-Enters: `Material` and the facts of its members. Leaves: a `Slide`; all in it is the run's own.
+Enters: `RunData` and the facts of its members. Leaves: a `Slide`; all in it is the run's own.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from analysis.material import Material
 from analysis.report.facts import Facts, MemberFacts
 from analysis.report.figures.method import Method, Route, draw_method
 from analysis.report.lettering import plain
 from analysis.report.slide import Column, Drawing, Slide
+from analysis.run_data import RunData
 from analysis.wording import counted
 from ensemble.fusion.experts import kind_of, member_of
 from ensemble.fusion.fitted import Fusion
@@ -37,10 +37,10 @@ DRAWN = {
 }
 
 
-def method_slide(material: Material, facts: Facts) -> Slide:
+def method_slide(run_data: RunData, facts: Facts) -> Slide:
     """The method in one picture."""
-    method = method_of(material, facts)
-    experts = len(material.fusion.experts) if material.fusion else 0
+    method = method_of(run_data, facts)
+    experts = len(run_data.fusion.experts) if run_data.fusion else 0
     message = (
         f"A song is cut into segments; {counted(len(facts.members), 'member')} "
         f"{'turns' if len(facts.members) == 1 else 'turn'} each into an embedding."
@@ -54,9 +54,9 @@ def method_slide(material: Material, facts: Facts) -> Slide:
     return Slide("Method in one picture", message, (Column((drawing,)),))
 
 
-def method_of(material: Material, facts: Facts) -> Method:
+def method_of(run_data: RunData, facts: Facts) -> Method:
     """What is drawn, from the run's own members, experts and weights."""
-    fusion = material.fusion
+    fusion = run_data.fusion
     song = ["A song", "16 kHz, mono"]
     grids = {_grid(one, fusion) for one in facts.members if one.config}
     song += [*sorted(grids)] if len(grids) == 1 else []
@@ -68,7 +68,7 @@ def method_of(material: Material, facts: Facts) -> Method:
         pool = [POOLS.get(fusion.pooling.method, fusion.pooling.method), "of answers with",
                 "a temperature each"]  # fmt: skip
         pool += ["song from segments", f"by {fusion.aggregate}"]
-    singers = len(material.songs.singers)
+    singers = len(run_data.songs.singers)
     return Method(tuple(song), paths, tuple(pool), ("Answer", f"first {min(3, singers)} of",
                   counted(singers, "singer")))  # fmt: skip
 

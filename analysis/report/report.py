@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from analysis.material import read_material
 from analysis.report.deck import TITLE, Author, slides_of
 from analysis.report.facts import read_facts
 from analysis.report.layout import PlacedTable, Words, place
@@ -17,6 +16,7 @@ from analysis.report.lettering import covering, installed, lacking, plain
 from analysis.report.pdf import write_pdf
 from analysis.report.powerpoint import write_powerpoint
 from analysis.report.slide import Slide
+from analysis.run_data import read_run_data
 from embedder.artifacts import Run
 from embedder.errors import UserError
 
@@ -35,7 +35,7 @@ def write_report(
 
     `members`: names of the members to show, `None` for those of the fusion. `folder`: where to, by
     default the run's pages. `warn` is told once of letters that no font of this machine has.
-    Raises `UserError` as `read_material` does, and for a folder that is a file.
+    Raises `UserError` as `read_run_data` does, and for a folder that is a file.
     """
     author = author or Author()
     for option, value in (("name", author.name), ("student_id", author.student_id)):
@@ -44,9 +44,9 @@ def write_report(
     target = folder or run.pages
     if target.exists() and not target.is_dir():
         raise UserError(f"--output {target} is a file; it must be a folder")
-    material = read_material(run, members, seed)
-    slides = slides_of(material, read_facts(run, material.members, material.fusion), author)
-    names = [plain(name) for name in (*material.songs.singers, *material.members)]
+    run_data = read_run_data(run, members, seed)
+    slides = slides_of(run_data, read_facts(run, run_data.members, run_data.fusion), author)
+    names = [plain(name) for name in (*run_data.songs.singers, *run_data.members)]
     absent = lacking([*names, *texts_of(slides)])
     families, missing = covering(absent, installed() if absent else [])
     if missing:

@@ -1,6 +1,6 @@
 """Rows of the results table: what the fusion measured, and the test songs beside it.
 
-Enters: `Material`. Leaves: `ResultRow`s at song level, and how estimates are written.
+Enters: `RunData`. Leaves: `ResultRow`s at song level, and how estimates are written.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from analysis.experts.reliability import answered_groups, answers
-from analysis.inputs import Predicted
-from analysis.material import Material
+from analysis.pages.reliability import answered_groups, answers
+from analysis.run_data import Predicted, RunData
 from analysis.wording import counted, no_mistake
 from embedder.metrics import Estimate, summarise
 from ensemble.fusion.fitted import ResultRow
 
 
-def song_rows(material: Material) -> tuple[ResultRow, ...]:
+def song_rows(run_data: RunData) -> tuple[ResultRow, ...]:
     """A row for each expert and all fused, of each predicted split, the fused one last.
 
     Those of the fusion where it has them, else computed from the predictions.
     """
-    held = material.fusion.results if material.fusion else ()
+    held = run_data.fusion.results if run_data.fusion else ()
     found: list[ResultRow] = []
-    for table in material.predicted:
+    for table in run_data.predicted:
         rows = [row for row in held if row.split == table.split and row.level == "song"]
-        found += rows or _computed(table, material.seed)
+        found += rows or _computed(table, run_data.seed)
     return tuple(found)
 
 

@@ -1,17 +1,14 @@
 """Slides on the answers of all experts together: their calibration, and what the ensemble adds.
 
-Enters: `Material`, and its numbers. Leaves: `Slide`s.
+Enters: `RunData`, and its numbers. Leaves: `Slide`s.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from analysis.experts.members import members_finding
-from analysis.experts.opinions import best_of, opinions
-from analysis.experts.reliability import CELLS, answers, curves, reliability_finding
-from analysis.inputs import FUSE
-from analysis.material import Material
+from analysis.pages.experts import best_of, members_finding, opinions
+from analysis.pages.reliability import CELLS, answers, curves, reliability_finding
 from analysis.report.figures.confidence import draw_reliability, draw_risk
 from analysis.report.figures.estimates import draw_estimates
 from analysis.report.findings import Numbers
@@ -19,6 +16,7 @@ from analysis.report.lettering import plain
 from analysis.report.results import footing, of_split
 from analysis.report.sentences import calibration_sentence, gain_sentence
 from analysis.report.slide import SOFT, Column, Drawing, Slide, Table, Text
+from analysis.run_data import FUSE, RunData
 from embedder.errors import Command
 from ensemble.fusion.experts import FUSED, member_of
 from ensemble.fusion.fitted import ResultRow
@@ -27,28 +25,28 @@ DRAWN = 7  # answers that are drawn beside the ways to fuse
 WEIGHTS = 16  # experts whose weights are listed
 
 
-def calibration_slide(material: Material) -> Slide:
+def calibration_slide(run_data: RunData) -> Slide:
     """Whether the fused answers are as sure as they are right."""
-    predicted = material.predicted[0]
+    predicted = run_data.predicted[0]
     found = curves(*answers(predicted)[FUSED])
     left = Drawing(partial(draw_reliability, curves=found, cells=CELLS), "Reliability diagram")
     right = Drawing(partial(draw_risk, curves=found), "Risk against coverage")
-    said = calibration_sentence(material.fusion.calibration) if material.fusion else ""
+    said = calibration_sentence(run_data.fusion.calibration) if run_data.fusion else ""
     blocks = (right, Text(f"Temperatures: {said}", 13.0, colour=SOFT)) if said else (right,)
     return Slide(
         "Calibration: is it as sure as it is right?",
-        reliability_finding(predicted, material.seed),
+        reliability_finding(predicted, run_data.seed),
         (Column((left,)), Column(blocks)),
         footing(predicted) + " Bars and band: of Wilson.",
     )
 
 
-def ensemble_slide(material: Material, numbers: Numbers) -> Slide:
+def ensemble_slide(run_data: RunData, numbers: Numbers) -> Slide:
     """What putting the experts together adds, and how other ways to do so compare."""
-    predicted, fusion = material.predicted[0], material.fusion
+    predicted, fusion = run_data.predicted[0], run_data.fusion
     found = opinions(predicted)
     best = best_of(fusion, found)
-    message = members_finding(found, best, material.seed)
+    message = members_finding(found, best, run_data.seed)
     if len(found.experts) < 2:
         message = (
             f"There is one expert, {found.experts[0]}; a second member makes an ensemble: "

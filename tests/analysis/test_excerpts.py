@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from analysis.excerpts import Excerpt, Wanted, excerpts, file_players, song_players, sung
-from analysis.material import read_material
+from analysis.run_data import read_run_data
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.store import Store
@@ -97,8 +97,8 @@ def test_every_song_and_file_has_the_player_of_its_own(
     build_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     run = build_run(members=("aam",))
-    material = read_material(run)
-    ids = material.songs.ids
+    run_data = read_run_data(run)
+    ids = run_data.songs.ids
     songs = [
         Song(id=ids[row], path=str(tmp_path / f"{row}.wav"), singer=ids[row].split("/")[0],
              album="x", title="t", split="train", audio=f"hash{row}")
@@ -107,17 +107,17 @@ def test_every_song_and_file_has_the_player_of_its_own(
     write_catalogue(run.catalogue, Catalogue(tuple(songs)))
     run.cache.mkdir()
     np.save(run.decoded("hash5"), (tones(12) * 2**15).astype(np.int16))
-    found = song_players(material)
+    found = song_players(run_data)
     assert len(found) == len(ids)
     assert {row: one for row, one in enumerate(found) if one} == {
         5: Excerpt("audio/hash5-7.mp3", 7.0)
     }
-    assert file_players(material) == []
+    assert file_players(run_data) == []
     soundfile.write(tmp_path / "new.wav", tones(12), RATE)
-    store = material.stores("aam")[1].take(np.array([0]))
+    store = run_data.stores("aam")[1].take(np.array([0]))
     placed = Placed(
         (tmp_path / "new.wav",), ("new",), store.singers, np.ones((1, 4)) / 4, ((store,),), ((),)
     )
-    (one,) = file_players(replace(material, placed=placed))
+    (one,) = file_players(replace(run_data, placed=placed))
     assert one is not None
     assert pitch(heard(run, one), 0.25) == pytest.approx(900, abs=5)  # the segment from 7.5 s

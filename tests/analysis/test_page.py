@@ -141,9 +141,7 @@ def test_table_escapes_and_sets_a_second_line_small() -> None:
 
 
 def test_a_page_asks_for_nothing_outside() -> None:
-    text = page(
-        "tsne.html", "A <title>", "<p>body</p>", {"a": "</script>"}, ["maps/tsne.js"], "note"
-    )
+    text = page("tsne.html", "A <title>", "<p>body</p>", {"a": "</script>"}, ["tsne.js"], "note")
     elements = Elements(text).found
     for tag, attributes in elements:
         assert tag not in {"iframe", "object", "embed", "base"}

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis.learning.curves import CURVES, Log, read_log
+from analysis.pages.training import CURVES, Log, read_log
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import MemberConfig

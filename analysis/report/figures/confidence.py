@@ -1,6 +1,6 @@
 """Whether confidences are as high as answers are right: reliability, and risk against coverage.
 
-Enters: what `analysis.experts.reliability.curves` says of one source. Leaves: a drawing.
+Enters: what `analysis.pages.reliability.curves` says of one source. Leaves: a drawing.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.measures.robustness import Curve
 from analysis.report.canvas import Canvas
 from analysis.report.lettering import shortened
 from analysis.report.slide import ACCENT, LINE, SOFT, WRONG
-from analysis.robustness.curves import Curve
 from embedder.measures.ladders import EXCERPT, LADDERS
 
 COLUMNS = 5

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from analysis.inputs import member_stores
 from analysis.listening.surroundings import place_one, surroundings
-from analysis.maps.files import finished_map
-from analysis.maps.fit import centred, place
+from analysis.projections import centred, finished_map, place
+from analysis.run_data import member_stores
 from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
 

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.inputs import Predicted, song_list
-from analysis.maps.preservation import Preservation
-from analysis.maps.views import View
-from analysis.material import Material
+from analysis.maps import View
+from analysis.neighbourhoods import Preservation
 from analysis.report.pdf import look, page_figure
 from analysis.report.slide import Slide
+from analysis.run_data import Predicted, RunData, song_list
 from embedder.artifacts import Run, create_run
 from embedder.inference.store import Store, write_store
 from embedder.measures.ladders import steps
@@ -74,7 +73,7 @@ def measure(run: Run, singers: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callable[..., Material]:
+def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callable[..., RunData]:
     """`build_material(singers, fused=False)`: a run of one member, its songs answered."""
 
     def build(
@@ -83,7 +82,7 @@ def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callabl
         tests: bool = False,
         measured: bool = False,
         **choices: Any,
-    ) -> Material:
+    ) -> RunData:
         run = create_run(tmp_path / "made")
         stores = []
         for split in ("train", "validation", "test")[: 2 + tests]:
@@ -107,14 +106,14 @@ def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callabl
                 made_from={"aam": "hash of aam"},
                 probes={},
             )
-        return Material(run, ("aam",), fusion, songs, predicted)
+        return RunData(run, ("aam",), fusion, songs, predicted)
 
     return build
 
 
-def flat_view(material: Material) -> Iterator[View]:
+def flat_view(run_data: RunData) -> Iterator[View]:
     """A map that costs nothing."""
-    count = len(material.songs.ids)
+    count = len(run_data.songs.ids)
     points = np.random.default_rng(0).normal(size=(1, count, 2))
     kept = Preservation(0.9, count, 10, "validation", 0, 10)
     yield View(

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from analysis.material import Material
 from analysis.report.deck import Author, slides_of
 from analysis.report.facts import read_facts
 from analysis.report.layout import PlacedTable, place
 from analysis.report.slide import Slide
+from analysis.run_data import RunData
 
 LONG = "The Incredible Singing Ensemble of the Upper Valley and its Friends No. {:03d}"
 SINGERS = {
@@ -27,14 +27,14 @@ AUTHOR = Author("Wolfeschlegelsteinhausenbergerdorff " * 3, "R" * 60)
 def test_nothing_overlaps_or_leaves_the_page(
     singers: str,
     fused: bool,
-    build_material: Callable[..., Material],
+    build_material: Callable[..., RunData],
     collisions: Callable[[Slide], list[str]],
 ) -> None:
-    material = build_material(
+    run_data = build_material(
         SINGERS[singers], fused, tests=fused, measured=fused, experts=12 if fused else 1
     )
-    facts = read_facts(material.run, material.members, material.fusion)
-    slides = slides_of(material, facts, AUTHOR)
+    facts = read_facts(run_data.run, run_data.members, run_data.fusion)
+    slides = slides_of(run_data, facts, AUTHOR)
     assert not {slide.title: wrong for slide in slides if (wrong := collisions(slide))}
     for number, slide in enumerate(slides, 1):
         for one in place(slide, number):

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.material import Material, read_material
 from analysis.report.deck import Author, legible
 from analysis.report.details import confusion_slide, results_slide, singers_slide
 from analysis.report.findings import numbers_of
 from analysis.report.report import write_report
 from analysis.report.results import with_interval
 from analysis.report.slide import Column, Slide, Table, Text
+from analysis.run_data import RunData, read_run_data
 from embedder.artifacts import Run
 from embedder.metrics import summarise
 
@@ -62,8 +62,8 @@ def shown(reported: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def material(answered: Run) -> Material:
-    return legible(read_material(answered))
+def run_data(answered: Run) -> RunData:
+    return legible(read_run_data(answered))
 
 
 def streams(pdf: bytes) -> list[bytes]:
@@ -135,11 +135,11 @@ def cells(slide: Any) -> list[list[str]]:
     return [[cell.text_frame.text for cell in row.cells] for row in table.rows]
 
 
-def test_tables_are_real_and_hold_recomputed_numbers(shown: Any, material: Material) -> None:
+def test_tables_are_real_and_hold_recomputed_numbers(shown: Any, run_data: RunData) -> None:
     found = cells(shown.slides[7])
     assert found[0] == ["answers of", "split", "songs", "top-1", "top-3", "score", "macro F1"]
     rows = {(row[0], row[1].rstrip("*")): row for row in found[1:]}
-    for table in material.predicted:
+    for table in run_data.predicted:
         fused = {"fused": table.probabilities, **table.experts}
         assert {name for name, split in rows if split == table.split} == set(fused)
         for name, probabilities in fused.items():
@@ -150,11 +150,11 @@ def test_tables_are_real_and_hold_recomputed_numbers(shown: Any, material: Mater
             assert row[1].endswith("*") == (table.split == "validation")
 
 
-def test_intervals_are_those_of_the_fusion(shown: Any, material: Material) -> None:
-    assert material.fusion
+def test_intervals_are_those_of_the_fusion(shown: Any, run_data: RunData) -> None:
+    assert run_data.fusion
     rows = {row[0]: row for row in cells(shown.slides[7]) if row[1] == "validation*"}
-    assert len(rows) == len(material.fusion.results)
-    for one in material.fusion.results:
+    assert len(rows) == len(run_data.fusion.results)
+    for one in run_data.fusion.results:
         found = (one.metrics.top_1, one.metrics.top_3, one.metrics.score, one.metrics.macro_f1)
         assert rows[one.expert][3:] == [with_interval(estimate) for estimate in found]
 
@@ -165,8 +165,8 @@ def only_table(slide: Any) -> Table:
     )
 
 
-def test_singers_are_counted_one_by_one(material: Material) -> None:
-    predicted = material.predicted[0]
+def test_singers_are_counted_one_by_one(run_data: RunData) -> None:
+    predicted = run_data.predicted[0]
     named = predicted.probabilities.argmax(axis=1)
     table = only_table(singers_slide(predicted))
     assert len(table.rows) == len(predicted.singers)
@@ -182,7 +182,7 @@ def test_singers_are_counted_one_by_one(material: Material) -> None:
 
 
 def test_mistakes_are_those_of_the_matrix(
-    build_material: Callable[..., Material],
+    build_material: Callable[..., RunData],
 ) -> None:
     predicted = build_material(("A", "B", "C")).predicted[0]
     named = predicted.probabilities.argmax(axis=1)
@@ -198,7 +198,7 @@ def test_mistakes_are_those_of_the_matrix(
 
 @pytest.mark.usefixtures("cheap")
 def test_of_many_experts_the_best_are_shown_and_the_cut_is_told(
-    build_material: Callable[..., Material],
+    build_material: Callable[..., RunData],
 ) -> None:
     slide = results_slide(numbers_of(build_material(("A", "B", "C"), experts=24)))
     table = only_table(slide)

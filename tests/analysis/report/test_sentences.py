@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.album_effect.effect import AlbumEffect
-from analysis.experts.opinions import opinions
-from analysis.inputs import Predicted
-from analysis.material import Material
+from analysis.measures.album_effect import AlbumEffect
+from analysis.pages.experts import opinions
 from analysis.report.data_slide import leakage_sentence
 from analysis.report.sentences import (
     album_sentence,
@@ -23,6 +21,7 @@ from analysis.report.sentences import (
     members_sentence,
     result_sentence,
 )
+from analysis.run_data import Predicted, RunData
 from embedder.metrics import Estimate, Summary, summarise
 from ensemble.fusion.fitted import CalibrationRow, Fusion, MethodRow, ResultRow
 from ensemble.fusion.fusers import Pooling
@@ -174,13 +173,13 @@ def test_gain() -> None:
     assert gain_sentence(fusion(Estimate(0, 0, 0), "stack")) == ""
 
 
-def test_leakage(build_material: Callable[..., Material]) -> None:
-    material = build_material(("A", "B"))
-    assert leakage_sentence(material) == "None of the 4 albums stands in two splits."
-    songs = material.songs
+def test_leakage(build_material: Callable[..., RunData]) -> None:
+    run_data = build_material(("A", "B"))
+    assert leakage_sentence(run_data) == "None of the 4 albums stands in two splits."
+    songs = run_data.songs
     torn = replace(songs, albums=("A/one",) * 2 + ("B/one",) * (len(songs.ids) - 2))
-    assert leakage_sentence(replace(material, songs=torn)).startswith(
+    assert leakage_sentence(replace(run_data, songs=torn)).startswith(
         "1 of 2 albums has songs in several splits"
     )
     none = replace(songs, albums=("",) * len(songs.ids))
-    assert "not known" in leakage_sentence(replace(material, songs=none))
+    assert "not known" in leakage_sentence(replace(run_data, songs=none))

@@ -1,1 +1,0 @@
-"""How much of what embeddings find alike is the album."""

@@ -1,1 +1,0 @@
-"""The t-SNE maps: songs and segments in the plane."""

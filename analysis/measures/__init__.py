@@ -1,0 +1,1 @@
+"""What pages show beyond predictions: figures computed from embeddings and measurements."""

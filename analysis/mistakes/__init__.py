@@ -1,1 +1,0 @@
-"""Which singer is taken for which."""

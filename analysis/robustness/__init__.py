@@ -1,1 +1,0 @@
-"""How accuracy falls when songs are degraded."""

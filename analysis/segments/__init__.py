@@ -1,1 +1,0 @@
-"""What members say of each segment of a song."""

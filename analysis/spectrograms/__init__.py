@@ -1,1 +1,0 @@
-"""What three seconds of each singer look like to a member."""
