@@ -72,7 +72,7 @@ try:
 
     import typer
 
-    from embedder.artifacts import DISK_FULL, Run, open_run
+    from embedder.artifact import DISK_FULL
     from embedder.commands.cost import architectures
     from embedder.commands.members import (
         SPLIT_RULES,
@@ -90,6 +90,7 @@ try:
     from embedder.errors import Command, UserError, did_you_mean, program, working_in
     from embedder.presets import PRESETS
     from embedder.recipes.lists import RECIPES
+    from embedder.run import Run, open_run
     from embedder.settings import parse_assignments
     from ensemble.commands.answers import (
         BundleFile,

@@ -24,8 +24,9 @@ from analysis.pages.timeline import timeline_page
 from analysis.pages.training import training_page
 from analysis.pages.voices import voices_page
 from analysis.run_data import RunData, read_run_data
-from embedder.artifacts import Run, write_text
+from embedder.artifact import write_text
 from embedder.errors import UserError, did_you_mean
+from embedder.run import Run
 from ensemble.placed import Placed
 
 # File name → what makes its text. A page that lacks something says what, and how to get it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.page import escape, page, table
-from embedder.artifacts import write_text
+from embedder.artifact import write_text
 from embedder.text import to_csv
 
 LEVELS = ("segment", "song", "excerpt", "hard", "hard_excerpt")

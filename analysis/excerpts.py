@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.run_data import RunData
-from embedder.artifacts import Run, file_fingerprint, replacing
+from embedder.artifact import file_fingerprint, replacing
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE
 from embedder.inference.store import Store
+from embedder.run import Run
 
 LENGTH_S = 10.0
 QUALITY = 0.6  # of the mp3, variable rate: 0 is best and largest, 1 smallest

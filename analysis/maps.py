@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from analysis.neighbourhoods import Asked, Preservation, preservation
 from analysis.projections import FittedMap, Tell, finished_map, perplexities_for
 from analysis.run_data import RunData, Songs
-from embedder.artifacts import SPLITS
 from embedder.inference.store import Store
+from embedder.run import SPLITS
 from ensemble.placed import Placed
 
 LEVELS = ("song", "segment")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import fingerprint, replacing
+from embedder.artifact import fingerprint, replacing
 from ensemble.index.members import as_unit, halves
 from ensemble.index.vectors import Vectors, build_vectors, threads
 

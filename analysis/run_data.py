@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.singer_facts import SingerFacts, read_singer_facts
-from embedder.artifacts import SPLITS, Run
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.store import Store, read_store
+from embedder.run import SPLITS, Run
 from ensemble.fusion.fitted import Fusion, check_fusion, check_songs, check_stores, read_fusion
 from ensemble.placed import Placed
 from ensemble.predictions import read_table

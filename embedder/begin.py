@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, fingerprint, read_json
+from embedder.artifact import fingerprint, read_json
 from embedder.catalogue import Catalogue
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
 from embedder.models.network import Network
 from embedder.presets import FINETUNING
+from embedder.run import Run
 from embedder.settings import build_config, member_name
 from embedder.start import Start
 
@@ -95,12 +96,12 @@ def initialised(
     shelf, name = run.pretrained, source
     folder = Path(source).resolve()
     if source not in shelf.member_names() and folder.is_dir():
-        shelf, name = Run(folder.parent.parent, shelf=folder.parent.name), folder.name
+        shelf, name = Run(folder.parent.parent, networks=folder.parent.name), folder.name
     network = load_member(shelf, name)
     base = {**asdict(network.config.features), **asdict(network.config.model)}
     config = _same_network(network, f"--init {source}", preset, config_file, changes, base)
     start = Start(
-        name=f"{shelf.kind} {name}",
+        name=f"{shelf.network_kind} {name}",
         fingerprint=fingerprint("initialised", network.checkpoint),
         apply=_put(network),
     )

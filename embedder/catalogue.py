@@ -14,9 +14,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from embedder.artifacts import SPLITS, fingerprint, prepare_again, write_text
+from embedder.artifact import fingerprint, write_text
 from embedder.console import warn
 from embedder.errors import UserError, one_line
+from embedder.run import SPLITS, prepare_again
 from embedder.text import composed, name_problem, read_csv, to_csv
 
 # Audio by its name: never passed over without a word, even if nothing can decode it. Where several

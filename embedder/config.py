@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import fingerprint
+from embedder.artifact import fingerprint
 from embedder.objectives import OBJECTIVES
 
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import fingerprint, replacing, write_json
+from embedder.artifact import fingerprint, replacing, write_json
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member

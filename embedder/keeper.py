@@ -19,10 +19,11 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from embedder.artifacts import Run, replacing, write_text
+from embedder.artifact import replacing, write_text
 from embedder.config import MemberConfig
 from embedder.inference.checkpoint import HEAD, weights_of
 from embedder.loop import Training
+from embedder.run import Run
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.errors import UserError
+from embedder.run import Run
 
 RECIPE = 2  # raised whenever the same settings would train another network
 DECISIVE = ("recipe", "fingerprint", "stems", "start", "separator", "detector")
@@ -29,7 +30,7 @@ def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) 
     was cut off.
     """
     if not name or name != name.strip() or any(c in name for c in '/\\:*?"<>|') or name[0] == ".":
-        raise UserError(f"'{name}' cannot name a {run.kind}: it names a folder and a file")
+        raise UserError(f"'{name}' cannot name a {run.network_kind}: it names a folder and a file")
     wanted = {"recipe": RECIPE, **wanted}
     settings = run.resume(name) / "settings.json"
     finished = run.weights(name).is_file()
@@ -40,8 +41,8 @@ def open_training(run: Run, name: str, wanted: dict[str, Any], overwrite: bool) 
         same = all(found.get(part, "") == wanted.get(part, "") for part in DECISIVE)
         if not same and not overwrite:
             raise MadeOtherwise(
-                f"{run.kind} {name} is already there with {_difference(found, wanted)}; choose "
-                "another --name, or --overwrite to train it anew"
+                f"{run.network_kind} {name} is already there with {_difference(found, wanted)}; "
+                "choose another --name, or --overwrite to train it anew"
             )
         if finished:
             return True

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.objectives import OBJECTIVES
 from embedder.presets import PRESETS
+from embedder.run import Run
 
 
 def _group_types() -> dict[str, type[Any]]:
@@ -285,8 +286,8 @@ def train_command(name: str, config: MemberConfig | None, **more: Any) -> Comman
 def train_again(run: Run, name: str) -> Command:
     """The command that trains a member or network again, as far as its folder tells how."""
     more: dict[str, Any] = {"before": "train it again", "overwrite": True}
-    if run.maker != "train-embedder":
-        return Command(run.maker, name=name, **more)
+    if run.training_command != "train-embedder":
+        return Command(run.training_command, name=name, **more)
     config = None
     with suppress(UserError, KeyError, TypeError, AttributeError):
         config = config_from_dict(read_json(run.member(name) / "config.json")["config"])

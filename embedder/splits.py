@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from embedder.artifacts import SPLITS, fingerprint
+from embedder.artifact import fingerprint
 from embedder.catalogue import Song
 from embedder.errors import UserError, did_you_mean
+from embedder.run import SPLITS
 from embedder.text import spelled_alike
 
 SHOWN = 3  # how many examples a message names

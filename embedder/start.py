@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from embedder.artifacts import file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.models.network import Network

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from embedder.artifacts import FORMAT, Run, file_fingerprint, fingerprint, read_json, write_json
+from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue
 from embedder.errors import Command, UserError
+from embedder.run import FORMAT, Run
 
 FOLDER = "folder"  # method of stems that somebody else made
 VERSION = 2  # of separation: raised whenever the same weights would give other stems

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, file_fingerprint, prepare_again
+from embedder.artifact import file_fingerprint
 from embedder.catalogue import Catalogue, Song, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.data.ahead import Ahead
@@ -31,6 +31,7 @@ from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator
 from embedder.models.zoo.total_variability import fit_network
 from embedder.opening import open_training
+from embedder.run import Run, prepare_again
 from embedder.start import Start, published_start
 from embedder.voice.detect import load_detector
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import write_text
+from embedder.artifact import write_text
 from embedder.text import to_csv
 from ensemble.predictions import id_order, normal_id
 

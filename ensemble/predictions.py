@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import replacing, write_json, write_text
+from embedder.artifact import replacing, write_json, write_text
 from embedder.catalogue import without_audio_suffix
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store

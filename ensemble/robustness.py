@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from embedder import stem_record
-from embedder.artifacts import Run, file_fingerprint, fingerprint, read_json, write_json, write_text
+from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
 from embedder.measures.ladders import LADDERS, steps
+from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
 FORMAT = 1  # of the two files; readers refuse any other

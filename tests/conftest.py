@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from embedder.artifacts import Run, create_run
 from embedder.config import MemberConfig
+from embedder.run import Run, create_run
 from embedder.settings import build_config
 
 # A busy machine is slow now and then, and that is no failure. The same examples each time, so that

@@ -20,11 +20,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import app
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.commands import members as commands
 from embedder.inference.aggregate import AGGREGATES
 from embedder.models.network import DEVICES
+from embedder.run import Run
 from embedder.settings import legal_values
 from embedder.splits import SPLITTERS
 from ensemble.commands import answers
@@ -661,7 +662,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str]
     """
     from contextlib import contextmanager
 
-    import embedder.artifacts as artifacts
+    from embedder import artifact as artifacts
 
     whole = artifacts.replacing
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import app
-from embedder.artifacts import Run
 from embedder.recipes.lists import Recipe
 from embedder.recipes.plan import Speed
+from embedder.run import Run
 
 Command = Callable[..., Any]
 Refused = Callable[..., str]

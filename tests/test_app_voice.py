@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig, detector_fingerprint
 from embedder.inference.store import read_store
+from embedder.run import Run
 from embedder.voice import train as detector_train
 from ensemble.fusion.fitted import read_fusion
 from ensemble.predictions import read_table

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import Song, read_catalogue
 from embedder.inference.store import Store, read_store, write_store
+from embedder.run import Run
 from ensemble.commands import hearing
 from ensemble.fusion.fitted import read_fusion
 from ensemble.index.table import write_table

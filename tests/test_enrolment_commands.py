@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.inference.store import read_store, write_store
+from embedder.run import Run
 from ensemble.fusion.fitted import read_fusion
 from ensemble.index import database
 from ensemble.index.table import history, read_indexes

@@ -15,9 +15,9 @@ import pytest
 from typer.main import get_command
 
 import app
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command, UserError
+from embedder.run import Run
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = get_command(app.app).commands  # type: ignore[attr-defined]

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 import app
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.inference.checkpoint import load_member
 from embedder.pretraining.settings import own_settings
+from embedder.run import Run
 from embedder.settings import all_settings
 
 Command = Callable[..., tuple[int, str, str]]

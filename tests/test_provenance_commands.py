@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import app
-from embedder.artifacts import Run, locked
 from embedder.catalogue import read_catalogue
 from embedder.recipes.lists import Recipe
 from embedder.recipes.plan import Speed
+from embedder.run import Run, locked
 from ensemble.index import database
 
 Command = Callable[..., Any]

@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
+from embedder.run import Run
 
 Command = Callable[..., Any]
 ROOT = Path(__file__).parents[1]

@@ -12,12 +12,12 @@ import torch
 from openunmix.model import OpenUnmix
 
 import app
-from embedder.artifacts import Run, create_run
 from embedder.catalogue import read_catalogue
 from embedder.commands.stems import FOLDER, METHODS
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.models.separators import SEPARATORS
+from embedder.run import Run, create_run
 from ensemble.predictions import read_table
 
 Command = Callable[..., tuple[int, str, str]]

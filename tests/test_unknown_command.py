@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import read_catalogue
 from embedder.metrics import Estimate
+from embedder.run import Run
 from ensemble.fusion.fitted import read_fusion, write_fusion
 from ensemble.predictions import read_table
 

@@ -17,10 +17,10 @@ from analysis.excerpts import Wanted, excerpt_of, sung
 from analysis.maps import Cloud, cloud, together
 from analysis.projections import FIRST, FittedMap, centred, place, read_map
 from analysis.run_data import member_stores, song_title
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import UserError
 from embedder.inference.store import Store
+from embedder.run import Run
 from ensemble.serving.answers import MapPoint, Place
 from ensemble.serving.predictor import Beside
 

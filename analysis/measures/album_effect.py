@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import read_json
+from embedder.artifact import read_json
 from embedder.errors import UserError
 from embedder.intervals import difference
 from embedder.metrics import Estimate, Statistic, bootstrap_interval, mean_of, paired_difference

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedder.artifacts import Run
 from embedder.catalogue import Song, read_catalogue
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
@@ -26,6 +25,7 @@ from embedder.measures.voice_rows import (
     read_rows,
 )
 from embedder.metrics import Estimate, bootstrap_interval, mean_of
+from embedder.run import Run
 
 LEAST_VOICED = 0.2  # share of the sung frames with a pitch, from which a song's pitch counts
 NOTES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")

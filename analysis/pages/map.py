@@ -23,9 +23,9 @@ from analysis.projections import FIRST
 from analysis.run_data import RunData, album_title, song_title
 from analysis.singer_facts import with_ranges
 from analysis.wording import counted, interval, points
-from embedder.artifacts import SPLITS
 from embedder.errors import Command
 from embedder.metrics import Estimate, ranking
+from embedder.run import SPLITS
 
 SHAPES = {"train": "●", "validation": "◆", "test": "▲"}
 

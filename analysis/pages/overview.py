@@ -15,9 +15,9 @@ from analysis.page import PAGES, escape, page, table
 from analysis.pages.confusion import mistakes
 from analysis.run_data import FUSE, Predicted, RunData
 from analysis.wording import interval
-from embedder.artifacts import SPLITS
 from embedder.errors import UserError
 from embedder.metrics import Summary, per_singer_recall, summarise
+from embedder.run import SPLITS
 from ensemble.fusion.fitted import Fusion, ResultRow
 
 METRICS = (

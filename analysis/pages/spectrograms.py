@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from analysis.excerpts import Excerpt, Wanted, excerpts
 from analysis.page import escape, page
 from analysis.run_data import RunData, song_title
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command, UserError
 from embedder.measures.spectrogram_file import (
@@ -26,6 +25,7 @@ from embedder.measures.spectrogram_file import (
     Spectrograms,
     read_spectrograms,
 )
+from embedder.run import Run
 
 TICKS = ((200, "200 Hz"), (1000, "1 kHz"), (2000, "2 kHz"), (4000, "4 kHz"))
 TITLE = "Spectrograms: what members hear"

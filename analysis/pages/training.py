@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from analysis.page import colours, escape, page, table
 from analysis.run_data import RunData
 from analysis.wording import counted, points
-from embedder.artifacts import Run
 from embedder.inference.store import Store
 from embedder.intervals import difference
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
+from embedder.run import Run
 from embedder.settings import train_again
 
 WHAT = {

@@ -14,8 +14,8 @@ from analysis.report.figures.estimates import draw_splits
 from analysis.report.slide import Column, Drawing, Slide, Table, Text
 from analysis.run_data import RunData
 from analysis.wording import counted
-from embedder.artifacts import SPLITS
 from embedder.catalogue import read_catalogue
+from embedder.run import SPLITS
 
 DRAWN = 26  # singers that have a bar; of more, those with fewest songs
 

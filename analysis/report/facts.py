@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
 from embedder.metrics import Estimate
+from embedder.run import Run
 from embedder.settings import config_from_dict, train_again
 from ensemble.fusion.fitted import Fusion
 

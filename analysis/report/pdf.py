@@ -23,7 +23,7 @@ from analysis.report.layout import (
 )
 from analysis.report.lettering import FAMILY, boxed, line_height
 from analysis.report.slide import ACCENT, HEIGHT, INK, LINE, SOFT, WIDTH, Slide
-from embedder.artifacts import replacing
+from embedder.artifact import replacing
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from analysis.report.layout import (
 from analysis.report.lettering import LEADING, boxed
 from analysis.report.pdf import look
 from analysis.report.slide import HEIGHT, INK, LINE, PANEL, SOFT, WIDTH, Drawing, Slide
-from embedder.artifacts import replacing
+from embedder.artifact import replacing
 
 DPI = 220
 FONT = "Arial"  # narrower than the PDF's, so that its lines fit

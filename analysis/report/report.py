@@ -17,8 +17,8 @@ from analysis.report.pdf import write_pdf
 from analysis.report.powerpoint import write_powerpoint
 from analysis.report.slide import Slide
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run
 from embedder.errors import UserError
+from embedder.run import Run
 
 LONGEST = 120  # letters of a name
 

@@ -11,19 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import (
-    SPLITS,
-    Run,
-    abandon_run,
-    create_run,
-    locked,
-    open_run,
-    prepare_again,
-)
 from embedder.config import MemberConfig
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, working_in
 from embedder.presets import PRESETS
+from embedder.run import SPLITS, Run, abandon_run, create_run, locked, open_run, prepare_again
 from embedder.settings import (
     all_settings,
     build_config,

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, catalogue_of
 from embedder.console import on_terminal, print_table, say
 from embedder.errors import Command
@@ -21,6 +20,7 @@ from embedder.pretraining.settings import (
     own_settings,
     pretrained_name,
 )
+from embedder.run import locked, open_run
 from embedder.settings import all_settings, legal_range, legal_values, parse_assignments
 
 METHODS = legal_range(*own_settings()["method"])

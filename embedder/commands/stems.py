@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of
 from embedder.config import SeparatorTrainConfig
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
+from embedder.run import locked, open_run
 from embedder.stem_record import FOLDER
 
 # FOLDER reads stems that exist, where the other methods make them.

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import FORMAT, prepare_again, read_json, replacing, write_json
+from embedder.artifact import read_json, replacing, write_json
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import FULL_SCALE, Samples
 from embedder.errors import UserError
+from embedder.run import FORMAT, prepare_again
 
 STALE_S = 3600.0  # age after which a temporary file was left by a killed run, s
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embedder.artifacts import file_fingerprint, fingerprint
+from embedder.artifact import file_fingerprint, fingerprint
 from embedder.data.audio import DECODER, Audio, AudioError, Samples, read_audio
 from embedder.data.cache import AudioCache, Facts
 from embedder.errors import UserError

@@ -13,12 +13,12 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
 
-from embedder.artifacts import SPLITS
 from embedder.catalogue import Song
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import Decoded, Progress, Source
 from embedder.data.fingerprints import fingerprints, same_recordings
 from embedder.data.report import Problem
+from embedder.run import SPLITS
 
 
 class Copy(NamedTuple):

@@ -11,12 +11,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, prepare_again, replacing, write_text
+from embedder.artifact import replacing, write_text
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
+from embedder.run import Run, prepare_again
 from embedder.text import to_csv
 
 PLACES = 20  # places looked at for an excerpt in which someone sings

@@ -21,7 +21,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from embedder.artifacts import replacing
+from embedder.artifact import replacing
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import Samples
 from embedder.data.cache import AudioCache

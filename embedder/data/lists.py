@@ -13,9 +13,10 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from embedder.artifacts import SPLITS, read_json, write_text
+from embedder.artifact import read_json, write_text
 from embedder.catalogue import Song, data_folder, song_at
 from embedder.errors import UserError
+from embedder.run import SPLITS
 from embedder.text import files_alike, plain, read_text, to_csv
 
 LIST_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}

@@ -11,15 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedder.artifacts import (
-    FORMAT,
-    PREPARED_BY,
-    SPLITS,
-    Run,
-    fingerprint,
-    read_json,
-    write_json,
-)
+from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import (
     Catalogue,
     Song,
@@ -38,6 +30,7 @@ from embedder.data.report import KINDS, Problem, Report, problem_lines, summaris
 from embedder.data.stem_folders import StemFiles
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
+from embedder.run import FORMAT, PREPARED_BY, SPLITS, Run
 from embedder.splits import check_leakage, split_songs
 from embedder.text import spelled_alike
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedder.artifacts import SPLITS
 from embedder.catalogue import Song
+from embedder.run import SPLITS
 
 # kind of problem → what is done about it
 KINDS = {

@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from embedder.artifacts import read_json, replacing, write_json
+from embedder.artifact import read_json, replacing, write_json
 from embedder.data.synth_band import Plan, accompany, draw_album, generator, produce, rms
 from embedder.data.synth_voice import FRAMES, Voice, compose, draw_voice, sing
 from embedder.errors import UserError

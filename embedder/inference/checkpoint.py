@@ -14,18 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from embedder.artifacts import (
-    FORMAT,
-    Run,
-    file_fingerprint,
-    fingerprint,
-    read_json,
-    replacing,
-    write_json,
-)
+from embedder.artifact import file_fingerprint, fingerprint, read_json, replacing, write_json
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.models.network import Network
+from embedder.run import FORMAT, Run
 from embedder.settings import config_from_dict, train_again
 
 HEAD = "head.weight"
@@ -88,11 +81,11 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     folder = run.member(name)
     weights = run.weights(name)
     if not weights.is_file():
-        names = ", ".join(run.member_names()) or "none yet"
+        names = run.member_names()
         raise UserError(
-            f"there is no trained {run.kind} '{name}'{did_you_mean(name, run.member_names())} in "
-            f"{run.members} ({run.shelf}: {names}); "
-            f"train one with: {Command(run.maker)}"
+            f"there is no trained {run.network_kind} '{name}'{did_you_mean(name, names)} in "
+            f"{run.members} ({run.networks}: {', '.join(names) or 'none yet'}); "
+            f"train one with: {Command(run.training_command)}"
         )
     again = train_again(run, name)
     try:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embedder.artifacts import Run, file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.config import EmbedConfig, MemberConfig
 from embedder.errors import UserError
+from embedder.run import Run
 from embedder.settings import all_settings, legal_values, replaced
 
 MOST_TTA = 1000  # random segments more of a song

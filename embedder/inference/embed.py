@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, prepare_again
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.activity import Active, voice_share
@@ -30,6 +29,7 @@ from embedder.inference.segments import cut
 from embedder.inference.store import REMADE, REMADE_DB, Store, origin, write_store
 from embedder.memory import reuse_freed_memory
 from embedder.models.network import default_device, margin_free_logits
+from embedder.run import Run, prepare_again
 from embedder.separation.songs import separated_vocals, separator_of
 from embedder.settings import train_command
 from embedder.voice.detect import Detector, Voices, heard_voice, load_detector

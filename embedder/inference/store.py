@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import SPLITS, replacing
+from embedder.artifact import replacing
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError
 from embedder.inference.aggregate import song_logits
 from embedder.inference.config import InferenceConfig
+from embedder.run import SPLITS
 
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, replacing
+from embedder.artifact import replacing
 from embedder.errors import Command, UserError
+from embedder.run import Run
 
 FILE = "spectrograms.npz"
 FORMAT = 1

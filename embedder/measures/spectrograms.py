@@ -14,7 +14,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, fingerprint, prepare_again
+from embedder.artifact import fingerprint
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE, FeatureConfig
 from embedder.data.activity import voice_share
@@ -30,6 +30,7 @@ from embedder.measures.spectrogram_file import (
     write_spectrograms,
 )
 from embedder.models.frontends import LogMel
+from embedder.run import Run, prepare_again
 from embedder.voice.detect import Voices, load_detector
 
 LOOKED_AT = 5  # training songs of each singer, the first by id, of which one is drawn

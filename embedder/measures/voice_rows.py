@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedder.artifacts import Run, fingerprint, write_text
+from embedder.artifact import fingerprint, write_text
 from embedder.catalogue import Song
 from embedder.errors import Command, UserError
+from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
 FILE = "voices.csv"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, prepare_again
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE
 from embedder.data.activity import FRAME, Active, sung, voice_share
@@ -36,6 +35,7 @@ from embedder.measures.voice_rows import (
     read_rows,
     write_rows,
 )
+from embedder.run import Run, prepare_again
 
 if TYPE_CHECKING:
     from embedder.voice.detect import Detector

@@ -17,13 +17,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from embedder.artifacts import Run, replacing, write_text
+from embedder.artifact import replacing, write_text
 from embedder.keeper import Say
 from embedder.models.frontends import SpecAugment
 from embedder.models.network import Network
 from embedder.optimise import adamw, clip_gradients
 from embedder.pretraining.methods import METHODS, spread
 from embedder.pretraining.settings import PretrainConfig
+from embedder.run import Run
 
 COLUMNS = ("epoch", "loss", "lr", "spread", "audio_per_s")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, fingerprint, prepare_again
+from embedder.artifact import fingerprint
 from embedder.catalogue import Catalogue, Song
 from embedder.data.ahead import Ahead
 from embedder.data.crops import Crops
@@ -26,6 +26,7 @@ from embedder.models.network import Network, count_parameters, default_device
 from embedder.opening import open_training
 from embedder.pretraining.loop import Pretraining, PretrainKeeper
 from embedder.pretraining.settings import PretrainConfig
+from embedder.run import Run, prepare_again
 from embedder.start import published_start
 
 

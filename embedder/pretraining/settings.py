@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import fingerprint, read_json
+from embedder.artifact import fingerprint, read_json
 from embedder.config import MemberConfig, setting
 from embedder.errors import UserError, did_you_mean
 from embedder.settings import all_settings, build_config, flatten, legal

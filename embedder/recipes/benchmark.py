@@ -19,15 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder import metrics
-from embedder.artifacts import (
-    Run,
-    abandon_run,
-    create_run,
-    fingerprint,
-    locked,
-    read_json,
-    write_json,
-)
+from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song, read_catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
@@ -40,6 +32,7 @@ from embedder.inference.embed import SongVectors, embed_wave, stem_key
 from embedder.models.network import size_of
 from embedder.opening import MadeOtherwise
 from embedder.recipes.lists import BENCHMARK
+from embedder.run import Run, abandon_run, create_run, locked
 from embedder.settings import build_config
 from embedder.splits import SPLITTERS
 from embedder.train import train_member

@@ -18,12 +18,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from embedder.artifacts import Run, replacing, write_text
+from embedder.artifact import replacing, write_text
 from embedder.catalogue import Song
 from embedder.config import SeparatorConfig, SeparatorTrainConfig, TrainConfig
 from embedder.data.cache import AudioCache
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.optimise import adamw, clip_gradients
+from embedder.run import Run
 from embedder.separation.quality import Quick
 
 COLUMNS = ("epoch", "loss", "gain_db", "audio_per_s")

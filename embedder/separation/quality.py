@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from embedder import metrics
-from embedder.artifacts import Run, read_json, write_json, write_text
+from embedder.artifact import read_json, write_json, write_text
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.augment import QUIET, rms
@@ -23,6 +23,7 @@ from embedder.data.cache import AudioCache
 from embedder.data.decoding import Progress, no_progress
 from embedder.data.mixtures import own_mixture, remade
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 from embedder.text import to_csv
 
 MIXTURES = {

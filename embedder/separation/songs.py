@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from embedder.artifacts import Run, fingerprint
+from embedder.artifact import fingerprint
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.data.audio import FULL_SCALE, Samples, to_int16
 from embedder.data.cache import AudioCache
@@ -25,6 +25,7 @@ from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
 from embedder.models.separators import SEPARATORS, open_separator
 from embedder.models.separators.song_separator import SongSeparator, separate
+from embedder.run import Run
 from embedder.stem_record import FOLDER, StemRecord, read_record, write_record
 
 

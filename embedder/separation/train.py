@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, fingerprint, read_json, write_json
+from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import MemberConfig, SeparatorConfig, SeparatorTrainConfig
 from embedder.data.ahead import Ahead
@@ -32,6 +32,7 @@ from embedder.fitting import fitting, open_trainer, precision
 from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator, save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 from embedder.separation.loop import SeparatorKeeper, SeparatorTraining
 from embedder.separation.quality import measure, read_quality, write_quality
 

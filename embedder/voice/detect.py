@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from embedder.artifacts import FORMAT, Run, file_fingerprint, replacing, write_json
+from embedder.artifact import file_fingerprint, replacing, write_json
 from embedder.catalogue import Song
 from embedder.data.activity import FRAME, Active, smoothed, sung
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import Command, UserError
 from embedder.models.detector import VoiceDetector
+from embedder.run import FORMAT, Run
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
 CHUNK = 200  # frames that the network hears at once: 10 s

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from embedder.artifacts import Run, fingerprint, prepare_again, read_json, replacing, write_json
+from embedder.artifact import fingerprint, read_json, replacing, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
 from embedder.data.activity import FRAME
@@ -34,6 +34,7 @@ from embedder.keeper import Say
 from embedder.models.detector import VoiceDetector
 from embedder.models.network import count_parameters, default_device
 from embedder.optimise import adamw, clip_gradients
+from embedder.run import Run, prepare_again
 from embedder.voice.accuracy import Accuracy, measure, rows_of
 from embedder.voice.detect import save_detector
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedder.artifacts import flush, flush_folder, read_json, replacing, write_json
+from embedder.artifact import flush, flush_folder, read_json, replacing, write_json
 from embedder.errors import Command, UserError
 
 MANIFEST = "bundle.json"

@@ -16,20 +16,12 @@ from importlib import metadata
 from pathlib import Path
 
 from embedder import __version__
-from embedder.artifacts import (
-    FORMAT,
-    Run,
-    create_run,
-    file_fingerprint,
-    open_run,
-    read_json,
-    write_json,
-    write_text,
-)
+from embedder.artifact import file_fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
 from embedder.inference.config import detector_fingerprint
+from embedder.run import FORMAT, Run, create_run, open_run
 from embedder.settings import config_from_dict, train_again
 from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
 from ensemble.fusion.fitted import check_detector, check_fusion

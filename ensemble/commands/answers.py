@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, Seed, catalogue_of, works_in
 from embedder.console import print_table, say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
+from embedder.run import locked, open_run
 
 Members = Annotated[
     list[str] | None,

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.artifacts import Run, open_run
 from embedder.commands.members import Device, RunDir
 from embedder.console import print_table, say, warn
 from embedder.errors import UserError, did_you_mean
+from embedder.run import Run, open_run
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:

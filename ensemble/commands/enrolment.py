@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.artifacts import locked, open_run
 from embedder.commands.members import Device, RunDir, catalogue_of
 from embedder.console import print_table, say, shown, warn
 from embedder.errors import Command, UserError
+from embedder.run import locked, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from embedder.artifacts import Run
     from embedder.inference.store import Store
+    from embedder.run import Run
     from ensemble.fusion.fitted import Fusion
     from ensemble.index.members import MemberIndex, NewSong
     from ensemble.index.table import Change

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.artifacts import Run, open_run
 from embedder.commands.members import RunDir, catalogue_of
 from embedder.console import print_table, say, warn
 from embedder.errors import Command, UserError, did_you_mean
+from embedder.run import Run, open_run
 from ensemble.commands.answers import Members, names_in
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedder.artifacts import Run
 from embedder.commands.members import catalogue_of
 from embedder.console import say, warn
 from embedder.errors import Command, UserError
+from embedder.run import Run
 
 if TYPE_CHECKING:
     from embedder.data.decoding import Progress

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embedder.artifacts import Run
 from embedder.catalogue import without_audio_suffix
 from embedder.console import shown, warn
 from embedder.errors import UserError
+from embedder.run import Run
 from ensemble.placed import Placed
 
 

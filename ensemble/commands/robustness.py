@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedder.artifacts import Run, file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.commands.members import catalogue_of
 from embedder.console import Tick, meter, say
 from embedder.errors import UserError
 from embedder.measures.ladders import EXCERPT, FULL, LADDERS, SECONDS, SONGS, steps
+from embedder.run import Run
 
 if TYPE_CHECKING:
     import numpy as np

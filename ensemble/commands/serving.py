@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedder.artifacts import Run, fingerprint, locked
+from embedder.artifact import fingerprint
 from embedder.console import say
 from embedder.errors import Command, UserError
+from embedder.run import Run, locked
 
 if TYPE_CHECKING:
     from ensemble.commands.hearing import Listeners

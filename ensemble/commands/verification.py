@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedder.artifacts import Run
 from embedder.commands.members import catalogue_of
 from embedder.console import print_table, say
+from embedder.run import Run
 
 if TYPE_CHECKING:
     from ensemble.verification.results import VerificationResult

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import Run, fingerprint, read_json, write_json
+from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store
 from embedder.metrics import CalibrationError, Estimate, Summary
+from embedder.run import Run
 from ensemble.enrolled.enrolment import Gate
 from ensemble.fusion.fusers import FUSIONS, Pooling
 from ensemble.fusion.knn import Votes

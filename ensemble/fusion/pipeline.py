@@ -13,19 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import (
-    SPLITS,
-    Run,
-    file_fingerprint,
-    locked,
-    read_json,
-    replace_folder,
-)
+from embedder.artifact import file_fingerprint, read_json, replace_folder
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import REMADE, Store, check_store, origin, read_store
+from embedder.run import SPLITS, Run, locked
 from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
 from ensemble.apply import predict_songs

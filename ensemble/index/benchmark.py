@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import replacing
+from embedder.artifact import replacing
 from ensemble.index.vectors import (
     Floats,
     build_vectors,

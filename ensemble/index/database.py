@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from embedder.artifacts import InUse, replacing
+from embedder.artifact import replacing
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN
+from embedder.run import InUse
 
 APPLICATION = 0x53494458  # "SIDX": marks the file as ours, in SQLite's own header
 FORMAT = 2  # of the schema below

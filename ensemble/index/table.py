@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import fingerprint, vectors_of
+from embedder.artifact import fingerprint
 from embedder.errors import UserError, did_you_mean
 from embedder.inference.store import AGAIN, UNIT_TOLERANCE, Store
+from embedder.run import vectors_of
 from embedder.text import composed
 from ensemble.index.database import new_table, transaction
 from ensemble.index.members import (

@@ -17,7 +17,7 @@ import faiss as typed_faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import replacing
+from embedder.artifact import replacing
 from embedder.inference.store import UNIT_TOLERANCE
 
 # Its type stubs lack what is used here of the index classes.

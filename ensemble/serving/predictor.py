@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import InUse
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
 from embedder.metrics import ranking
+from embedder.run import InUse
 from ensemble.answering import Answered, answer, strangers
 from ensemble.enrolled.enrolling import album_of, check_new, copies_of, singer_named
 from ensemble.fusion.experts import FUSED

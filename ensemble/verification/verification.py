@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifacts import read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store

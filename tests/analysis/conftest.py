@@ -17,12 +17,13 @@ import pytest
 
 from analysis.analyze import analyze
 from analysis.run_data import Predicted
-from embedder.artifacts import Run, create_run, write_text
+from embedder.artifact import write_text
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store, read_store, write_store
 from embedder.measures.voice_rows import VoiceRow, made_from, write_rows
 from embedder.metrics import summarise
+from embedder.run import Run, create_run
 from ensemble.apply import predict_songs
 from ensemble.fusion.fit import fit_fusion
 from ensemble.fusion.fitted import Fusion, ResultRow, write_fusion

@@ -15,9 +15,9 @@ import pytest
 
 from analysis import page
 from analysis.analyze import analyze
-from embedder.artifacts import Run
 from embedder.errors import UserError
 from embedder.inference.store import Store, read_store, write_store
+from embedder.run import Run
 
 PAGES = [file for file, _ in page.PAGES]
 MAP = PAGES.index("tsne.html")
@@ -156,7 +156,7 @@ def test_hostile_names_stay_text(name: str, hostile: Run) -> None:
 def test_no_torch(analyzed: Run, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from analysis.analyze import analyze; "
-        "from embedder.artifacts import open_run; "
+        "from embedder.run import open_run; "
         "analyze(open_run(Path(sys.argv[1])), members=['aam']); "
         "heavy = {'torch', 'torchaudio', 'lightning', 'pytorch_metric_learning'}; "
         "print(sorted(heavy & set(sys.modules)))"

@@ -12,9 +12,9 @@ import soundfile
 
 from analysis.excerpts import Excerpt, Wanted, excerpts, file_players, song_players, sung
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.store import Store
+from embedder.run import Run
 from ensemble.placed import Placed
 
 RATE = 16000

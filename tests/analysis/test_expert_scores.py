@@ -9,9 +9,9 @@ import pytest
 
 from analysis.expert_scores import evidence_of, uncalibrated
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run
 from embedder.inference.store import Store, read_store, write_store
 from embedder.metrics import ece, nll
+from embedder.run import Run
 
 
 def test_before_calibration_is_what_the_fusion_reports(answered: Run) -> None:

@@ -25,8 +25,8 @@ from analysis.maps import (
 )
 from analysis.projections import Tell
 from analysis.run_data import RunData, read_run_data
-from embedder.artifacts import Run
 from embedder.inference.store import Store, read_store, write_store
+from embedder.run import Run
 from ensemble.placed import Placed
 
 

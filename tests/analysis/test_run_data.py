@@ -19,12 +19,12 @@ from analysis.run_data import (
     song_list,
     song_title,
 )
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.embed import embed_stale
 from embedder.inference.store import Store, write_store
+from embedder.run import Run
 from ensemble.predictions import Table, read_table, write_table
 
 AGAIN = "python app.py fuse"

@@ -19,8 +19,8 @@ from analysis.segment_scores import (
     heard_segments,
     room,
 )
-from embedder.artifacts import Run
 from embedder.inference.store import read_store, write_store
+from embedder.run import Run
 from ensemble.fusion.experts import expert_name
 from ensemble.fusion.knn import SegmentNeighbours, segment_votes
 

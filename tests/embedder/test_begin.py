@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from embedder.artifacts import Run
 from embedder.begin import Beginning, finetuning, initialised
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import MemberConfig
@@ -22,6 +21,7 @@ from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.losses import build_loss
 from embedder.models.network import Network
 from embedder.presets import FINETUNING
+from embedder.run import Run
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy.linalg import eigh
 from torch import Tensor
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import UserError
@@ -30,6 +30,7 @@ from embedder.models.zoo.total_variability import (
     gather_statistics,
     sample_frames,
 )
+from embedder.run import Run
 from embedder.settings import build_config
 from embedder.train import train_member
 

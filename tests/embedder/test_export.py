@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedder import export
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import fingerprint
+from embedder.artifact import fingerprint
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError
 from embedder.export import export_member, facts_of, shortest_samples

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis.pages.training import CURVES, Log, read_log
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import MemberConfig
 from embedder.keeper import COLUMNS, Keeper
 from embedder.loop import Training
+from embedder.run import Run
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.cache import AudioCache
@@ -18,6 +17,7 @@ from embedder.inference.checkpoint import Member
 from embedder.inference.config import InferenceConfig, detector_fingerprint
 from embedder.inference.embed import embed_wave
 from embedder.loop import Answer, Training, WholeSongs
+from embedder.run import Run
 from embedder.voice.detect import Voices, load_detector
 
 Tiny = Callable[..., MemberConfig]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.data.cache import AudioCache
@@ -20,6 +20,7 @@ from embedder.inference.embed import embed_split, embed_wave
 from embedder.models.network import Network, count_parameters
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 from embedder.settings import config_from_dict
 from embedder.train import train_member
 

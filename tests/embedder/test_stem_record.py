@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.errors import UserError
+from embedder.run import Run
 from embedder.stem_record import StemRecord, read_record, write_record
 
 SONGS = (

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, create_run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.data.prepare import prepare
@@ -30,6 +30,7 @@ from embedder.keeper import COLUMNS
 from embedder.losses import LOSSES
 from embedder.models.network import Network
 from embedder.objectives import OBJECTIVES
+from embedder.run import Run, create_run
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]
@@ -151,7 +152,7 @@ PROGRAM = """
     import torch
     torch.set_num_threads(1)
     import embedder.inference.checkpoint, embedder.keeper
-    from embedder.artifacts import Run, replacing
+    from embedder.run import Run, replacing
     from embedder.catalogue import read_catalogue
     from embedder.settings import build_config, parse_assignments
     from embedder.train import train_member

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.errors import UserError
 from embedder.inference.aggregate import SOFTENING, song_embedding
 from embedder.inference.store import Store, read_store
+from embedder.run import Run
 from ensemble.answering import (
     Answered,
     answer,

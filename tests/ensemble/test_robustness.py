@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from embedder.artifacts import Run, create_run, file_fingerprint, read_json, write_json, write_text
+from embedder.artifact import file_fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Song
 from embedder.measures.ladders import steps
+from embedder.run import Run, create_run
 from ensemble.robustness import (
     Conditions,
     Measured,

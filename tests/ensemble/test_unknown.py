@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder.artifacts import read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.metrics import Estimate
 from ensemble.open_set import LEAST_PREFERENCE, Unknown, confidence, is_unknown
 

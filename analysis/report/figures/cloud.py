@@ -14,7 +14,7 @@ from analysis.page import UNKNOWN_COLOUR, colours
 from analysis.report.canvas import Canvas
 from analysis.report.lettering import shortened
 from analysis.report.slide import INK, LINE
-from embedder.artifacts import SPLITS
+from embedder.run import SPLITS
 
 MARKS = {"train": "o", "validation": "D", "test": "^"}
 SHAPES = {"train": "●", "validation": "◆", "test": "▲"}  # as on the HTML page

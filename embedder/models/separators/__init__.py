@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from embedder.artifacts import Run
 from embedder.errors import UserError, did_you_mean
+from embedder.run import Run
 
 if TYPE_CHECKING:
     from embedder.models.separators.song_separator import SongSeparator

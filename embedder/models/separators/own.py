@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from embedder.artifacts import FORMAT, Run, file_fingerprint, read_json, replacing, write_json
+from embedder.artifact import file_fingerprint, read_json, replacing, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE, SeparatorConfig
 from embedder.errors import Command, UserError
 from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import FORMAT, Run
 
 AGAIN = Command("train-separator", before="train it again", overwrite=True)
 CHUNK_S = 30.0

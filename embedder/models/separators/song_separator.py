@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedder.artifacts import file_fingerprint, fingerprint
+from embedder.artifact import file_fingerprint, fingerprint
 from embedder.config import SAMPLE_RATE
 from embedder.stem_record import VERSION
 

@@ -16,8 +16,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
+from embedder.run import Run
 from ensemble.serving.answers import Limits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

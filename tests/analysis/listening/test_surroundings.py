@@ -13,8 +13,8 @@ import soundfile
 from analysis.listening.surroundings import place_one, surroundings
 from analysis.projections import centred, finished_map, place
 from analysis.run_data import member_stores
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
+from embedder.run import Run
 
 RATE = 16000
 MEMBERS = ("triplet", "aam")

@@ -18,9 +18,9 @@ from analysis.measures.voices import (
     told_by,
     voices,
 )
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
 from embedder.measures.voice_rows import FILE, VoiceRow, read_rows, write_rows
+from embedder.run import Run
 
 MIDDLES = {"Ada": 180.0, "Ben & Co": 200.0, "Cem": 120.0, "Dörte": 400.0}
 

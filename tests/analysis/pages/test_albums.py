@@ -20,8 +20,9 @@ from analysis.pages.albums import (
     neighbour_table,
 )
 from analysis.run_data import RunData, read_run_data
-from embedder.artifacts import Run, write_json
+from embedder.artifact import write_json
 from embedder.metrics import Estimate
+from embedder.run import Run
 
 SHARE = Estimate(0.5, 0.4, 0.6)
 

@@ -22,9 +22,9 @@ from analysis.pages.confusion import (
     true_places,
 )
 from analysis.run_data import Predicted, read_run_data
-from embedder.artifacts import Run
 from embedder.inference.store import Store
 from embedder.metrics import confusion_matrix
+from embedder.run import Run
 
 
 def random_predictions(songs: int = 90, singers: int = 5, unknown: int = 7) -> Predicted:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedder.artifacts import Run
+from embedder.run import Run
 
 Visit = Callable[..., Any]
 

@@ -13,7 +13,7 @@ from analysis.analyze import analyze
 from analysis.pages.experts import best_of, changes, members_finding, members_page, opinions
 from analysis.run_data import Predicted, read_run_data, song_title
 from embedder.agreement import double_faults, kappas
-from embedder.artifacts import Run
+from embedder.run import Run
 
 Visit = Callable[..., Any]
 Named = Callable[..., Predicted]

@@ -25,9 +25,9 @@ from analysis.pages.map import (
     view_data,
 )
 from analysis.run_data import RunData, Songs, read_run_data
-from embedder.artifacts import Run
 from embedder.inference.store import Store, read_store, write_store
 from embedder.metrics import Estimate
+from embedder.run import Run
 from ensemble.placed import Placed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from embedder.artifacts import Run
+from embedder.run import Run
 
 Visit = Callable[..., Any]
 

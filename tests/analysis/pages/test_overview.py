@@ -7,8 +7,8 @@ import numpy as np
 from analysis.page import PAGES
 from analysis.pages.overview import CARDS, findings, results_tables
 from analysis.run_data import Predicted, read_predicted
-from embedder.artifacts import Run
 from embedder.metrics import summarise
+from embedder.run import Run
 from ensemble.fusion.fitted import read_fusion
 
 

@@ -13,8 +13,9 @@ import pytest
 from analysis.analyze import analyze
 from analysis.measures.robustness import curves
 from analysis.pages.robustness import curve_sentence, robustness_finding
-from embedder.artifacts import Run, file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.measures.ladders import EXCERPT, steps
+from embedder.run import Run
 from ensemble.robustness import Conditions, Measured, Row, Step, begin, write_rows
 
 Visit = Callable[..., Any]

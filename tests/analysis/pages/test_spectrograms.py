@@ -22,9 +22,9 @@ from analysis.pages.spectrograms import (
     spectrograms_page,
 )
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.measures.spectrogram_file import FILE, Spectrograms, write_spectrograms
+from embedder.run import Run
 
 Drawn = Callable[..., Spectrograms]
 

@@ -22,10 +22,11 @@ from analysis.pages.training import (
     training_page,
 )
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run, write_text
+from embedder.artifact import write_text
 from embedder.inference.store import Store, read_store
 from embedder.intervals import difference
 from embedder.metrics import Estimate, bootstrap_interval, mean_of
+from embedder.run import Run
 
 Visit = Callable[..., Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 from analysis.analyze import analyze
 from analysis.pages.voices import voices_page
 from analysis.run_data import read_run_data
-from embedder.artifacts import Run
 from embedder.measures.voice_rows import VoiceRow
+from embedder.run import Run
 
 Visit = Callable[..., Any]
 SEX = "singer,sex\nAda,f\nBen & Co,m\nCem,m\nDörte,f\n"

@@ -15,10 +15,10 @@ from analysis.neighbourhoods import Preservation
 from analysis.report.pdf import look, page_figure
 from analysis.report.slide import Slide
 from analysis.run_data import Predicted, RunData, song_list
-from embedder.artifacts import Run, create_run
 from embedder.inference.store import Store, write_store
 from embedder.measures.ladders import steps
 from embedder.measures.spectrogram_file import Spectrograms, write_spectrograms
+from embedder.run import Run, create_run
 from ensemble.fusion.fitted import Fusion
 from ensemble.fusion.fusers import Pooling
 from ensemble.fusion.knn import Votes

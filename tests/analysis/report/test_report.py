@@ -21,8 +21,8 @@ from analysis.report.report import write_report
 from analysis.report.results import with_interval
 from analysis.report.slide import Column, Slide, Table, Text
 from analysis.run_data import RunData, read_run_data
-from embedder.artifacts import Run
 from embedder.metrics import summarise
+from embedder.run import Run
 
 TITLES = [
     "Who sings?",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.data import decoding
 from embedder.data.audio import decode, read_audio
 from embedder.data.cache import AudioCache

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.data.cache import AudioCache
 from embedder.data.excerpts import remade, write_excerpts
 from embedder.errors import UserError
+from embedder.run import Run
 
 
 def truth_of(path: Path) -> dict[str, str]:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import FORMAT, Run, create_run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import read_catalogue
 from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import is_prepared, prepare
 from embedder.data.report import Problem
 from embedder.errors import UserError
+from embedder.run import FORMAT, Run, create_run
 
 RATE = 8000
 
@@ -406,7 +407,7 @@ def test_killed_and_started_again_it_ends_in_the_same_files(
     program = """
         import sys
         from pathlib import Path
-        from embedder.artifacts import Run
+        from embedder.run import Run
         from embedder.data.prepare import is_prepared, prepare
 
         def slow(items, total, description):

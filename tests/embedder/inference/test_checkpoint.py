@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run, file_fingerprint, read_json, write_json
+from embedder.artifact import file_fingerprint, read_json, write_json
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import (
@@ -27,6 +27,7 @@ from embedder.inference.checkpoint import (
     weights_of,
 )
 from embedder.models.network import Network
+from embedder.run import Run
 
 Tiny = Callable[..., MemberConfig]
 SINGERS = ("zoë", "ann", "Bob")

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.data.activity import sung, voice_share
@@ -28,6 +27,7 @@ from embedder.inference.embed_files import check_files, embed_files, vocal_stems
 from embedder.inference.store import REMADE, REMADE_DB, Store, read_store
 from embedder.models.detector import VoiceDetector
 from embedder.models.network import Network
+from embedder.run import Run
 from embedder.train import train_member
 from embedder.voice.detect import Detector, Voices, detected, load_detector
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
 from embedder.config import FeatureConfig
 from embedder.data.cache import AudioCache
@@ -19,6 +18,7 @@ from embedder.errors import UserError
 from embedder.measures.spectrogram_file import FILE, read_spectrograms
 from embedder.measures.spectrograms import FEATURES, band_centres, levels, most_voiced
 from embedder.models.frontends import LogMel
+from embedder.run import Run
 from embedder.voice.detect import Voices
 
 RATE = 16000

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from embedder.artifacts import Run
 from embedder.catalogue import Song
 from embedder.errors import UserError
 from embedder.measures.voice_rows import (
@@ -20,6 +19,7 @@ from embedder.measures.voice_rows import (
     read_rows,
     write_rows,
 )
+from embedder.run import Run
 
 SONG = Song("A/x/1.mp3", "/a", "A", "x", "1", "train", 30.0, "mixkey", "vocalkey", "backkey")
 ROW = VoiceRow(

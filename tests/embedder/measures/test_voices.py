@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import Run
 from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
 from embedder.data.cache import AudioCache
 from embedder.data.synth import song_path
@@ -19,6 +18,7 @@ from embedder.errors import UserError
 from embedder.measures import voices
 from embedder.measures.voice_rows import FILE, made_from, read_rows, write_rows
 from embedder.measures.voices import measure_song, measure_voices, stretches
+from embedder.run import Run
 
 RATE = 16000
 FRAMES = 100  # of 50 ms in a stretch of 5 s

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from embedder.artifacts import Run, file_fingerprint
+from embedder.artifact import file_fingerprint
 from embedder.catalogue import read_catalogue
 from embedder.commands.members import train_embedder
 from embedder.config import MemberConfig
@@ -20,6 +20,7 @@ from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_split
 from embedder.models.network import Network
 from embedder.models.ssl import BASE, PRETRAINED
+from embedder.run import Run
 from embedder.settings import build_config
 from embedder.start import published_start
 from embedder.train import train_member

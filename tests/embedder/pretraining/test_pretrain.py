@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from embedder.artifacts import Run, create_run, read_json
+from embedder.artifact import read_json
 from embedder.begin import initialised
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
@@ -30,6 +30,7 @@ from embedder.pretraining.loop import COLUMNS
 from embedder.pretraining.methods import METHODS
 from embedder.pretraining.pretrain import pretrain
 from embedder.pretraining.settings import PretrainConfig, SelfSupervisedConfig, build_pretraining
+from embedder.run import Run, create_run
 from embedder.train import train_member
 
 Tiny = Callable[..., MemberConfig]

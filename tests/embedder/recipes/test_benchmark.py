@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
@@ -32,6 +32,7 @@ from embedder.recipes.benchmark import (
     singer_centres,
     training_seconds,
 )
+from embedder.run import Run
 
 Tiny = Callable[..., MemberConfig]
 

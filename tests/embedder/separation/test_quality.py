@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.data.augment import rms
 from embedder.data.cache import AudioCache
+from embedder.run import Run
 from embedder.separation.quality import (
     MIXTURES,
     Quick,

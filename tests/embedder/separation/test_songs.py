@@ -14,7 +14,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from embedder.artifacts import Run, create_run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.data.audio import decode
@@ -23,6 +23,7 @@ from embedder.data.decoding import no_progress
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
 from embedder.models.separators.song_separator import SongSeparator, Split
+from embedder.run import Run, create_run
 from embedder.separation.songs import (
     said_of,
     separate_songs,

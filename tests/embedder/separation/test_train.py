@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import app
-from embedder.artifacts import Run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.config import SeparatorConfig, SeparatorTrainConfig
 from embedder.data.mixtures import Mixtures
 from embedder.errors import UserError
 from embedder.models.separators.own import load_vocal_separator
+from embedder.run import Run
 from embedder.separation.loop import SeparatorKeeper, SeparatorTraining
 from embedder.separation.train import Trained, catalogue_with_stems, train_separator
 

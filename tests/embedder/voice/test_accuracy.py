@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.data.activity import smoothed, sung
 from embedder.data.cache import AudioCache
 from embedder.data.decoding import no_progress
 from embedder.models.detector import VoiceDetector
+from embedder.run import Run
 from embedder.voice import accuracy as detector_accuracy
 from embedder.voice.accuracy import Frames, accuracy_of, measure, rows_of
 

@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from embedder.artifacts import Run, create_run, file_fingerprint, read_json
+from embedder.artifact import file_fingerprint, read_json
 from embedder.catalogue import read_catalogue
 from embedder.data.activity import FRAME, smoothed, sung
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
 from embedder.models.detector import VoiceDetector
+from embedder.run import Run, create_run
 from embedder.voice import detect as detector
 from embedder.voice.detect import (
     CHUNK,

@@ -10,10 +10,11 @@ from typing import Any
 import lightning
 import pytest
 
-from embedder.artifacts import Run, create_run, read_json
+from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
+from embedder.run import Run, create_run
 from embedder.voice import train as detector_train
 from embedder.voice.detect import load_detector
 from embedder.voice.train import Plan, train_detector

@@ -21,7 +21,7 @@ import soundfile
 import torch
 
 from embedder import __version__
-from embedder.artifacts import Run, file_fingerprint, read_json, write_json
+from embedder.artifact import file_fingerprint, read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.inference.checkpoint import load_member
@@ -29,6 +29,7 @@ from embedder.inference.embed import embed_wave
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 from embedder.separation import songs as separation
 from embedder.stem_record import StemRecord, read_record
 from embedder.train import train_member

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.errors import UserError
+from embedder.run import Run
 from ensemble.commands.placing import files_at, hear_placed
 
 Command = Callable[..., Any]

@@ -10,10 +10,10 @@ import pytest
 
 import ensemble.commands.robustness as command_module
 import ensemble.robustness
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.data.cache import AudioCache
 from embedder.measures.ladders import EXCERPT, LADDERS, Ladder, steps
+from embedder.run import Run
 from ensemble.commands.robustness import degraded, measure_robustness, rows_of
 from ensemble.robustness import Measured, fitting
 

@@ -13,12 +13,12 @@ import pytest
 import soundfile
 import torch
 
-from embedder.artifacts import Run
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 from embedder.train import train_member
 from ensemble.commands.serving import open_predictor
 from ensemble.index.table import history

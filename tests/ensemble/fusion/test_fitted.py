@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import SPLITS, Run
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.embed import embed_remade, embed_stale
 from embedder.inference.store import REMADE, read_store, write_store
+from embedder.run import SPLITS, Run
 from embedder.train import train_member
 from ensemble.answering import answer
 from ensemble.fusion.experts import FUSED
@@ -409,7 +409,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 
-from embedder.artifacts import SPLITS, open_run
+from embedder.run import SPLITS, open_run
 from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import read_store

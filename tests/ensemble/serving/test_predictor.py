@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedder.artifacts import InUse
 from embedder.errors import UserError
 from embedder.inference.store import Store
+from embedder.run import InUse
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
 from ensemble.fusion.fitted import Fusion

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from embedder.artifacts import read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store

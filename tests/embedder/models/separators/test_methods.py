@@ -10,13 +10,13 @@ import torch
 from openunmix.model import OpenUnmix
 from torchaudio.models import HDemucs
 
-from embedder.artifacts import Run
 from embedder.config import SeparatorConfig
 from embedder.errors import UserError
 from embedder.models.separators import SEPARATORS, open_separator
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.song_separator import separate
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 
 CPU = torch.device("cpu")
 

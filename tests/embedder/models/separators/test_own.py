@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from embedder.artifacts import Run, read_json, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import SeparatorConfig
 from embedder.errors import UserError
 from embedder.models.separators.own import load_own, load_vocal_separator, save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
 
 SMALL = SeparatorConfig(128, 32, 8, 1)
 
@@ -95,7 +96,7 @@ def test_settings_that_are_missing_are_refused(run: Run, made: VocalSeparator) -
     del described["config"]["separator_hop"]
     write_json(path, described)
     tensors = load_file(run.separator_weights)
-    from embedder.artifacts import file_fingerprint
+    from embedder.artifact import file_fingerprint
 
     made_from = f'{{"config": "{file_fingerprint(path)}", "format": "1"}}'
     save_file(tensors, run.separator_weights, {"made_from": made_from})

@@ -1,4 +1,4 @@
-"""Nothing is half-written, nothing foreign is taken for a run folder, fingerprints tell apart."""
+"""Nothing is half-written, no file is taken for what it is not, and fingerprints tell apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +20,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from embedder.artifacts import (
+from embedder.artifact import (
     DISK_FULL,
-    FORMAT,
-    Run,
-    abandon_run,
-    create_run,
+    Artifact,
     file_fingerprint,
     fingerprint,
-    locked,
-    open_run,
     read_json,
-    replace_folder,
     replacing,
-    vectors_of,
     write_json,
     write_text,
 )
-from embedder.errors import UserError
-
-
-def test_a_run_folder_is_made_once_and_opened_after(tmp_path: Path) -> None:
-    root = tmp_path / "deep" / "runs"
-    run = create_run(root)
-    assert read_json(run.info) == {"format": FORMAT}
-    write_json(run.info, {"format": FORMAT, "prepared": {"seed": 3}})
-    assert create_run(root) == open_run(root) == Run(root)
-    assert read_json(run.info)["prepared"] == {"seed": 3}  # made again, it loses nothing
-
-
-def test_an_empty_folder_becomes_a_run_folder_but_a_foreign_one_does_not(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert create_run(tmp_path / "empty").info.is_file()
-    with pytest.raises(UserError, match=r"is not empty and is no run folder.*another --run_dir"):
-        create_run(tmp_path)
-    (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match="is a file; --run_dir must be a folder"):
-        create_run(tmp_path / "file")
-    assert (tmp_path / "file").read_text(encoding="utf-8") == "x"
-
-
-def test_a_missing_run_and_another_format_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no run folder at .*python app\.py prepare"):
-        open_run(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-    write_json(tmp_path / "run.json", {"format": FORMAT + 1})
-    for action in (open_run, create_run):
-        with pytest.raises(UserError, match=f"format {FORMAT + 1}, this program reads .* {FORMAT}"):
-            action(tmp_path)
-
-
-def test_all_paths_lie_inside_the_run_and_differ() -> None:
-    run = Run(Path("r"))
-    paths = [run.info, run.catalogue, run.cache, run.fusion, run.predictions, run.pages]
-    for name in ("train", "validation", "test"):
-        paths += [run.song_list(name), run.store("m", name)]
-    paths += [run.member("m"), run.resume("m"), run.log("m"), run.members]
-    paths += [run.index_table, vectors_of(run.index_table, "m", "ab")]
-    assert len(set(paths)) == len(paths)
-    assert all(path.parts[0] == "r" and len(path.parts) > 1 for path in paths)
-    assert run.store("m", "train").is_relative_to(run.member("m"))
-
-
-def test_members_are_those_that_finished(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "r")
-    assert run.member_names() == []
-    for name, done in [("b", True), ("a", True), ("killed", False)]:
-        run.resume(name).mkdir(parents=True)
-        if done:
-            (run.member(name) / "model.safetensors").write_bytes(b"")
-    assert run.member_names() == ["a", "b"]
+from embedder.errors import Command, UserError
 
 
 def test_a_failure_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -118,7 +63,7 @@ def test_the_temporary_file_keeps_the_suffix_and_is_hidden(tmp_path: Path) -> No
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 def test_artifacts_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from embedder.artifacts import write_text; "
+        "import sys, pathlib; from embedder.artifact import write_text; "
         "write_text(pathlib.Path(sys.argv[1]), '')"
     )
     modes = []
@@ -162,16 +107,6 @@ def test_fingerprints_frame_their_parts_by_length(tmp_path: Path) -> None:
     assert file_fingerprint(tmp_path / "f") == hashlib.sha256(data).hexdigest()[:16]
 
 
-def test_a_run_is_abandoned_only_while_it_holds_nothing(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "new")
-    abandon_run(run)
-    assert not run.root.exists()
-    run = create_run(tmp_path / "used")
-    write_text(run.catalogue, "songs")
-    abandon_run(run)
-    assert sorted(path.name for path in run.root.iterdir()) == ["catalogue.csv", "run.json"]
-
-
 def test_a_file_is_on_the_disk_before_its_name_and_then_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,87 +133,6 @@ def test_where_folders_cannot_be_flushed_files_are_written_all_the_same(
     monkeypatch.setattr(os, "fsync", flush)
     write_json(tmp_path / "a.json", {})
     assert read_json(tmp_path / "a.json") == {}
-
-
-def test_of_a_replaced_folder_nothing_is_left_that_could_come_back(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
-    for text in ("one", "two", "three"):
-        write_text(run.root / "fusion.new" / "fusion.json", text)
-        replace_folder(run.root / "fusion.new", run.fusion_folder)
-    assert {path.name for path in run.root.iterdir()} == {"fusion", "run.json"}
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_folder_takes_the_place_of_another_or_leaves_it(
-    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = create_run(tmp_path / "run")
-    new = run.root / "fusion.new"
-    if there:
-        write_text(run.fusion, "old")
-    write_text(new / "fusion.json", "new")
-
-    def fail(self: Path, target: Path) -> Path:
-        if self == new:
-            raise OSError("in use")
-        return rename(self, target)
-
-    rename = Path.rename
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", fail)
-        with pytest.raises(OSError, match="in use"):
-            replace_folder(new, run.fusion_folder)
-    assert run.fusion_folder.exists() is there
-    assert not there or run.fusion.read_text(encoding="utf-8") == "old"
-    replace_folder(new, run.fusion_folder)
-    assert run.fusion.read_text(encoding="utf-8") == "new"
-    assert {path.name for path in run.root.iterdir()} == {"run.json", "fusion"}
-
-
-def test_a_fusion_that_a_kill_left_aside_is_put_back(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
-    write_text(run.root / "fusion.old" / "fusion.json", "old")
-    assert open_run(run.root).fusion.read_text(encoding="utf-8") == "old"
-    write_text(run.root / "fusion.old" / "fusion.json", "older")  # its removal was cut off
-    assert open_run(run.root).fusion.read_text(encoding="utf-8") == "old"
-
-
-HOLDS = """
-import sys, time
-from pathlib import Path
-from embedder.artifacts import locked, open_run
-
-with locked(open_run(Path(sys.argv[1])), "members/aam"):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_one_process_at_a_time_until_it_ends_however_it_ends(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run")
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(run.root)],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        try:
-            assert other.stdout is not None
-            assert other.stdout.readline() == "held\n"
-            with locked(run, "members/triplet"), locked(run, "members/triplet"):
-                pass
-            with (
-                pytest.raises(UserError, match=f"process {other.pid} is at work on members/aam"),
-                locked(run, "members/aam"),
-            ):
-                pass
-        finally:
-            other.kill()
-    with locked(run, "members/aam"):
-        pass
-    abandon_run(run)
-    assert not run.root.exists()
 
 
 def _torch(path: Path, values: Any) -> None:
@@ -354,3 +208,145 @@ def test_other_errors_pass_through_as_they_are(tmp_path: Path) -> None:
         raise ValueError("a defect")
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
         (tmp_path / "none").read_bytes()
+
+
+@dataclass(frozen=True)
+class Inner:
+    weights: NDArray[np.float64]
+    bias: float
+
+
+@dataclass(frozen=True)
+class Table:
+    names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probes: dict[str, Inner]
+    made_from: dict[str, str]
+    optional: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.labels):
+            raise ValueError(f"{len(self.names)} names for {len(self.labels)} labels")
+
+
+@dataclass(frozen=True)
+class Note:
+    text: str
+    number: float = 0.0
+    pairs: tuple[tuple[str, int], ...] = ()
+
+
+AGAIN = Command("fuse", before="run again")
+TABLE = Artifact("table", 2, Table, AGAIN)
+NOTE = Artifact("note", 2, Note, AGAIN)
+
+
+def test_arrays_and_the_rest_come_back_from_an_npz(tmp_path: Path) -> None:
+    inner = Inner(np.arange(6.0).reshape(2, 3), -0.5)
+    table = Table(("a", "初音"), np.array([3, 4]), {"x.y-z": inner}, {"checkpoint": "12ab"})
+    TABLE.write(tmp_path / "t.npz", table)
+    first = (tmp_path / "t.npz").read_bytes()
+    found = TABLE.read(tmp_path / "t.npz")
+    assert (found.names, found.made_from, found.optional) == (table.names, table.made_from, None)
+    assert isinstance(found.probes["x.y-z"], Inner)
+    np.testing.assert_array_equal(found.labels, table.labels)
+    np.testing.assert_array_equal(found.probes["x.y-z"].weights, inner.weights)
+    TABLE.write(tmp_path / "t.npz", found)
+    assert (tmp_path / "t.npz").read_bytes() == first
+    with pytest.raises(ValueError, match="cannot hold the arrays labels"):
+        TABLE.write(tmp_path / "t.json", table)
+
+
+@given(st.text(), st.floats(allow_nan=False, allow_infinity=False), st.lists(st.integers()))
+def test_json_comes_back_as_it_was(text: str, number: float, numbers: list[int]) -> None:
+    note = Note(text, number, tuple((str(one), one) for one in numbers))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "n.json")
+        NOTE.write(path, note)
+        assert NOTE.read(path) == note
+        assert json.loads(path.read_text(encoding="utf-8"))["kind"] == "note"
+
+
+def test_a_number_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        NOTE.write(tmp_path / "n.json", Note("", float("nan")))
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "n.json", {"format": 2, "text": "", "number": float("inf")})
+    with pytest.raises(UserError, match=r"not a readable note .number: .*finite"):
+        NOTE.read(tmp_path / "n.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"format": 2, "text": "as before kinds were written"}', ""),
+        (
+            b'{"kind": "note", "format": 1, "text": ""}',
+            "note of format 1, this program reads format 2; ",
+        ),
+        (b'{"kind": "note", "format": 3, "text": ""}', "format 3, .*; use the newer program that"),
+        (b'{"kind": "table", "format": 2}', r"n\.json is a table, not a note"),
+        (b'{"kind": "note", "format": 2}', r"not a readable note \(text: Field required\)"),
+        (b'{"kind": "note", "format": 2, "text": 1}', r"not a readable note \(text: .*string"),
+        (b'{"kind": "note", "format": "2", "text": ""}', "note of format 2, this program reads"),
+        (b'{"text": ""}', "note of format unknown"),
+        (b"[1, 2]", r"not a readable note \(it holds no header\)"),
+        (b"{", r"not a readable note \("),
+        (b"\xff\xfe", r"n\.json is not UTF-8 text in line 1"),
+        (None, r"n\.json is missing"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line_with_the_command(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "n.json").write_bytes(content)
+    if not message:
+        assert NOTE.read(tmp_path / "n.json").text.startswith("as before")
+        return
+    for again in (None, Command("predict", test_dir="X")):
+        with pytest.raises(UserError, match=message) as caught:
+            NOTE.read(tmp_path / "n.json", again)
+        assert str(caught.value).endswith(str(again or AGAIN))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "json", "other arrays", "no head", "pickle"])
+def test_a_damaged_npz_is_one_line_with_the_command(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    TABLE.write(path, Table(("a",), np.array([1]), {}, {}))
+    with np.load(path) as file:
+        held = dict(file)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "text":
+        path.write_text("no", encoding="utf-8")
+    elif damage == "json":
+        np.savez(path, **{**held, "head": np.frombuffer(b"{]", np.uint8)})
+    elif damage == "other arrays":
+        np.savez(path, **{**held, "labels": np.array([1, 2])})
+    elif damage == "no head":
+        np.savez(path, labels=held["labels"])
+    else:
+        np.savez(path, **{**held, "labels": np.array([{}], dtype=object)})
+    with pytest.raises(UserError, match=rf"t\.npz is not a readable table \(.*{AGAIN}$"):
+        TABLE.read(path)
+
+
+@given(st.integers(0, 10**6), st.binary(max_size=8), st.booleans())
+def test_bytes_that_were_changed_end_in_no_traceback(place: int, put: bytes, cut: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "t.npz")
+        TABLE.write(path, Table(("a",), np.array([1]), {"m": Inner(np.ones((1, 2)), 0)}, {}))
+        data = path.read_bytes()
+        place %= len(data)
+        path.write_bytes(data[:place] + put + (b"" if cut else data[place + len(put) :]))
+        with suppress(UserError):
+            TABLE.read(path)
+
+
+def test_json_that_is_nested_too_deep_is_not_readable(tmp_path: Path) -> None:
+    (tmp_path / "n.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(UserError, match=r"n\.json is not JSON"):
+        read_json(tmp_path / "n.json")
+    with pytest.raises(UserError, match="not a readable note"):
+        NOTE.read(tmp_path / "n.json")
