@@ -1,8 +1,6 @@
-"""Which songs there are, who sings them, and which split each belongs to.
+"""The songs of a data folder, laid out as `<singer>/<album>/<song>.<ext>`, and `catalogue.csv`.
 
-Enters: a data folder laid out as `<singer>/<album>/<song>.<ext>`. Leaves: `Song`, `Catalogue`
-(label order, splits, fingerprint), and `catalogue.csv`. Nothing is decoded here, lists are read in
-`embedder/data/lists.py`; `embedder/data/prepare.py` brings them together.
+Nothing is decoded here; `embedder/data/prepare.py` brings songs, splits and audio together.
 """
 
 from __future__ import annotations

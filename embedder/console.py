@@ -1,7 +1,6 @@
-"""What a person sees on the terminal: progress, tables, and warnings.
+"""Progress, tables and messages for the terminal.
 
-Enters: items that pass by, rows of a table. Leaves: bars with speed and time left on a terminal,
-plain lines now and then where the output is a file or a pipe.
+Bars with speed and time left on a terminal, plain lines now and then in a file or a pipe.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a user sees of a fault that can be mended: one line, and the command that mends it.
+"""`UserError`: one sentence that says what is wrong, where, and which values are legal.
 
-Enters: a sentence that says what is wrong, where, and which values are legal. Leaves: `UserError`,
-commands that can be pasted into a terminal, and the name that was probably meant.
+Beside it, commands that can be pasted into a terminal, and the name that was probably meant.
 """
 
 from __future__ import annotations

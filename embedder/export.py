@@ -1,8 +1,8 @@
-"""A member as an ONNX file, from waveform to embedding, kept only if it says what torch says.
+"""A member as an ONNX file, from waveform to embedding, kept only if it agrees with torch.
 
-Enters: a `Member`. Leaves: `<member>.onnx`, input `wave (batch, samples)`, float32 in [−1, 1) at
-16 kHz; outputs `embedding (batch, dim)` of unit length and, where there is a head,
-`logits (batch, singers)`; and `<member>.json`, which says of it what a user must know.
+`<member>.onnx` has the input `wave (batch, samples)`, float32 in [−1, 1) at 16 kHz; its outputs are
+`embedding (batch, dim)` of unit length and, where there is a head, `logits (batch, singers)`.
+`<member>.json` says of it what a user must know.
 """
 
 from __future__ import annotations

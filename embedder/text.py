@@ -1,8 +1,6 @@
-"""Text that people give and read: names that can be compared, files of text, tables as csv.
+"""Names in one Unicode form (NFC), and csv as editors and spreadsheets write and read it.
 
-Enters: names in any Unicode form, and files as editors and spreadsheets write them. Leaves: names
-in one form (NFC), why a name cannot be used, and rows of csv that no spreadsheet takes for
-formulas. Paths stay as they are on disk; only what is compared or shown is brought into one form.
+Paths stay as they are on disk; only what is compared or shown is brought into one form.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from embedder import stem_record
 from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
-from embedder.measures.ladders import LADDERS, steps
+from embedder.measures.robustness import LADDERS, severity_levels
 from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
@@ -180,7 +180,7 @@ def _rows(lines: Sequence[tuple[int, list[str]]], sources: Sequence[str]) -> tup
             raise ValueError("other columns")
         row = Row(song, singer, (name, float(level)), named, tuple(map(int, ranks)))
         found.setdefault(song, []).append(row)
-    whole = steps()
+    whole = severity_levels()
     return tuple(
         row for rows in found.values() if [one.step for one in rows] == whole for row in rows
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from embedder.measures.ladders import EXCERPT, FULL, LADDERS
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
 from ensemble.robustness import Measured, Step
 
@@ -57,7 +57,7 @@ class Curve:
 
     def directions(self) -> list[tuple[Point, ...]]:
         """The degraded points from mild to harsh: one way, or below and above the neutral level."""
-        neutral = LADDERS[self.degradation].neutral
+        neutral = DEGRADATIONS[self.degradation].neutral
         if neutral is None:
             return [self.degraded]
         below = [point for point in self.degraded if point.level is not None]
@@ -81,7 +81,7 @@ def curves(measured: Measured, source: str) -> list[Curve]:
     names = [song.rpartition("/")[0] or song for song in songs_of(measured)]
     albums = np.unique(names, return_inverse=True)[1]
     found = []
-    for name, ladder in LADDERS.items():
+    for name, ladder in DEGRADATIONS.items():
         base = (EXCERPT, FULL if name == EXCERPT else measured.conditions.seconds)
         clean = _point(None, ranks[base], ranks[base], albums)
         points = [

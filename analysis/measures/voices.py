@@ -16,8 +16,8 @@ import numpy as np
 from embedder.catalogue import Song, read_catalogue
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
-from embedder.measures.voice_rows import (
-    AGAIN,
+from embedder.measures.records import (
+    MEASURE_VOICES,
     QUANTILES,
     SPLITS,
     VoiceRow,
@@ -77,14 +77,15 @@ def read_measured(run: Run) -> Measured | str:
     try:
         rows = read_rows(run)
         if not rows:
-            return f"The singers' voices are not measured; {AGAIN}"
+            return f"The singers' voices are not measured; {MEASURE_VOICES}"
         catalogue = read_catalogue(run.catalogue)
     except UserError as error:
         return f"The voices cannot be shown: {error}."
     songs = tuple(song for split in SPLITS for song in catalogue.of(split))
     fresh = fresh_rows(songs, rows, detector_fingerprint(run))
     if not fresh:
-        return f"The singers' voices were measured in other recordings than the run's; {AGAIN}"
+        said = "The singers' voices were measured in other recordings than the run's"
+        return f"{said}; {MEASURE_VOICES}"
     return Measured(songs, {row.id: row for row in fresh})
 
 

@@ -14,7 +14,7 @@ from analysis.page import choice, escape, page, table
 from analysis.run_data import RunData
 from analysis.wording import counted, points
 from embedder.errors import Command
-from embedder.measures.ladders import EXCERPT, FULL, LADDERS, SECONDS
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL, SECONDS
 from embedder.metrics import Estimate
 from ensemble.fusion.experts import FUSED, member_of
 from ensemble.robustness import Measured, fitting
@@ -65,7 +65,7 @@ def curve_sentence(curve: Curve, tests: int) -> str:
 
     `tests`: levels of all degradations, which were tested together.
     """
-    title = LADDERS[curve.degradation].title
+    title = DEGRADATIONS[curve.degradation].title
     first = [
         point
         for way in curve.directions()
@@ -124,7 +124,7 @@ for. A thin line: the fused answers, where an expert's are shown.</p>
         "ladders": [
             {"title": ladder.title, "says": ladder.says, "levels": _labels(curve)}
             for curve in fused
-            for ladder in [LADDERS[curve.degradation]]
+            for ladder in [DEGRADATIONS[curve.degradation]]
         ],
         "curves": {name: [_drawn(curve) for curve in found] for name, found in by_source.items()},
     }
@@ -143,13 +143,13 @@ def _number(curve: Curve, point: Point) -> str:
     """A level without its unit, as it stands on the axis."""
     if point.level is None:
         return "full" if curve.degradation == EXCERPT else "clean"
-    return LADDERS[curve.degradation].text(point.level)
+    return DEGRADATIONS[curve.degradation].text(point.level)
 
 
 def _value(curve: Curve, point: Point) -> str:
     """A level with its unit: "10 dB"."""
-    unit = LADDERS[curve.degradation].says.rpartition(", ")[2]
-    if LADDERS[curve.degradation].neutral == 1.0:
+    unit = DEGRADATIONS[curve.degradation].says.rpartition(", ")[2]
+    if DEGRADATIONS[curve.degradation].neutral == 1.0:
         return f"{_number(curve, point)} times"
     return f"{_number(curve, point)} {unit}"
 
@@ -158,7 +158,7 @@ def _level(curve: Curve, point: Point) -> str:
     """A level in words: "white noise at 10 dB"."""
     if curve.degradation == EXCERPT:
         return f"an excerpt of {_value(curve, point)}"
-    return f"{LADDERS[curve.degradation].title.lower()} at {_value(curve, point)}"
+    return f"{DEGRADATIONS[curve.degradation].title.lower()} at {_value(curve, point)}"
 
 
 def _missing(measured: Measured, names: Sequence[str]) -> str:
@@ -207,7 +207,7 @@ HEAD = ("degradation", "level", "top-1", "top-3", "change of top-1", "p, adjuste
 def _table(name: str, found: Sequence[Curve]) -> str:
     rows = []
     for curve in found:
-        ladder = LADDERS[curve.degradation]
+        ladder = DEGRADATIONS[curve.degradation]
         for number, point in enumerate(curve.points):
             first = f"{ladder.title}\n{ladder.says}" if number == 0 else ""
             clean = point.level is None

@@ -18,10 +18,10 @@ from analysis.page import escape, page
 from analysis.run_data import RunData, song_title
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command, UserError
-from embedder.measures.spectrogram_file import (
-    AGAIN,
-    FILE,
+from embedder.measures.records import (
+    MEASURE_SPECTROGRAMS,
     SECONDS,
+    SPECTROGRAMS_FILE,
     Spectrograms,
     read_spectrograms,
 )
@@ -70,7 +70,7 @@ def spectrograms_page(run_data: RunData) -> str:
     """The text of `spectrograms.html`."""
     try:
         found = read_spectrograms(run_data.run)
-        why = "" if found else f"The spectrograms are not drawn; {AGAIN}"
+        why = "" if found else f"The spectrograms are not drawn; {MEASURE_SPECTROGRAMS}"
     except UserError as error:
         found, why = None, str(error)
     if found is None:
@@ -91,7 +91,12 @@ singer, from the second on from which most is sung.{" " + escape(old) if old els
 <div style="max-width:300px"><div class="scale" style="background:linear-gradient(90deg,{stops})">
 </div><div class="ends"><span>{_db(low)}</span><span>{_db(high)}</span></div></div>
 {cards}"""
-    return page("spectrograms.html", TITLE, body, note=f"Drawn from {FILE} of the run's measures.")
+    return page(
+        "spectrograms.html",
+        TITLE,
+        body,
+        note=f"Drawn from {SPECTROGRAMS_FILE} of the run's measures.",
+    )
 
 
 def _db(level: float) -> str:
@@ -104,7 +109,7 @@ def _old(run: Run, found: Spectrograms) -> str:
     changed = sum(
         songs.get(song) != keys for song, keys in zip(found.songs, found.keys, strict=True)
     )
-    return f"{changed} of the songs have changed since; {AGAIN}" if changed else ""
+    return f"{changed} of the songs have changed since; {MEASURE_SPECTROGRAMS}" if changed else ""
 
 
 def _card(

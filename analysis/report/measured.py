@@ -17,7 +17,7 @@ from analysis.report.slide import Column, Drawing, Slide, Text
 from analysis.run_data import RunData
 from analysis.wording import counted
 from embedder.errors import Command
-from embedder.measures.spectrogram_file import SECONDS, read_spectrograms
+from embedder.measures.records import SECONDS, read_spectrograms
 from ensemble.robustness import Measured
 
 MELS = "Three seconds of each singer"

@@ -1,9 +1,8 @@
-"""One audio file becomes mono samples at one rate, and what is to be known of how.
+"""One audio file, or its bytes, becomes mono samples at one rate, with notes on what was odd.
 
-Enters: a file or its bytes, of any format, rate, number of channels and length. Leaves: int16
-samples, and in words what could not be decoded; or `AudioError`, a `UserError` that names the file
-and what is wrong. The format is found in the content, whatever the file's name, and what the file
-says of its own length is compared with what was decoded. All commands and the page decode here.
+Any format, rate, number of channels and length will do. The format is found in the content,
+whatever the file's name, and the length that the file states is compared with what was decoded.
+All commands and the page decode here.
 """
 
 from __future__ import annotations
@@ -24,12 +23,16 @@ from embedder.config import SAMPLE_RATE
 from embedder.data.decoders import (
     NO_AUDIO,
     Block,
+    OggLink,
     Said,
     UndecodableError,
     av_blocks,
+    first_frame,
+    ogg_links,
+    sample_bytes,
     sndfile_blocks,
+    xing_frames,
 )
-from embedder.data.headers import OggLink, first_frame, ogg_links, sample_bytes, xing_frames
 from embedder.errors import UserError
 
 FULL_SCALE = 32768  # int16 value of amplitude 1.0
@@ -353,3 +356,39 @@ def _ogg_seconds(links: Sequence[OggLink], rate: int) -> float | None:
     if len(links) != 1 or links[0].streams > 1 or not rate or links[0].first > 3 * rate:
         return None
     return links[0].samples / rate
+
+
+def decode_recording(data: bytes, max_seconds: float) -> Audio:
+    """The bytes of a recording that somebody sent: mono int16 samples (samples,) at 16 kHz.
+
+    Errors are sentences for who sent it.
+
+    Decoding ends as soon as there is more than `max_seconds`: a small file that unpacks to hours
+    of silence takes no more memory than a recording that is allowed.
+
+    Raises:
+        UserError: it is no audio, damaged, too short, too long or silent.
+    """
+    if not data:
+        raise UserError("The recording is empty: it has no bytes.")
+    try:
+        audio = read_audio(data, most_s=max_seconds)
+    except AudioError as error:
+        if error.kind == "long":
+            raise UserError(f"The recording is longer than {_minutes(max_seconds)}.") from None
+        if not audio_format(io.BytesIO(data)):
+            raise UserError(
+                "This is no audio that can be read; "
+                "wav, mp3, flac, ogg, m4a, webm and others can be."
+            ) from None
+        raise UserError(f"The recording is damaged: {error.reason}.") from None
+    if wrong := unusable(audio.seconds, audio.peak):
+        kind, reason = wrong
+        kind = {"short": "too short"}.get(kind, kind)
+        raise UserError(f"The recording is {kind}: {reason}.")
+    return audio
+
+
+def _minutes(seconds: float) -> str:
+    """`15 minutes`, `90 s`."""
+    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} s"

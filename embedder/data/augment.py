@@ -1,7 +1,5 @@
 """A training crop, changed as recordings differ and singers do not.
 
-Enters: `wave (samples,)`, float32, and a generator. Leaves: a wave of the same length, and, from
-two stems, a remix of one song's vocals with another's backing.
 Pitch and formants are never shifted: they are what tells singers apart.
 """
 

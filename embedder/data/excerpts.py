@@ -1,7 +1,4 @@
-"""A split's songs as a test folder like a course's: numbered files, and who sings them apart.
-
-Enters: a prepared run and a split. Leaves: `0001.flac`, `0002.flac`, … and `truth.csv`.
-"""
+"""A split's songs as a test folder like a course's: numbered files, and who sings them apart."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A folder of songs becomes a run folder that can be trained on.
 
-Enters: `<singer>/<album>/<song>.<ext>` or the course's lists, and stems where there are any.
-Leaves: `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt`, the decoded cache, and a
-`Report` that names every file something is wrong with. Nothing of the user's is changed.
+Read are `<singer>/<album>/<song>.<ext>` or the course's lists, and stems where there are any.
+Written are `catalogue.csv`, `train.txt`, `validation.txt`, `test.txt` and the decoded cache. The
+`Report` names every file that something is wrong with. Nothing of the user's is changed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,12 @@ from embedder.catalogue import (
 )
 from embedder.console import say, warn
 from embedder.data.audio import DECODER, SILENT_PEAK, unusable
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Decoded, Progress, Source, decode_files, no_progress
+from embedder.data.cache import AudioCache, Decoded, Progress, Source, decode_files, no_progress
 from embedder.data.duplicates import find_copies, without_copies
-from embedder.data.lists import read_lists, write_list
-from embedder.data.report import KINDS, Problem, Report, problem_lines, summarise
-from embedder.data.stem_folders import StemFiles
-from embedder.data.stems import STEMS, find_stems
+from embedder.data.stems import STEMS, StemFiles, find_stems
 from embedder.errors import Command, UserError
 from embedder.run import FORMAT, PREPARED_BY, SPLITS, Run
-from embedder.splits import check_leakage, split_songs
+from embedder.splits import check_leakage, read_lists, split_songs, write_list
 from embedder.text import spelled_alike
 
 SHORTEST_S = 1.0  # a song shorter than this is left out, s
@@ -39,6 +35,109 @@ SHORTEST_S = 1.0  # a song shorter than this is left out, s
 # encoder's padding, up to 2831 samples: 0.18 s at 16 kHz, when the other file has none.
 STEM_TOLERANCE_S = 0.25
 SHOWN = 3
+# kind of problem → what is done about it
+KINDS = {
+    "unreadable": "left out",
+    "empty": "left out",
+    "short": "left out",
+    "silent": "left out",
+    "odd": "kept",
+    "duplicate": "kept",
+    "decoded duplicate": "kept",
+    "same recording": "kept",
+    "in two splits": "left out",
+    "duet": "left out",  # one recording under two singers
+    "duet in use": "kept",
+    "stem": "not used",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One file and what is wrong with it."""
+
+    file: str  # the song's id; for a stem: "vocals/<id>" or "backing/<id>"
+    kind: str  # a key of KINDS
+    reason: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one preparation."""
+
+    songs: dict[str, int]  # split → number of songs
+    minutes: dict[str, float]  # split → minutes of mixtures
+    singers: int
+    vocals: int  # songs whose vocal stem is used
+    backing: int  # songs whose backing stem is used
+    stems_wanted: bool  # whether a stems folder was given
+    problems: tuple[Problem, ...]
+    albums_crossing: tuple[str, ...]  # albums with songs in more than one split, where allowed
+
+    def of(self, kind: str) -> tuple[Problem, ...]:
+        """The problems of one kind."""
+        return tuple(problem for problem in self.problems if problem.kind == kind)
+
+    @property
+    def left_out(self) -> tuple[Problem, ...]:
+        """The songs that did not come into the catalogue."""
+        return tuple(problem for problem in self.problems if KINDS[problem.kind] == "left out")
+
+    def lines(self) -> list[str]:
+        """The report for a terminal: numbers, then each problem with its file and reason."""
+        text = [
+            f"{split:<10}  {self.songs[split]:>5} songs  {self.minutes[split]:>8.1f} minutes"
+            for split in SPLITS
+            if self.songs[split]
+        ]
+        total = sum(self.songs.values())
+        text.append(
+            f"{'all':<10}  {total:>5} songs  {sum(self.minutes.values()):>8.1f} minutes  "
+            f"{self.singers} singers"
+        )
+        if self.stems_wanted:
+            text.append(f"stems: vocals of {self.vocals}, backing of {self.backing} songs")
+        if self.albums_crossing:
+            text.append(
+                f"{len(self.albums_crossing)} albums have songs in more than one split, so the "
+                f"album's sound helps to name the singer: {', '.join(self.albums_crossing)}"
+            )
+        return text + problem_lines(self.problems)
+
+
+def problem_lines(problems: Sequence[Problem]) -> list[str]:
+    """Each problem with its file and reason, by kind."""
+    text: list[str] = []
+    for kind, fate in KINDS.items():
+        found = [problem for problem in problems if problem.kind == kind]
+        if found:
+            text.append(f"{kind} ({len(found)}, {fate}):")
+            text += [f"  {problem.file}: {problem.reason}" for problem in found]
+    return text
+
+
+def summarise(
+    songs: Sequence[Song],
+    problems: Sequence[Problem],
+    albums_crossing: tuple[str, ...],
+    stems_wanted: bool,
+) -> Report:
+    """The report on the songs of a catalogue."""
+    seconds = {split: [song.seconds for song in songs if song.split == split] for split in SPLITS}
+    return Report(
+        songs={split: len(lengths) for split, lengths in seconds.items()},
+        minutes={split: sum(lengths) / 60 for split, lengths in seconds.items()},
+        singers=len({song.singer for song in songs}),
+        vocals=sum(bool(song.vocals) for song in songs),
+        backing=sum(bool(song.backing) for song in songs),
+        stems_wanted=stems_wanted,
+        problems=tuple(problems),
+        albums_crossing=albums_crossing,
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +206,7 @@ def prepare(
     try:  # what could be split before may miss whole albums now
         good = list(split_songs(good, split, seed))
         good, twice = without_copies(good, copies, keep_duplicates, keep_duets)
-        problems += twice
+        problems += [Problem(*one) for one in twice]
         if stems_dir:
             good, missing = with_stems(good, stems, decoded)
             problems += missing

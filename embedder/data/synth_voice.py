@@ -1,10 +1,7 @@
-"""The voice of one synthesised singer, and a song as that voice sings it.
-
-Enters: a seed and a singer's place; for one song its key and bars. Leaves: the sung part as
-a waveform, dry and at a level of its own: balance and production are the album's.
+"""The voice of one synthesised singer, and a song as that voice sings it, dry and at its own level.
 
 A voice is a source and a filter (Fant 1960). What a singer keeps from album to album is the voice:
-tract length, glottal pulse, breath, vibrato, glide.
+tract length, glottal pulse, breath, vibrato, glide. Balance and production are the album's.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import istft, stft
 
-from embedder.data.synth_band import MAJOR, Plan, Wave, generator
+from embedder.data.synth import MAJOR, Plan, Wave, generator
 
 FRAMES = 200  # control frames a second: pitch, formants and levels move at this rate
 # Formants F1 to F3 in Hz, means of 33 men: Peterson & Barney 1952, table II.

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 
 from embedder.catalogue import Song
 from embedder.config import AugmentConfig
-from embedder.data.activity import FRAME, Active, frame_levels, sung
-from embedder.data.alignment import lag_of
 from embedder.data.augment import Augmenter, Wave, remix
 from embedder.data.cache import AudioCache
+from embedder.data.stems import lag_of
+from embedder.data.voice_activity import FRAME, Active, frame_levels, sung
 
 FRAMES = 120  # of an item: 6 s
 LOW_DB, HIGH_DB = -12.0, 12.0  # level of sung frames to the backing

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
-from embedder.data.activity import Active, voice_share
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, no_progress
+from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.excerpts import remade
+from embedder.data.voice_activity import Active, voice_share
 from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.data.audio import AudioError, decode, read_audio, unusable
-from embedder.data.decoding import Progress, available_cores, no_progress
+from embedder.data.cache import Progress, available_cores, no_progress
 from embedder.data.stems import find_stems
 from embedder.errors import Command, UserError
 from embedder.inference.checkpoint import Member

@@ -1,7 +1,6 @@
 """A log-mel spectrogram of three seconds for each singer, mixture and vocals side by side.
 
-Enters: a prepared run. Leaves: `spectrograms.npz` (`spectrogram_file`). The mels are those that
-members hear, of one level and before each band's mean is taken away.
+The mels are those that members take, of one level and before each band's mean is subtracted.
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from numpy.typing import NDArray
 from embedder.artifact import fingerprint
 from embedder.catalogue import Song, read_catalogue
 from embedder.config import SAMPLE_RATE, FeatureConfig
-from embedder.data.activity import voice_share
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, no_progress
+from embedder.data.cache import AudioCache, Progress, no_progress
+from embedder.data.voice_activity import voice_share
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
-from embedder.measures.spectrogram_file import (
-    FILE,
+from embedder.measures.records import (
     SECONDS,
+    SPECTROGRAMS_FILE,
     Spectrograms,
     read_spectrograms,
     write_spectrograms,
@@ -52,7 +50,7 @@ def measure_spectrograms(run: Run, progress: Progress = no_progress) -> Path:
     cache = AudioCache(run.cache)
     singers = tuple(sorted({song.singer for song in songs}))
     candidates = [[s for s in songs if s.singer == singer][:LOOKED_AT] for singer in singers]
-    path = run.measure(FILE)
+    path = run.measure(SPECTROGRAMS_FILE)
     made_from = _made_from(candidates, detector_fingerprint(run))
     if _is_fresh(run, made_from):
         return path

@@ -1,6 +1,6 @@
 """CAM++ (Wang, Zheng, Chen, Cheng, Chen: Interspeech 2023): D-TDNN with context-aware masking.
 
-Enters: `mel (batch, mels, frames)`. Leaves: `(batch, output_dim)`, before the projection.
+Maps `mel (batch, mels, frames)` to `(batch, output_dim)`, before the projection.
 
 All widths of the paper are multiples of one: its 128 channels before the first block are `channels`
 here, and its 32 two-dimensional channels and growth rate of 32 are a quarter of that.

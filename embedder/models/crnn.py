@@ -1,6 +1,7 @@
-"""The convolutional recurrent network of Nasrullah & Zhao (IJCNN 2019), after Choi et al. 2017.
+"""The CRNN of Nasrullah & Zhao (IJCNN 2019), and CRNNM, the same with a melody branch.
 
-Enters: `mel (batch, mels, frames)` with 128 mels. Leaves: `(batch, 32)`, before the projection.
+After Choi et al. 2017; the melody branch is that of Hsieh, Cheng, Fan, Yang, Yang: ICASSP 2020.
+Both give `(batch, 32)`, before the projection.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where someone sings, heard from the mixture alone: a small network for singing voice detection.
 
-Enters: `wave (batch, samples)` at 16 kHz. Leaves: `logits (batch, samples // 800)`, one for each
+Maps `wave (batch, samples)` at 16 kHz to `logits (batch, samples // 800)`, one for each
 50 ms; their sigmoid is the probability that someone sings.
 
 The front is that of Schlüter & Lehner (Zero-mean convolutions for level-invariant singing voice

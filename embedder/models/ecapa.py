@@ -1,6 +1,6 @@
 """ECAPA-TDNN (Desplanques, Thienpondt, Demuynck: Interspeech 2020), with channels as a setting.
 
-Enters: `mel (batch, mels, frames)`. Leaves: `(batch, 2·mfa_channels)`, before the projection.
+Maps `mel (batch, mels, frames)` to `(batch, 2·mfa_channels)`, before the projection.
 """
 
 from __future__ import annotations

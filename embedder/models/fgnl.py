@@ -1,6 +1,6 @@
 """The CRNN with a fully generalised non-local block (Kuo, Wei, Lin: AAAI 2021).
 
-Enters: `mel (batch, mels, frames)`. Leaves: `(batch, 32)`, before the projection.
+Maps `mel (batch, mels, frames)` to `(batch, 32)`, before the projection.
 
 The block relates each position of the last convolutional block's maps to all positions of the last
 two, channel to channel and across channels. For that there must be positions: the published network

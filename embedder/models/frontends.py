@@ -1,7 +1,7 @@
-"""Waveforms to what a backbone hears: log-mel spectrograms, or the waveform itself.
+"""Waveforms to what a backbone takes: log-mel spectrograms, with a melody, or the waveform itself.
 
-Enters: `wave (batch, samples)`, float32 in [−1, 1). Leaves: `features (batch, rows, frames)`,
-float32. Of the rows the first `mel_rows` are mel bands, which SpecAugment may mask.
+Each front end maps `wave (batch, samples)`, float32 in [−1, 1), to `features (batch, rows,
+frames)`, float32. Of the rows the first `mel_rows` are mel bands, which SpecAugment may mask.
 """
 
 from __future__ import annotations

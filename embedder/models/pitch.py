@@ -1,13 +1,11 @@
-"""The sung pitch, heard in whatever there is: harmonic summation and the best path through it.
+"""The sung pitch of any recording: harmonic summation, and the best path through it.
 
-Enters: `wave (batch, samples)`, float32 in [−1, 1). Leaves: `f0 (batch, frames)` in Hz and its
-`strength (batch, frames)` in [0, 1]. Every frame has a pitch; the strength says what it is worth.
-
-The salience of a pitch is a sum over its harmonics (Hermes, JASA 1988: subharmonic summation), the
-n-th weighing 0.8ⁿ⁻¹ (Salamon & Gómez, IEEE TASLP 2012). As in the latter, low frequencies are first
-turned down: a band's bass is louder than its singer. The magnitudes halfway between the harmonics
-count against a pitch, so that the half of the true one loses (after Sun, ICASSP 2002). From frame
-to frame a pitch moves little, so the answer is the best path, not the best pitch of each frame.
+Every frame has a pitch; its strength says how far it can be trusted. The salience of a pitch is a
+sum over its harmonics (Hermes, JASA 1988: subharmonic summation), the n-th weighing 0.8ⁿ⁻¹ (Salamon
+& Gómez, IEEE TASLP 2012). As in the latter, low frequencies are first turned down: a band's bass is
+louder than its singer. The magnitudes halfway between the harmonics count against a pitch, so that
+the half of the true one loses (after Sun, ICASSP 2002). From frame to frame a pitch moves little,
+so the result is the best path, not the best pitch of each frame.
 """
 
 from __future__ import annotations

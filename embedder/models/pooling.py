@@ -1,6 +1,6 @@
 """Frames to one vector.
 
-Enters: `frames (batch, channels, frames)`. Leaves: `(batch, 2·channels)`.
+Maps `frames (batch, channels, frames)` to `(batch, 2·channels)`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The residual block of two 3×3 convolutions (He, Zhang, Ren, Sun: CVPR 2016, figure 2).
+"""Residual blocks, and the r-vector: ResNet34 with statistics pooling, as in wespeaker's recipe.
 
-Enters: `maps (batch, inputs, bands, frames)`. Leaves: `(batch, outputs, bands', frames')`, each
-axis divided by its stride and rounded up.
+After Zeinali, Wang, Silnova, Matějka, Plchot: BUT system description to VoxCeleb Speaker
+Recognition Challenge 2019; the recipe is that of Wang et al.: Wespeaker, ICASSP 2023. It has 32
+base channels: `channels` here.
 """
 
 from __future__ import annotations

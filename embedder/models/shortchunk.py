@@ -1,6 +1,6 @@
 """The short-chunk CNN with residual blocks (Won, Ferraro, Bogdanov, Serra: SMC 2020).
 
-Enters: `mel (batch, mels, frames)`, 128 mels in the paper. Leaves: `(batch, 4·channels)`, before
+Maps `mel (batch, mels, frames)`, 128 mels in the paper to `(batch, 4·channels)`, before
 the projection. The paper has 128 `channels`.
 """
 

@@ -1,8 +1,8 @@
 """A self-supervised speech model of torchaudio as the front end, its layers weighed and pooled.
 
-Enters: `wave (batch, 1, samples)`. Leaves: `(batch, 2·width)`, before the projection. The weighted
-sum of all layers is SUPERB's (Yang et al., Interspeech 2021, section 3); for singers so used by the
-three case studies of APSIPA 2023.
+The weighted sum of all layers is SUPERB's (Yang et al., Interspeech 2021, section 3); for singers
+so used by the three case studies of APSIPA 2023. The published weights are found in torch's cache
+or given as a file; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ BASE: dict[str, Any] = {
     "encoder_layer_drop": 0.05,
     "aux_num_out": None,
 }
+LAYER = re.compile(r"encoder\.transformer\.layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,6 @@ class Ssl(nn.Module):
             total = total + weight * layer.float()
         pooled: Tensor = self.norm(self.pool(total.transpose(1, 2)))
         return pooled
-
-
-LAYER = re.compile(r"encoder\.transformer\.layers\.(\d+)\.")
 
 
 def find_weights(model: ModelConfig, given: Path | None) -> Path:

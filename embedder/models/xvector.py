@@ -1,6 +1,6 @@
 """The x-vector TDNN (Snyder, Garcia-Romero, Sell, Povey, Khudanpur: ICASSP 2018), table 1.
 
-Enters: `mel (batch, mels, frames)`. Leaves: `(batch, 2·mfa_channels)`, before the projection.
+Maps `mel (batch, mels, frames)` to `(batch, 2·mfa_channels)`, before the projection.
 
 The paper has 512 channels in frame1 to frame4 and 1500 in frame5: `channels` and `mfa_channels`
 here. Its embedding is the affine part of segment6, which is the network's projection. Segment7 is

@@ -12,12 +12,11 @@ import soundfile
 
 from embedder.catalogue import scan
 from embedder.config import SeparatorTrainConfig
-from embedder.data.decoding import available_cores
-from embedder.data.lists import read_lists
+from embedder.data.cache import available_cores
 from embedder.recipes.lists import Recipe
 from embedder.recipes.plan import Songs, Step, steps
 from embedder.recipes.speed import measure_speed
-from embedder.splits import split_songs
+from embedder.splits import read_lists, split_songs
 
 LOOKED_AT = 20  # songs whose length is read
 SEPARATOR_SPEED = 1.2  # its training to that of the fastest member, as measured on two cores

@@ -19,8 +19,7 @@ from embedder.artifact import read_json, write_json, write_text
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.augment import QUIET, rms
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, no_progress
+from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.mixtures import own_mixture, remade
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run

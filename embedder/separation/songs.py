@@ -17,10 +17,8 @@ import torch
 from embedder.artifact import fingerprint
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.data.audio import FULL_SCALE, Samples, to_int16
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Decoded, Progress, decode_files, no_progress
-from embedder.data.prepare import stem_problem, with_stems
-from embedder.data.report import Problem
+from embedder.data.cache import AudioCache, Decoded, Progress, decode_files, no_progress
+from embedder.data.prepare import Problem, stem_problem, with_stems
 from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
 from embedder.models.separators import SEPARATORS, open_separator

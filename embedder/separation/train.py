@@ -21,8 +21,7 @@ from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import MemberConfig, SeparatorConfig, SeparatorTrainConfig
 from embedder.data.ahead import Ahead
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, Source, decode_files, no_progress
+from embedder.data.cache import AudioCache, Progress, Source, decode_files, no_progress
 from embedder.data.epoch_items import EpochItems
 from embedder.data.mixtures import Mixtures
 from embedder.data.prepare import with_stems

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE
-from embedder.data.activity import FRAME, Active, smoothed, sung
-from embedder.data.alignment import lag_of, moved
 from embedder.data.audio import FULL_SCALE, to_int16
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, no_progress
+from embedder.data.cache import AudioCache, Progress, no_progress
+from embedder.data.stems import lag_of, moved
+from embedder.data.voice_activity import FRAME, Active, smoothed, sung
 from embedder.metrics import Estimate, bootstrap_interval
 from embedder.models.detector import VoiceDetector
 from embedder.voice.detect import THRESHOLD, voice_probability

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 
 from embedder.artifact import file_fingerprint, replacing, write_json
 from embedder.catalogue import Song
-from embedder.data.activity import FRAME, Active, smoothed, sung
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
+from embedder.data.voice_activity import FRAME, Active, smoothed, sung
 from embedder.errors import Command, UserError
 from embedder.models.detector import VoiceDetector
 from embedder.run import FORMAT, Run

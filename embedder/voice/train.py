@@ -22,11 +22,10 @@ from torch.utils.data import DataLoader
 from embedder.artifact import fingerprint, read_json, replacing, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
-from embedder.data.activity import FRAME
 from embedder.data.ahead import Ahead
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import Progress, no_progress
+from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.epoch_items import EpochItems
+from embedder.data.voice_activity import FRAME
 from embedder.data.voicing import FRAMES, VoicedRemixes
 from embedder.errors import UserError
 from embedder.fitting import fitting, open_trainer, precision

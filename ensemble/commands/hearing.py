@@ -24,7 +24,7 @@ from embedder.errors import Command, UserError
 from embedder.run import Run
 
 if TYPE_CHECKING:
-    from embedder.data.decoding import Progress
+    from embedder.data.cache import Progress
     from embedder.inference.checkpoint import Member
     from embedder.inference.config import InferenceConfig
     from embedder.inference.store import Store
@@ -98,7 +98,7 @@ def hear(
     Raises:
         UserError: a file has no vocal stem, or no member can hear.
     """
-    from embedder.data.decoding import no_progress
+    from embedder.data.cache import no_progress
     from embedder.inference.embed_files import embed_files, vocal_stems
 
     separate = None

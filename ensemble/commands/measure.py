@@ -16,7 +16,7 @@ import typer
 from embedder.commands.members import Device, RunDir
 from embedder.console import say
 from embedder.errors import Command, UserError, did_you_mean
-from embedder.measures.ladders import SECONDS, SONGS
+from embedder.measures.robustness import SECONDS, SONGS
 from embedder.run import Run, locked, open_run
 from ensemble.commands.answers import names_in
 from ensemble.commands.robustness import measure_robustness

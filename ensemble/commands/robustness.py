@@ -18,7 +18,7 @@ from embedder.artifact import file_fingerprint
 from embedder.commands.members import catalogue_of
 from embedder.console import Tick, meter, say
 from embedder.errors import UserError
-from embedder.measures.ladders import EXCERPT, FULL, LADDERS, SECONDS, SONGS, steps
+from embedder.measures.robustness import EXCERPT, FULL, LADDERS, SECONDS, SONGS, severity_levels
 from embedder.run import Run
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def measure_robustness(run: Run, device: str, songs: int = SONGS, seconds: float
     answerer = Answerer(load_listeners(run, fusion, list(indexes), device), fusion, indexes)
     cache = AudioCache(run.cache)
     tell_estimate(answerer, todo, len(chosen), seconds, cache)
-    each = len(steps())
+    each = len(severity_levels())
     with meter("degraded songs") as tick:
         for number, song in enumerate(todo):
             with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def degraded(song: Song, cache: AudioCache, seconds: float) -> Iterator[NDArray[
 
     from embedder.data.audio import FULL_SCALE, to_int16
     from embedder.data.excerpts import excerpt
-    from embedder.measures.degradations import degrade
+    from embedder.measures.robustness import degrade
     from ensemble.robustness import generator
 
     whole = np.array(cache.samples(song.audio))
@@ -149,7 +149,7 @@ def degraded(song: Song, cache: AudioCache, seconds: float) -> Iterator[NDArray[
         return excerpt(whole, song, cache, None if length == FULL else length, rng)
 
     clean = cut(seconds).astype(np.float32) / np.float32(FULL_SCALE)
-    for name, level in steps():
+    for name, level in severity_levels():
         if name == EXCERPT:
             yield cut(level)
         else:
@@ -183,7 +183,7 @@ def rows_of(song: Song, answered: Answered, sources: Sequence[str]) -> list[Row]
 
     answers = answered.answers
     truth = answers.singers.index(song.singer)
-    ranks = np.zeros((len(sources), len(steps())), dtype=int)
+    ranks = np.zeros((len(sources), len(severity_levels())), dtype=int)
     for row, source in enumerate(sources):
         if source in answers.scores:
             scores = answers.scores[source]
@@ -192,7 +192,7 @@ def rows_of(song: Song, answered: Answered, sources: Sequence[str]) -> list[Row]
     first = ranking(answers.scores[FUSED])[:, 0]
     return [
         Row(song.id, song.singer, step, answers.singers[first[i]], tuple(ranks[:, i].tolist()))
-        for i, step in enumerate(steps())
+        for i, step in enumerate(severity_levels())
     ]
 
 
@@ -200,8 +200,8 @@ def tell_estimate(
     answerer: Answerer, todo: Sequence[Song], wanted: int, seconds: float, cache: AudioCache
 ) -> None:
     """Say how long it will take, from hearing one excerpt and degrading one song."""
-    lengths = [length for name, length in steps() if name == EXCERPT]
-    others = len(steps()) - len(lengths)
+    lengths = [length for name, length in severity_levels() if name == EXCERPT]
+    others = len(severity_levels()) - len(lengths)
 
     def audio(song: Song) -> float:
         def heard(length: float) -> float:
@@ -213,7 +213,7 @@ def tell_estimate(
         start = time.monotonic()
         files = write_degraded(Path(folder), todo[0], cache, seconds)
         degrading = time.monotonic() - start
-        place = steps().index((EXCERPT, seconds))
+        place = severity_levels().index((EXCERPT, seconds))
         few = [files[place]] * 4
         answerer(few[:1], lambda *_: None, 0, 1)  # the first time, everything is slower
         start = time.monotonic()
@@ -223,6 +223,7 @@ def tell_estimate(
     total = len(todo) * degrading + sum(map(audio, todo)) * hearing / (len(few) * length)
     done = f", {wanted - len(todo)} of them measured already" if wanted > len(todo) else ""
     say(
-        f"{wanted} songs at {len(steps())} levels{done}: {sum(map(audio, todo)) / 3600:.1f} hours "
-        f"of audio, about {max(total / 60, 0.1):.1f} minutes on this machine"
+        f"{wanted} songs at {len(severity_levels())} levels{done}: "
+        f"{sum(map(audio, todo)) / 3600:.1f} hours of audio, "
+        f"about {max(total / 60, 0.1):.1f} minutes on this machine"
     )

@@ -95,7 +95,7 @@ def hearer(listeners: Listeners, limits: Limits, tell: Callable[[str], None] = s
     out. Raises `UserError` if no member can hear.
     """
     from embedder.config import SAMPLE_RATE
-    from embedder.data.recording import decode_recording
+    from embedder.data.audio import decode_recording
     from embedder.inference.embed_files import embed_waves
     from embedder.separation.songs import separated_vocals
     from ensemble.commands.hearing import separator_for

@@ -21,7 +21,7 @@ from embedder.artifact import write_text
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store, read_store, write_store
-from embedder.measures.voice_rows import VoiceRow, made_from, write_rows
+from embedder.measures.records import VoiceRow, made_from, write_rows
 from embedder.metrics import summarise
 from embedder.run import Run, create_run
 from ensemble.apply import predict_songs

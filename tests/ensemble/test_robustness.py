@@ -10,7 +10,7 @@ import pytest
 
 from embedder.artifact import file_fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Song
-from embedder.measures.ladders import steps
+from embedder.measures.robustness import severity_levels
 from embedder.run import Run, create_run
 from ensemble.robustness import (
     Conditions,
@@ -42,7 +42,7 @@ def conditions(run: Run, **changes: object) -> Conditions:
 
 
 def rows_of(song: str, rank: int = 1) -> list[Row]:
-    return [Row(song, "B, C", step, "A", (rank, 0)) for step in steps()]
+    return [Row(song, "B, C", step, "A", (rank, 0)) for step in severity_levels()]
 
 
 def songs(counts: dict[str, int]) -> list[Song]:

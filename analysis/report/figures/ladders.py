@@ -13,7 +13,7 @@ from analysis.measures.robustness import Curve
 from analysis.report.canvas import Canvas
 from analysis.report.lettering import shortened
 from analysis.report.slide import ACCENT, LINE, SOFT, WRONG
-from embedder.measures.ladders import EXCERPT, LADDERS
+from embedder.measures.robustness import EXCERPT, LADDERS
 
 COLUMNS = 5
 LEFT, HEAD, FOOT = 0.5, 0.3, 0.55  # inches around a figure

@@ -1,8 +1,4 @@
-"""The project's own separator on disk, trained on a data set's own stems.
-
-Enters: a `VocalSeparator` and how it was trained, or a run folder. Leaves: one folder,
-`model.safetensors` + `config.json`; the separator again; and a `SongSeparator` of whole songs.
-"""
+"""The project's own separator on disk: `model.safetensors` and `config.json` in one folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Weights that others have published: found where their libraries keep them, or fetched.
 
-Enters: the name of a file and where it is published. Leaves: its path, or its tensors; or a
-`UserError` that says which file to put where. Nothing that a file holds is ever executed.
+Nothing that a file holds is ever executed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""A separator that hears a few seconds at its own rate splits songs of any length at 16 kHz.
+"""A separator that takes a few seconds at its own rate, applied to songs of any length at 16 kHz.
 
-Enters: what splits one piece, and a mono song. Leaves: the song's vocals and, where they are not
-simply the rest, its backing: of the same length and in phase. What is held beside them does not
-grow with the song.
+What is held in memory beside the song and its stems does not grow with its length.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ Floats = NDArray[np.float32]
 # None is the wave less the vocals.
 Split = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
-LEAST_S = 1.0  # shorter songs are filled up with silence: networks cannot hear less, s
+LEAST_S = 1.0  # shorter songs are filled up with silence: networks cannot take less, s
 SILENCE = 1e-8  # spread of a song that is nothing but silence
 
 
@@ -36,11 +34,11 @@ class SongSeparator:
 
     method: str  # key of `SEPARATORS`
     weights: tuple[Path, ...]  # the files it was read from
-    rate: int  # Hz of what `split` hears
+    rate: int  # Hz of what `split` takes
     split: Split
-    piece_s: float  # length of what it hears at once, s
+    piece_s: float  # length of what it takes at once, s
     overlap_s: float  # shortest crossfade between two pieces, s
-    standardise: bool = False  # whether it hears the song at mean 0 and standard deviation 1
+    standardise: bool = False  # whether it takes the song at mean 0 and standard deviation 1
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits: equal for separators that give the same stems."""
@@ -99,9 +97,9 @@ def piece_starts(samples: int, length: int, overlap: int) -> list[int]:
 
 
 def _split(separator: SongSeparator, piece: Floats) -> list[Floats]:
-    heard = resample(piece, SAMPLE_RATE, separator.rate)
+    wave = resample(piece, SAMPLE_RATE, separator.rate)
     with torch.inference_mode():
-        stems = separator.split(torch.from_numpy(heard))
+        stems = separator.split(torch.from_numpy(wave))
     parts = [stem.float().cpu().numpy() for stem in stems if stem is not None]
     back = [resample(part, separator.rate, SAMPLE_RATE) for part in parts]
     return [_of_length(part, len(piece)) for part in back]

@@ -1,12 +1,10 @@
-"""Open-Unmix (Stöter et al., JOSS 2019) with the weights that its package publishes.
-
-Enters: state dicts of one or more targets. Leaves: a separator of vocals at 44.1 kHz; the backing
-is the mixture less the vocals.
+"""Open-Unmix (Stöter et al., JOSS 2019) with the weights that its package publishes, at 44.1 kHz.
 
 Each target's network estimates a magnitude spectrogram; a multichannel Wiener filter (Nugraha et
-al., 2016) divides the mixture between them. The songs here are mono: both channels of the published
-stereo networks hear the same, their estimates are averaged, and the filter runs on one channel,
-where two equal ones would have a spatial covariance of rank one.
+al., 2016) divides the mixture between them. The backing is the mixture less the vocals. The songs
+here are mono: both channels of the published stereo networks get the same input, their estimates
+are averaged, and the filter runs on one channel, where two equal ones would have a spatial
+covariance of rank one.
 """
 
 from __future__ import annotations

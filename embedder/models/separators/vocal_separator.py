@@ -1,6 +1,6 @@
 """The vocals of a mixture, estimated by Open-Unmix's network on short mono spectrograms.
 
-Enters: `wave (batch, samples)` at 16 kHz. Leaves: `vocals (batch, samples)`, in phase with it.
+Maps `wave (batch, samples)` at 16 kHz to `vocals (batch, samples)`, in phase with it.
 
 `refined` goes over the answer once more, for stems that are kept.
 

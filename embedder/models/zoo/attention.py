@@ -1,7 +1,7 @@
 """A convolutional front with a self-attention back (Won, Chun, Serra 2019, "Toward interpretable
 music tagging with self-attention"), as in the comparison of Won et al., SMC 2020.
 
-Enters: `mel (batch, mels, frames)`, 128 mels in the paper. Leaves: `(batch, 2·channels)`, before
+Maps `mel (batch, mels, frames)`, 128 mels in the paper to `(batch, 2·channels)`, before
 the projection. The paper has 128 `channels`.
 """
 

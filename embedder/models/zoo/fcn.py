@@ -1,6 +1,6 @@
 """The fully convolutional network FCN-5 (Choi, Fazekas, Sandler: ISMIR 2016).
 
-Enters: `mel (batch, mels, frames)`, 96 mels in the paper. Leaves: `(batch, channels)`, before the
+Maps `mel (batch, mels, frames)`, 96 mels in the paper to `(batch, channels)`, before the
 projection. The widths are those of Won et al., SMC 2020, with 64 `channels`.
 """
 

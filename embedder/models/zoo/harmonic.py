@@ -1,7 +1,6 @@
-"""The harmonic CNN (Won, Chun, Nieto, Serra: ICASSP 2020): a small CNN over a harmonic tensor.
+"""The harmonic CNN (Won, Chun, Nieto, Serra: ICASSP 2020): learnt filters and a small CNN.
 
-Enters: harmonics `(batch, 6·128, frames)` of `HarmonicFilters`. Leaves: `(batch, 2·channels)`,
-before the projection. The layers are those of Won et al., SMC 2020, with 128 `channels`.
+The layers are those of Won et al., SMC 2020, with 128 `channels`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The i-vector of Dehak et al. (IEEE TASLP 19(4), 2011), as a network without gradients.
+"""The i-vector of Dehak et al. (IEEE TASLP 19(4), 2011) over cepstra as a network.
 
-Enters: `cepstra (batch, rows, frames)`. Leaves: `(batch, ivector_dim)` of length 1, before the
-projection, which holds the linear discriminant analysis. `embedder/classical.py` fits all of it.
+The projection behind it holds the linear discriminant analysis. `total_variability` fits it all.
 """
 
 from __future__ import annotations

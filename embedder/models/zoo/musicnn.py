@@ -1,6 +1,6 @@
 """musicnn (Pons et al., ISMIR 2018; Pons & Serra 2019): filters shaped after what music is made of.
 
-Enters: `mel (batch, mels, frames)`, 96 mels in the paper. Leaves: `(batch, output_dim)`, before the
+Maps `mel (batch, mels, frames)`, 96 mels in the paper to `(batch, output_dim)`, before the
 projection. The sizes are those of Won et al., SMC 2020, with 204 `channels`.
 """
 

@@ -1,6 +1,6 @@
 """SampleCNN, the 3⁹ model (Lee, Park, Kim, Nam: SMC 2017): a CNN over single samples.
 
-Enters: `wave (batch, 1, samples)`. Leaves: `(batch, 4·channels)`, before the projection. The paper
+Maps `wave (batch, 1, samples)` to `(batch, 4·channels)`, before the projection. The paper
 has 128 `channels`.
 """
 

@@ -1,7 +1,7 @@
-"""The total variability matrix, by expectation-maximisation in double precision.
+"""Fitting the i-vector extractor: background model, T, whitening, projection.
 
-Enters: Baum-Welch statistics of many segments. Leaves: T after one more iteration, and how likely
-the statistics are; the posteriors of all segments.
+All is done by expectation-maximisation or in closed form, in double precision on the CPU but for
+the statistics: 4·components·rows bytes a crop.
 
 Why not factor analysis of the normalised supervectors, as a library has it: that model takes the
 same noise for all segments, whereas a component's mean shift has a variance of 1 over its count.
@@ -25,6 +25,11 @@ from embedder.models.network import Network
 from embedder.models.zoo.ivector import IVector
 
 BLOCK = 256  # segments at a time: bounds the memory of the posteriors' second moments
+UBM_FRAMES = 100_000  # from which the background model is estimated, at most
+CROP_FRAMES = 32  # of them from one crop
+UBM_ITERATIONS = 15
+LEAST_VARIANCE = 1e-3  # of a component, the frames' own being 1
+Batches = Iterable[tuple[Tensor, Tensor]]  # wave (batch, samples), labels (batch,)
 
 
 def start_variability(shape: tuple[int, int, int], seed: int) -> Tensor:
@@ -88,14 +93,6 @@ def reestimate(counts: Tensor, shifts: Tensor, variability: Tensor) -> tuple[Ten
     solved = torch.cholesky_solve(right, torch.linalg.cholesky(system)).transpose(1, 2)
     turn = torch.linalg.cholesky(moment / len(counts))
     return solved @ turn, likelihood / len(counts)
-
-
-UBM_FRAMES = 100_000  # from which the background model is estimated, at most
-CROP_FRAMES = 32  # of them from one crop
-UBM_ITERATIONS = 15
-LEAST_VARIANCE = 1e-3  # of a component, the frames' own being 1
-
-Batches = Iterable[tuple[Tensor, Tensor]]  # wave (batch, samples), labels (batch,)
 
 
 def fit_network(

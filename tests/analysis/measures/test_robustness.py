@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.measures.robustness import curves, holm, sign_test, songs_of, sources
-from embedder.measures.ladders import EXCERPT, LADDERS, steps
+from embedder.measures.robustness import EXCERPT, LADDERS, severity_levels
 from embedder.metrics import Estimate, bootstrap_interval, mean_of
 from ensemble.robustness import Conditions, Measured, Row, Step
 
@@ -28,7 +28,7 @@ def made_up(ranks: Ranks, songs: int = 20, **changes: object) -> Measured:
     rows = tuple(
         Row(f"{song}.mp3", "A", step, "A", (ranks(song, step), head(song, step), 0))
         for song in range(songs)
-        for step in steps()
+        for step in severity_levels()
     )
     return Measured(replace(conditions, **changes), songs, 100, rows)
 
@@ -131,7 +131,7 @@ def test_holm_keeps_false_alarms_of_all_tests_together_below_the_level() -> None
 def test_all_levels_are_adjusted_together() -> None:
     found = curves(made_up(wrong_at({("noise", 0.0): 12, ("gain", 20.0): 6})), "fused")
     tests = sum(len(curve.degraded) for curve in found)
-    assert tests == len(steps()) - 1
+    assert tests == len(severity_levels()) - 1
     points = {(c.degradation, p.level): p for c in found for p in c.degraded}
     assert points["noise", 0.0].p == pytest.approx(tests * 2 / 2**12)
     assert points["gain", 20.0].p == pytest.approx(min(1, (tests - 1) * 2 / 2**6))

@@ -19,7 +19,7 @@ from analysis.measures.voices import (
     voices,
 )
 from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
-from embedder.measures.voice_rows import FILE, VoiceRow, read_rows, write_rows
+from embedder.measures.records import VOICES_FILE, VoiceRow, read_rows, write_rows
 from embedder.run import Run
 
 MIDDLES = {"Ada": 180.0, "Ben & Co": 200.0, "Cem": 120.0, "Dörte": 400.0}
@@ -80,7 +80,7 @@ def test_what_is_missing_or_old_is_said(measured_run: Run) -> None:
     assert ranges_of(measured_run) == {}
     write_rows(measured_run, [])
     assert str(read_measured(measured_run)).startswith("The singers' voices are not measured; run")
-    measured_run.measure(FILE).write_text("something else")
+    measured_run.measure(VOICES_FILE).write_text("something else")
     assert "no csv of voices" in str(read_measured(measured_run))
     assert ranges_of(measured_run) == {}
 

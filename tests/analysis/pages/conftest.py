@@ -13,7 +13,7 @@ import soundfile
 from analysis.analyze import analyze
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.store import read_store, write_store
-from embedder.measures.spectrogram_file import Spectrograms
+from embedder.measures.records import Spectrograms
 from embedder.run import Run
 from ensemble.placed import Placed
 from ensemble.predictions import read_table, write_table

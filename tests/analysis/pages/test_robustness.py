@@ -14,7 +14,7 @@ from analysis.analyze import analyze
 from analysis.measures.robustness import curves
 from analysis.pages.robustness import curve_sentence, robustness_finding
 from embedder.artifact import file_fingerprint
-from embedder.measures.ladders import EXCERPT, steps
+from embedder.measures.robustness import EXCERPT, severity_levels
 from embedder.run import Run
 from ensemble.robustness import Conditions, Measured, Row, Step, begin, write_rows
 
@@ -27,7 +27,7 @@ def made_up(wrong: dict[Step, int], songs: int = 40, seconds: float = 10.0) -> M
     rows = tuple(
         Row(f"{song}.mp3", "A", step, "A", (2 if song < wrong.get(step, 0) else 1,))
         for song in range(songs)
-        for step in steps()
+        for step in severity_levels()
     )
     return Measured(conditions, songs, 100, rows)
 
@@ -59,7 +59,7 @@ def test_the_finding_names_the_level_that_costs_most() -> None:
 
 def test_the_finding_says_when_nothing_harms() -> None:
     better = made_up({(EXCERPT, 10.0): 1, (EXCERPT, 0.0): 1})
-    same = made_up(dict.fromkeys(steps(), 4))
+    same = made_up(dict.fromkeys(severity_levels(), 4))
     assert finding(same) == (
         "Of 40 validation songs, 10 s of each, 90.0% are named right undegraded, and at none of "
         "45 levels fewer are."
@@ -111,7 +111,7 @@ def measured_run(answered: Run, tmp_path_factory: pytest.TempPathFactory) -> Run
             (2 if step == ("noise", 0.0) and song != 3 else 1, 2 if song < 5 else 1, 0),
         )
         for song in range(10)
-        for step in steps()
+        for step in severity_levels()
     ]
     write_rows(run, sources, rows)
     analyze(run, pages=["robustness"])
@@ -120,7 +120,7 @@ def measured_run(answered: Run, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 def test_the_page_has_a_row_for_each_level_and_says_what_is_missing(measured_run: Run) -> None:
     text = (measured_run.pages / "robustness.html").read_text("utf-8")
-    assert text.count("<tr><td>") == 2 * (len(steps()) - 1 + 10)
+    assert text.count("<tr><td>") == 2 * (len(severity_levels()) - 1 + 10)
     assert "Only 10 of 11 songs are measured so far" in text
     assert "--what robustness --songs 11" in text
     assert "these members stayed silent: triplet; a separator makes stems" in text
@@ -136,7 +136,9 @@ def test_a_run_without_the_measure_says_which_command_makes_it(answered: Run, co
     assert "<script" not in text
     made = Conditions("another", "c", "", "validation", 10.0, ("Ada", "Ben"), ("fused",))
     begin(copied, made, 1, 1)
-    write_rows(copied, ["fused"], [Row("1.mp3", "Ada", step, "Ada", (1,)) for step in steps()])
+    write_rows(
+        copied, ["fused"], [Row("1.mp3", "Ada", step, "Ada", (1,)) for step in severity_levels()]
+    )
     (path,) = analyze(copied, pages=["robustness"])
     assert "with another fusion than the run has now" in path.read_text("utf-8")
     assert asdict(made)["fusion"] != file_fingerprint(answered.fusion)

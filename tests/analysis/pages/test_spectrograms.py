@@ -23,7 +23,7 @@ from analysis.pages.spectrograms import (
 )
 from analysis.run_data import read_run_data
 from embedder.catalogue import Catalogue, Song, write_catalogue
-from embedder.measures.spectrogram_file import FILE, Spectrograms, write_spectrograms
+from embedder.measures.records import SPECTROGRAMS_FILE, Spectrograms, write_spectrograms
 from embedder.run import Run
 
 Drawn = Callable[..., Spectrograms]
@@ -60,8 +60,8 @@ def test_without_a_measure_or_with_a_broken_one(build_run: Callable[..., Run]) -
     assert "The spectrograms are not drawn; run again: python app.py measure --what" in (
         spectrograms_page(read_run_data(run))
     )
-    run.measure(FILE).parent.mkdir()
-    run.measure(FILE).write_bytes(b"broken")
+    run.measure(SPECTROGRAMS_FILE).parent.mkdir()
+    run.measure(SPECTROGRAMS_FILE).write_bytes(b"broken")
     assert "holds no spectrograms; run again" in spectrograms_page(read_run_data(run))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.analyze import analyze
 from analysis.pages.voices import voices_page
 from analysis.run_data import read_run_data
-from embedder.measures.voice_rows import VoiceRow
+from embedder.measures.records import VoiceRow
 from embedder.run import Run
 
 Visit = Callable[..., Any]

@@ -16,8 +16,8 @@ from analysis.report.pdf import look, page_figure
 from analysis.report.slide import Slide
 from analysis.run_data import Predicted, RunData, song_list
 from embedder.inference.store import Store, write_store
-from embedder.measures.ladders import steps
-from embedder.measures.spectrogram_file import Spectrograms, write_spectrograms
+from embedder.measures.records import Spectrograms, write_spectrograms
+from embedder.measures.robustness import severity_levels
 from embedder.run import Run, create_run
 from ensemble.fusion.fitted import Fusion
 from ensemble.fusion.fusers import Pooling
@@ -67,7 +67,7 @@ def measure(run: Run, singers: Sequence[str]) -> None:
     rows = [
         Row(f"song {song}", singers[0], step, singers[0], (int(rng.integers(1, 3)),))
         for song in range(4)
-        for step in steps()
+        for step in severity_levels()
     ]
     write_rows(run, ("fused",), rows)
 

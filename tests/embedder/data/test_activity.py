@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from embedder.data.activity import (
+from embedder.data.voice_activity import (
     BELOW_DB,
     BURST,
     FRAME,

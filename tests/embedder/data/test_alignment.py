@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedder.data.alignment import FURTHEST, lag_of, moved
+from embedder.data.stems import FURTHEST, lag_of, moved
 
 
 @pytest.mark.parametrize("lag", [-1105, -1, 0, 529, FURTHEST])

@@ -15,10 +15,9 @@ import pytest
 import soundfile
 
 from embedder.artifact import file_fingerprint
-from embedder.data import decoding
+from embedder.data import cache as cache_module
 from embedder.data.audio import decode, read_audio
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import available_cores, decode_files
+from embedder.data.cache import AudioCache, available_cores, decode_files
 from embedder.errors import UserError
 
 
@@ -40,7 +39,7 @@ def decoded_paths(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         seen.append(path)
         return read_audio(path)
 
-    monkeypatch.setattr(decoding, "read_audio", watched)
+    monkeypatch.setattr(cache_module, "read_audio", watched)
     return seen
 
 
@@ -91,7 +90,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
 ) -> None:
     cache = AudioCache(tmp_path / "cache")
     stopped, dropped = threading.Event(), threading.Event()
-    shutdown, watched = ThreadPoolExecutor.shutdown, decoding.read_audio
+    shutdown, watched = ThreadPoolExecutor.shutdown, cache.read_audio
 
     def shut(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
         shutdown(pool, wait=False, cancel_futures=cancel_futures)
@@ -105,7 +104,7 @@ def test_after_an_interruption_only_the_rest_is_decoded(
         return watched(path)
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut)
-    monkeypatch.setattr(decoding, "read_audio", held)
+    monkeypatch.setattr(cache_module, "read_audio", held)
 
     def interrupted(items: Iterable[Any], _: int, description: str) -> Iterable[Any]:
         for number, item in enumerate(items):

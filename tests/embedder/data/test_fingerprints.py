@@ -13,9 +13,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from embedder.data import fingerprints
+from embedder.data import duplicates
 from embedder.data.cache import AudioCache
-from embedder.data.fingerprints import Words, acoustic_fingerprint, agreement, same_recordings
+from embedder.data.duplicates import Words, acoustic_fingerprint, agreement, same_recordings
 
 RATE = 16000
 Wave = NDArray[np.float64]
@@ -150,13 +150,13 @@ def test_fingerprints_are_kept_beside_the_audio(
     folder = AudioCache(tmp_path)
     samples = (play(1) * 32767).astype(np.int16)
     sounds = {folder.write("key", samples).sound: "key"}
-    (first,) = fingerprints.fingerprints(sounds, folder)
+    (first,) = duplicates.fingerprints(sounds, folder)
     assert np.array_equal(first, acoustic_fingerprint(samples))
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprints, "acoustic_fingerprint", None)
-        (second,) = fingerprints.fingerprints(sounds, folder)
+        patch.setattr(duplicates, "acoustic_fingerprint", None)
+        (second,) = duplicates.fingerprints(sounds, folder)
     assert np.array_equal(first, second)
     (file,) = (path for path in tmp_path.iterdir() if "words" in path.name)
     file.write_bytes(file.read_bytes()[:99])
-    (third,) = fingerprints.fingerprints(sounds, folder)
+    (third,) = duplicates.fingerprints(sounds, folder)
     assert np.array_equal(first, third)

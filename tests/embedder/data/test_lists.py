@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from embedder.catalogue import scan
-from embedder.data.lists import read_lists, write_list
 from embedder.errors import UserError
+from embedder.splits import read_lists, write_list
 
 
 def touch(root: Path, *names: str) -> Path:

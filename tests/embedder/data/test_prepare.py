@@ -18,8 +18,7 @@ from embedder.artifact import read_json
 from embedder.catalogue import read_catalogue
 from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
-from embedder.data.prepare import is_prepared, prepare
-from embedder.data.report import Problem
+from embedder.data.prepare import Problem, is_prepared, prepare
 from embedder.errors import UserError
 from embedder.run import FORMAT, Run, create_run
 
@@ -90,7 +89,7 @@ def test_the_same_arguments_give_the_same_bytes_and_decode_nothing(
     other = create_run(tmp_path / "other")
     prepare(other, data, "album", seed=3, jobs=1)
     assert files_of(other) == before
-    monkeypatch.setattr("embedder.data.decoding.read_audio", None)  # calling it would be an error
+    monkeypatch.setattr("embedder.data.cache.read_audio", None)  # calling it would be an error
     assert prepare(run, data, "album", seed=3) == first
     assert files_of(run) == before
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE
-from embedder.data import recording
+from embedder.data import audio
 from embedder.data.audio import Samples, decode
 from embedder.errors import UserError
 
@@ -24,7 +24,7 @@ CONTAINERS = {"m4a": ("ipod", "aac"), "webm": ("webm", "libopus"), "aac": ("adts
 
 
 def decode_recording(data: bytes, max_seconds: float) -> Samples:
-    return recording.decode_recording(data, max_seconds).samples
+    return audio.decode_recording(data, max_seconds).samples
 
 
 def song(seconds: float = 3.0, rate: int = 48000, channels: int = 2) -> np.ndarray:
@@ -146,7 +146,7 @@ def test_formats_that_nobody_sends_are_no_audio() -> None:
 
 def test_what_could_not_be_decoded_is_a_note() -> None:
     data = written(song(2.0), 48000, "WAV")
-    found = recording.decode_recording(data[: len(data) // 2], LONG)
+    found = audio.decode_recording(data[: len(data) // 2], LONG)
     assert found.notes == ("1.0 of 2.0 s could be decoded",)
 
 

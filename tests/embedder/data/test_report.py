@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedder.catalogue import Song
-from embedder.data.report import KINDS, Problem, summarise
+from embedder.data.prepare import KINDS, Problem, summarise
 
 SONGS = [
     Song("a/A/1", "", "a", "A", "1", "train", 90.0, "k1", "v", "b"),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embedder.data.stem_folders import find_track_folders
-from embedder.data.stems import find_stems
+from embedder.data.stems import find_stems, find_track_folders
 from embedder.errors import UserError
 
 SONGS = ["a/One/1. x.mp3", "a/Two/Song.mp3", "b/One/Night.flac"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import periodogram
 
 from embedder.data import synth
-from embedder.data.synth_band import DIRECT, draw_album
+from embedder.data.synth import DIRECT, draw_album
 from embedder.data.synth_voice import draw_voice
 from embedder.errors import UserError
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from embedder.data.synth_band import draw_album
+from embedder.data.synth import draw_album
 
 RATE = 16000
 

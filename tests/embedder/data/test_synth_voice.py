@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks, periodogram
 
 from embedder.data import synth_voice
-from embedder.data.synth_band import MAJOR, Plan
+from embedder.data.synth import MAJOR, Plan
 from embedder.data.synth_voice import (
     FRAMES,
     UPPER_FORMANTS,

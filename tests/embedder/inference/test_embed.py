@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from embedder.architectures import ARCHITECTURES
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import SAMPLE_RATE, MemberConfig
-from embedder.data.activity import sung, voice_share
 from embedder.data.audio import AudioError, decode
 from embedder.data.cache import AudioCache
+from embedder.data.voice_activity import sung, voice_share
 from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member

@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 
-from embedder.measures.singing import CEPSTRA, HOP, MELS, Spectra, pitch, spectra
+from embedder.measures.voices import CEPSTRA, HOP, MELS, Spectra, pitch, spectra
 
 RATE = 16000
 

@@ -15,7 +15,7 @@ from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
 from embedder.config import FeatureConfig
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
-from embedder.measures.spectrogram_file import FILE, read_spectrograms
+from embedder.measures.records import SPECTROGRAMS_FILE, read_spectrograms
 from embedder.measures.spectrograms import FEATURES, band_centres, levels, most_voiced
 from embedder.models.frontends import LogMel
 from embedder.run import Run
@@ -80,9 +80,9 @@ def test_the_command_draws_every_singer_once(prepared: Run, command: Callable[..
             true = levels(cache.read(key, found.starts_s[row] * RATE, 3 * RATE))
             back = found.low_db + found.step_db * pictures[row].astype(np.float64)
             assert np.abs(back - true).max() <= 0.51 * found.step_db
-    before = prepared.measure(FILE).stat().st_mtime_ns
+    before = prepared.measure(SPECTROGRAMS_FILE).stat().st_mtime_ns
     assert "drawing" not in command(*ask).out
-    assert prepared.measure(FILE).stat().st_mtime_ns == before
+    assert prepared.measure(SPECTROGRAMS_FILE).stat().st_mtime_ns == before
 
     bare = [replace(one, vocals="") if one.id in found.songs else one for one in catalogue.songs]
     write_catalogue(prepared.catalogue, Catalogue(tuple(bare)))
@@ -96,7 +96,7 @@ def test_the_command_draws_every_singer_once(prepared: Run, command: Callable[..
 def test_what_is_no_file_of_pictures_is_refused(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert read_spectrograms(run) is None
-    run.measure(FILE).parent.mkdir()
-    run.measure(FILE).write_bytes(b"nothing")
+    run.measure(SPECTROGRAMS_FILE).parent.mkdir()
+    run.measure(SPECTROGRAMS_FILE).write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"holds no spectrograms; run again: python app\.py"):
         read_spectrograms(run)

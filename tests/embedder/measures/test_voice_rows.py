@@ -10,9 +10,9 @@ import pytest
 
 from embedder.catalogue import Song
 from embedder.errors import UserError
-from embedder.measures.voice_rows import (
+from embedder.measures.records import (
     COLUMNS,
-    FILE,
+    VOICES_FILE,
     VoiceRow,
     fresh_rows,
     made_from,
@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Run:
 def test_rows_come_back(run: Run) -> None:
     silent = VoiceRow("B/y/2.mp3", "mix", 5.0, 0.0, made_from="other")
     path = write_rows(run, [ROW, silent])
-    assert path == run.measure(FILE)
+    assert path == run.measure(VOICES_FILE)
     found = read_rows(run)
     assert list(found) == [ROW.id, silent.id]
     assert found[ROW.id] == ROW
@@ -56,8 +56,8 @@ def test_nothing_measured_is_no_rows(run: Run) -> None:
     "text", ["", "id,stem\n", ",".join(COLUMNS) + "\na,b\n", ",".join(COLUMNS) + "\n" + "a," * 22]
 )
 def test_another_file_is_refused(run: Run, text: str) -> None:
-    run.measure(FILE).parent.mkdir()
-    run.measure(FILE).write_text(text)
+    run.measure(VOICES_FILE).parent.mkdir()
+    run.measure(VOICES_FILE).write_text(text)
     with pytest.raises(UserError, match=r"no csv of voices .* measure --what voices"):
         read_rows(run)
 

@@ -16,7 +16,7 @@ from embedder.data.synth import song_path
 from embedder.data.synth_voice import draw_voice
 from embedder.errors import UserError
 from embedder.measures import voices
-from embedder.measures.voice_rows import FILE, made_from, read_rows, write_rows
+from embedder.measures.records import VOICES_FILE, made_from, read_rows, write_rows
 from embedder.measures.voices import measure_song, measure_voices, stretches
 from embedder.run import Run
 
@@ -119,7 +119,7 @@ def test_a_song_is_not_measured_twice(prepared: Run, monkeypatch: pytest.MonkeyP
     measure_voices(prepared, jobs=1)
     assert wanted[1] not in read_rows(prepared)
 
-    prepared.measure(FILE).write_text("of another version")
+    prepared.measure(VOICES_FILE).write_text("of another version")
     count = len(done)
     measure_voices(prepared, jobs=1)
     assert len(done) == count + len(wanted) - 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from embedder.data import activity
+from embedder.data import voice_activity
 from embedder.models import detector
 from embedder.models.detector import FRAME, VoiceDetector, ZeroMeanConv
 from embedder.models.network import count_parameters
@@ -25,7 +25,7 @@ def noise(samples: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
 
 
 def test_frames_are_those_of_the_energy() -> None:
-    assert detector.FRAME == activity.FRAME
+    assert detector.FRAME == voice_activity.FRAME
 
 
 def test_its_size_is_what_it_says(network: VoiceDetector) -> None:

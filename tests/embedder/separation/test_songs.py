@@ -18,8 +18,7 @@ from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.data.audio import decode
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import no_progress
+from embedder.data.cache import AudioCache, no_progress
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
 from embedder.models.separators.song_separator import SongSeparator, Split

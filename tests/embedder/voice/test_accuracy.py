@@ -10,9 +10,8 @@ import torch
 from sklearn import metrics as sklearn_metrics
 
 from embedder.catalogue import read_catalogue
-from embedder.data.activity import smoothed, sung
-from embedder.data.cache import AudioCache
-from embedder.data.decoding import no_progress
+from embedder.data.cache import AudioCache, no_progress
+from embedder.data.voice_activity import smoothed, sung
 from embedder.models.detector import VoiceDetector
 from embedder.run import Run
 from embedder.voice import accuracy as detector_accuracy

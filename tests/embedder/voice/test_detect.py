@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from embedder.artifact import file_fingerprint, read_json
 from embedder.catalogue import read_catalogue
-from embedder.data.activity import FRAME, smoothed, sung
 from embedder.data.cache import AudioCache
+from embedder.data.voice_activity import FRAME, smoothed, sung
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
 from embedder.models.detector import VoiceDetector

@@ -12,7 +12,7 @@ import ensemble.commands.robustness as command_module
 import ensemble.robustness
 from embedder.catalogue import read_catalogue
 from embedder.data.cache import AudioCache
-from embedder.measures.ladders import EXCERPT, LADDERS, Ladder, steps
+from embedder.measures.robustness import EXCERPT, LADDERS, Ladder, severity_levels
 from embedder.run import Run
 from ensemble.commands.robustness import degraded, measure_robustness, rows_of
 from ensemble.robustness import Measured, fitting
@@ -88,7 +88,7 @@ def test_the_undegraded_level_is_what_predict_answers(
     command("predict", "--test_dir", folder, "--output", output, "--run_dir", trained.root)
     predicted = dict(line.split(",")[:2] for line in output.read_text().splitlines())
     assert named == {song: predicted[str(number)] for number, song in enumerate(songs)}
-    assert {row.step for row in found.rows} == set(steps())
+    assert {row.step for row in found.rows} == set(severity_levels())
     fused = [row for row in found.rows if row.step == (EXCERPT, 0.0)]
     assert all((row.ranks[0] == 1) == (row.named == row.singer) for row in fused)
 
@@ -97,8 +97,8 @@ def test_the_undegraded_level_is_what_predict_answers(
 def test_every_level_is_of_the_same_excerpt(trained: Run) -> None:
     song = read_catalogue(trained.catalogue).of("test")[0]
     cache = AudioCache(trained.cache)
-    waves = dict(zip(steps(), degraded(song, cache, 1.0), strict=True))
-    again = dict(zip(steps(), degraded(song, cache, 1.0), strict=True))
+    waves = dict(zip(severity_levels(), degraded(song, cache, 1.0), strict=True))
+    again = dict(zip(severity_levels(), degraded(song, cache, 1.0), strict=True))
     clean = waves[EXCERPT, 1.0].astype(float)
     assert len(clean) == 16000
     np.testing.assert_array_equal(waves[EXCERPT, 0.0], cache.samples(song.audio))
@@ -117,7 +117,7 @@ def test_ranks_are_places_of_the_true_singer() -> None:
     from ensemble.answering import Answered
     from ensemble.apply import Answers
 
-    songs = len(steps())
+    songs = len(severity_levels())
     fused = np.log(np.tile([0.5, 0.3, 0.2], (songs, 1)))
     fused[1] = np.log([0.2, 0.4, 0.4])
     head = fused[:, ::-1].copy()
@@ -128,7 +128,7 @@ def test_ranks_are_places_of_the_true_singer() -> None:
     answered = Answered(answers, np.ones(songs), ((),) * songs)
     song = Song("B/x/1.mp3", "", "B", "x", "1")
     rows = rows_of(song, answered, ("fused", "m/head", "gone/head"))
-    assert [row.step for row in rows] == steps()
+    assert [row.step for row in rows] == severity_levels()
     assert [row.ranks for row in rows[:4]] == [(2, 2, 0), (1, 2, 0), (2, 0, 0), (2, 2, 0)]
     assert [row.named for row in rows[:3]] == ["A", "B", "A"]
 

@@ -1,31 +1,39 @@
-"""How songs are sung, as measured: a row a song in one csv.
+"""What was measured, on disk: `voices.csv` with a row a song, and `spectrograms.npz`.
 
-Enters: rows. Leaves: `voices.csv` in the run's folder of measures, and back. Each row names what it
-was made from: a row of another recording, another voice detector or another way to measure is old.
-Nothing here needs librosa or torch.
+Each record names what it was made from: a row of another recording, another voice detector or
+another way to measure is old. Nothing here needs librosa or torch, so that pages need neither.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedder.artifact import fingerprint, write_text
+import numpy as np
+from numpy.typing import NDArray
+
+from embedder.artifact import fingerprint, replacing, write_text
 from embedder.catalogue import Song
 from embedder.errors import Command, UserError
 from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
-FILE = "voices.csv"
-FORMAT = "1"  # changes with the way of measuring
-AGAIN = Command("measure", before="run again", what="voices")
+VOICES_FILE = "voices.csv"
+VOICES_FORMAT = "1"  # changes with the way of measuring
+MEASURE_VOICES = Command("measure", before="run again", what="voices")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CEPSTRA = 12  # mel-frequency cepstral coefficients, without the first, which is the level
 SPLITS = ("train", "validation")  # whose songs are measured
-
 MISSING = math.nan  # what has no value in a song where nobody is heard to sing
+SPECTROGRAMS_FILE = "spectrograms.npz"
+SPECTROGRAMS_FORMAT = 1
+MEASURE_SPECTROGRAMS = Command("measure", before="run again", what="spectrograms")
+SECONDS = 3
+Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ def made_from(song: Song, detector: str) -> str:
     `detector`: fingerprint of the run's voice detector, which is asked where there is no stem.
     """
     if song.vocals:
-        return fingerprint("voices", FORMAT, "vocals", song.vocals)
-    return fingerprint("voices", FORMAT, "mix", song.audio, detector)
+        return fingerprint("voices", VOICES_FORMAT, "vocals", song.vocals)
+    return fingerprint("voices", VOICES_FORMAT, "mix", song.audio, detector)
 
 
 def fresh_rows(songs: Iterable[Song], rows: dict[str, VoiceRow], detector: str) -> list[VoiceRow]:
@@ -77,7 +85,7 @@ def fresh_rows(songs: Iterable[Song], rows: dict[str, VoiceRow], detector: str) 
 
 def write_rows(run: Run, rows: Iterable[VoiceRow]) -> Path:
     """Write the csv, atomically, and return its path."""
-    path = run.measure(FILE)
+    path = run.measure(VOICES_FILE)
     write_text(path, to_csv([COLUMNS, *(_cells(row) for row in rows)]))
     return path
 
@@ -87,7 +95,7 @@ def read_rows(run: Run) -> dict[str, VoiceRow]:
 
     Raises `UserError` if the file is there, but is no such csv.
     """
-    path = run.measure(FILE)
+    path = run.measure(VOICES_FILE)
     if not path.is_file():
         return {}
     try:
@@ -96,7 +104,9 @@ def read_rows(run: Run) -> dict[str, VoiceRow]:
             raise ValueError
         rows = [_row(cells) for _, cells in lines]
     except (ValueError, UserError):
-        raise UserError(f"{path} is no csv of voices as this program writes it; {AGAIN}") from None
+        raise UserError(
+            f"{path} is no csv of voices as this program writes it; {MEASURE_VOICES}"
+        ) from None
     return {row.id: row for row in rows}
 
 
@@ -128,3 +138,74 @@ def _row(cells: list[str]) -> VoiceRow:
         mfcc=tuple(number[name] for name in COLUMNS if name.startswith("mfcc_")),
         made_from=cell["made_from"],
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrograms:
+    """What was drawn: one song of each singer, as listeners hear it and its vocal stem."""
+
+    singers: tuple[str, ...]
+    songs: tuple[str, ...]  # song id of each singer, in their order
+    keys: tuple[tuple[str, str], ...]  # hashes of the mixture and of the vocal stem, "": none
+    starts_s: tuple[int, ...]  # where the three seconds begin
+    hertz: tuple[float, ...]  # centre frequency of each mel band
+    hop_s: float  # from one frame to the next
+    low_db: float  # level of 0
+    step_db: float  # from one level to the next
+    mixture: Levels  # (singers, mels, frames), lowest band first
+    vocals: Levels  # likewise, 0 where there is no vocal stem
+    made_from: str = ""  # fingerprint of the songs that were looked at, and of the voice detector
+
+
+def write_spectrograms(run: Run, found: Spectrograms) -> None:
+    """Write one `.npz`, atomically. The same pictures give the same bytes."""
+    head = {
+        "format": SPECTROGRAMS_FORMAT,
+        "singers": found.singers,
+        "songs": found.songs,
+        "keys": found.keys,
+        "starts_s": found.starts_s,
+        "hertz": found.hertz,
+        "hop_s": found.hop_s,
+        "low_db": found.low_db,
+        "step_db": found.step_db,
+        "made_from": found.made_from,
+    }
+    text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    with replacing(run.measure(SPECTROGRAMS_FILE)) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, head=text, mixture=found.mixture, vocals=found.vocals)
+
+
+def read_spectrograms(run: Run) -> Spectrograms | None:
+    """What `write_spectrograms` wrote, None where nothing is.
+
+    Raises `UserError` if the file is there, but is none of them.
+    """
+    path = run.measure(SPECTROGRAMS_FILE)
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            head = json.loads(file["head"].tobytes())
+            if head.pop("format") != SPECTROGRAMS_FORMAT:
+                raise ValueError
+            found = Spectrograms(
+                tuple(head["singers"]),
+                tuple(head["songs"]),
+                tuple((mixture, vocals) for mixture, vocals in head["keys"]),
+                tuple(head["starts_s"]),
+                tuple(head["hertz"]),
+                head["hop_s"],
+                head["low_db"],
+                head["step_db"],
+                file["mixture"],
+                file["vocals"],
+                head.get("made_from", ""),
+            )
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{path} holds no spectrograms; {MEASURE_SPECTROGRAMS}") from None
+    shape = (len(found.singers), len(found.hertz))
+    pictures = (found.mixture, found.vocals)
+    if any(one.dtype != np.uint8 or one.shape[:2] != shape for one in pictures):
+        raise UserError(f"{path} holds no spectrograms; {MEASURE_SPECTROGRAMS}")
+    return found

@@ -1,8 +1,6 @@
-"""Where someone sings, judged by how loud the vocal stem is.
+"""Where someone sings, judged by how loud the vocal stem is: 20 frames a second.
 
-Enters: a vocal stem, `(samples,)` at 16 kHz. Leaves: `active (frames,)` bool, 20 frames a second;
-the share of voice of any stretch; and the places from which a crop hears enough of it.
-What a detector says about a mixture has the same shape and is read with the same functions.
+What a detector gives for a mixture has the same shape and is read with the same functions.
 """
 
 from __future__ import annotations
