@@ -17,7 +17,7 @@ from embedder import stem_record
 from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json, write_text
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
-from embedder.measures.robustness import LADDERS, severity_levels
+from embedder.measures.robustness import DEGRADATIONS, severity_levels
 from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
@@ -66,7 +66,7 @@ class Measured:
 
 def current_ladders() -> dict[str, list[float]]:
     """The levels that this program measures."""
-    return {name: list(ladder.levels) for name, ladder in LADDERS.items()}
+    return {name: list(ladder.levels) for name, ladder in DEGRADATIONS.items()}
 
 
 def sample(songs: Sequence[Song], count: int, seed: int = 0) -> list[Song]:

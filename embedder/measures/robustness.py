@@ -70,7 +70,7 @@ def degrade(wave: Wave, name: str, level: float, rng: np.random.Generator) -> Wa
     if degradation is None or degradation.apply is None or wave.ndim != 1 or not len(wave):
         known = ", ".join(name for name in DEGRADATIONS if name != EXCERPT)
         raise ValueError(f"cannot degrade {wave.shape} by {name!r}; needs (samples,) and {known}")
-    return degradation.apply(wave.astype(np.float32), level, rng)
+    return degradation.apply(wave.astype("float32"), level, rng)
 
 
 def severity_levels() -> list[tuple[str, float]]:

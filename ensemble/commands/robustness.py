@@ -18,7 +18,14 @@ from embedder.artifact import file_fingerprint
 from embedder.commands.members import catalogue_of
 from embedder.console import Tick, meter, say
 from embedder.errors import UserError
-from embedder.measures.robustness import EXCERPT, FULL, LADDERS, SECONDS, SONGS, severity_levels
+from embedder.measures.robustness import (
+    DEGRADATIONS,
+    EXCERPT,
+    FULL,
+    SECONDS,
+    SONGS,
+    severity_levels,
+)
 from embedder.run import Run
 
 if TYPE_CHECKING:
@@ -128,8 +135,8 @@ def measure_robustness(run: Run, device: str, songs: int = SONGS, seconds: float
 
 def check_seconds(seconds: float) -> None:
     """Raise `UserError` unless songs of this length are heard undegraded, too."""
-    if seconds not in LADDERS[EXCERPT].levels:
-        legal = ", ".join(f"{level:g}" for level in LADDERS[EXCERPT].levels if level != FULL)
+    if seconds not in DEGRADATIONS[EXCERPT].levels:
+        legal = ", ".join(f"{level:g}" for level in DEGRADATIONS[EXCERPT].levels if level != FULL)
         raise UserError(f"--seconds {seconds:g} is not legal; it must be one of {legal}, or 0: all")
 
 

@@ -13,7 +13,7 @@ from analysis.measures.robustness import Curve
 from analysis.report.canvas import Canvas
 from analysis.report.lettering import shortened
 from analysis.report.slide import ACCENT, LINE, SOFT, WRONG
-from embedder.measures.robustness import EXCERPT, LADDERS
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT
 
 COLUMNS = 5
 LEFT, HEAD, FOOT = 0.5, 0.3, 0.55  # inches around a figure
@@ -29,7 +29,7 @@ def draw_ladders(canvas: Canvas, found: Sequence[Curve]) -> None:
     for place, curve in enumerate(found):
         row, column = divmod(place, columns)
         left, top = column * wide, row * high
-        ladder = LADDERS[curve.degradation]
+        ladder = DEGRADATIONS[curve.degradation]
         first = column == 0
         axes = canvas.axes(left + LEFT, top + HEAD, wide - LEFT - 0.1, high - HEAD - FOOT)
         canvas.text(
@@ -74,4 +74,4 @@ def _label(curve: Curve, place: int) -> str:
     level = curve.points[place].level
     if level is None:
         return "full" if curve.degradation == EXCERPT else "clean"
-    return LADDERS[curve.degradation].text(level)
+    return DEGRADATIONS[curve.degradation].text(level)

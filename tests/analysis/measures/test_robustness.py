@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.measures.robustness import curves, holm, sign_test, songs_of, sources
-from embedder.measures.robustness import EXCERPT, LADDERS, severity_levels
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT, severity_levels
 from embedder.metrics import Estimate, bootstrap_interval, mean_of
 from ensemble.robustness import Conditions, Measured, Row, Step
 
@@ -65,7 +65,7 @@ def test_songs_of_an_album_count_as_one_draw() -> None:
 def test_points_are_shares_against_the_same_songs_undegraded() -> None:
     measured = made_up(wrong_at({(EXCERPT, 10.0): 2, ("noise", 0.0): 16, (EXCERPT, 1.0): 8}))
     found = {curve.degradation: curve for curve in curves(measured, "fused")}
-    assert list(found) == list(LADDERS)
+    assert list(found) == list(DEGRADATIONS)
     noise = found["noise"]
     assert [point.level for point in noise.points] == [None, 30.0, 20.0, 10.0, 0.0]
     assert (noise.clean.top_1, noise.clean.top_3.value) == (share(18), 1.0)

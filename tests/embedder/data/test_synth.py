@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal import periodogram
 
 from embedder.data import synth
-from embedder.data.synth import DIRECT, draw_album
-from embedder.data.synth_voice import draw_voice
+from embedder.data.synth_music import DIRECT, draw_album, draw_voice
 from embedder.errors import UserError
 
 RATE = 16000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,25 @@ import ensemble.commands.robustness as command_module
 import ensemble.robustness
 from embedder.catalogue import read_catalogue
 from embedder.data.cache import AudioCache
-from embedder.measures.robustness import EXCERPT, LADDERS, Ladder, severity_levels
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT, severity_levels
 from embedder.run import Run
 from ensemble.commands.robustness import degraded, measure_robustness, rows_of
 from ensemble.robustness import Measured, fitting
 
 FEW = {
-    EXCERPT: Ladder("Excerpt", "length, s", (0.0, 10.0, 1.0)),
-    "noise": LADDERS["noise"],
-    "gain": Ladder("Gain", "louder by, dB", (-20.0, 40.0), 0.0),
+    EXCERPT: replace(DEGRADATIONS[EXCERPT], levels=(0.0, 10.0, 1.0)),
+    "noise": DEGRADATIONS["noise"],
+    "gain": replace(DEGRADATIONS["gain"], levels=(-20.0, 40.0)),
 }
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine levels instead of all."""
-    for name in set(LADDERS) - set(FEW):
-        monkeypatch.delitem(LADDERS, name)
+    for name in set(DEGRADATIONS) - set(FEW):
+        monkeypatch.delitem(DEGRADATIONS, name)
     for name, ladder in FEW.items():
-        monkeypatch.setitem(LADDERS, name, ladder)
+        monkeypatch.setitem(DEGRADATIONS, name, ladder)
 
 
 @pytest.mark.usefixtures("few")
@@ -105,7 +106,7 @@ def test_every_level_is_of_the_same_excerpt(trained: Run) -> None:
     np.testing.assert_allclose(waves["gain", -20.0], clean / 10, atol=0.51)
     loud = np.clip(clean * 100, -32768, 32767)  # as a file clips it
     np.testing.assert_allclose(waves["gain", 40.0], loud, atol=1)
-    for level in LADDERS["noise"].levels:
+    for level in DEGRADATIONS["noise"].levels:
         noise = waves["noise", level] - clean
         assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(level, abs=0.3)
     assert all((again[step] == waves[step]).all() for step in waves)
@@ -147,5 +148,5 @@ def test_a_length_without_an_undegraded_level_is_refused(
 
 def test_the_page_and_the_measure_share_their_levels() -> None:
     assert ensemble.robustness.current_ladders() == {
-        name: list(ladder.levels) for name, ladder in LADDERS.items()
+        name: list(ladder.levels) for name, ladder in DEGRADATIONS.items()
     }

@@ -1,4 +1,4 @@
-"""The voices: whether they sing the melody and differ as they claim to."""
+"""The bands and productions: whether albums differ, and alike for every singer."""
 
 import dataclasses
 
@@ -7,15 +7,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import find_peaks, periodogram
 
-from embedder.data import synth_voice
-from embedder.data.synth import MAJOR, Plan
-from embedder.data.synth_voice import (
+from embedder.data import synth_music
+from embedder.data.synth_music import (
     FRAMES,
+    MAJOR,
     UPPER_FORMANTS,
     VOWELS,
     Melody,
+    Plan,
     Voice,
     compose,
+    draw_album,
     draw_voice,
     glottal_source,
     sing,
@@ -23,6 +25,30 @@ from embedder.data.synth_voice import (
 )
 
 RATE = 16000
+
+
+def test_albums_say_nothing_of_their_singer() -> None:
+    """Over many albums, no setting of the production separates one singer's from another's."""
+    table = np.array(
+        [
+            [
+                (a.tempo, a.rolloff, a.decay_s, a.balance, a.snare_s, *a.mixer)
+                for album in range(40)
+                for a in [draw_album(0, singer, album, RATE)]
+            ]
+            for singer in range(6)
+        ]
+    )
+    between = table.mean(1).std(0)
+    within = table.std(1).mean(0)
+    assert (within > 0.05 * np.abs(table.mean((0, 1)))).all()  # albums do differ
+    assert (between < 0.35 * within).all()  # 1 / sqrt(40) = 0.16 is expected by chance
+
+
+def test_the_balance_of_an_album_lies_between_0_and_8_db() -> None:
+    for seed in range(30):
+        balance_db = 20 * np.log10(draw_album(seed, 0, 0, RATE).balance)
+        assert 0 <= balance_db <= 8
 
 
 def melody(voice: Voice, seed: int = 0) -> Melody:
@@ -46,7 +72,7 @@ def test_pitch_stays_in_the_singers_range_and_follows_the_key(singer: int) -> No
 
 
 def test_sung_pitch_is_the_melodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synth_voice, "CONSONANTS", ((900, 1.0, 0.025, 0.0),) * 6)
+    monkeypatch.setattr(synth_music, "CONSONANTS", ((900, 1.0, 0.025, 0.0),) * 6)
     voice = dataclasses.replace(draw_voice(0, 1), breath=0.0)
     track = melody(voice)
     wave = sing(voice, track, 15 * RATE, RATE, np.random.default_rng(0))
