@@ -73,8 +73,8 @@ try:
     import typer
 
     from embedder.artifact import DISK_FULL
-    from embedder.commands.cost import architectures
-    from embedder.commands.members import (
+    from embedder.cli.architectures import architectures
+    from embedder.cli.options import (
         SPLIT_RULES,
         Device,
         RunDir,
@@ -84,12 +84,12 @@ try:
         prepare,
         train_embedder,
     )
-    from embedder.commands.pretrain import pretrain
-    from embedder.commands.stems import separate, train_detector, train_separator
+    from embedder.cli.pretrain import pretrain
+    from embedder.cli.train import separate, train_detector, train_separator
     from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
     from embedder.errors import Command, UserError, did_you_mean, program, working_in
     from embedder.presets import PRESETS
-    from embedder.recipes.lists import RECIPES
+    from embedder.recipes import RECIPES
     from embedder.run import Run, open_run
     from embedder.settings import parse_assignments
     from ensemble.commands.answers import (
@@ -114,7 +114,7 @@ except Exception as error:
     sys.exit(2)
 
 if TYPE_CHECKING:
-    from embedder.recipes.plan import Step
+    from embedder.recipes import Step
 
 app = typer.Typer(
     help="Who sings? Train singer embedders, fuse them, predict, and look at the maps.",
@@ -313,7 +313,7 @@ def recipe(
             f"recipe {name} needs stems: give them with --stems_dir, or make them first with "
             "prepare and separate; recipe nostems does without"
         )
-    from embedder.recipes.estimate import estimated
+    from embedder.recipes import estimated
 
     print_plan(name, chosen.about, estimated(chosen, data_dir, split, seed, stems, device))
     started = time.monotonic()
@@ -379,7 +379,7 @@ def benchmark(
     Example: python app.py benchmark --data_dir songs --members crnn-plain,ecapa --segments 3,5
     """
     from analysis.benchmark import HEAD, lines, write_tables
-    from embedder.recipes.benchmark import (
+    from embedder.benchmark import (
         conditions,
         config_of,
         numbers_in,

@@ -172,8 +172,8 @@ def put_detector() -> Callable[[Run, float], None]:
 
         from embedder.catalogue import read_catalogue
         from embedder.data.cache import AudioCache
+        from embedder.inference.detector import save_detector
         from embedder.models.detector import VoiceDetector
-        from embedder.voice.detect import save_detector
 
         torch.manual_seed(0)
         network = VoiceDetector().eval().requires_grad_(False)
@@ -203,7 +203,7 @@ def _trained(
     from embedder.inference.checkpoint import load_member
     from embedder.inference.config import InferenceConfig
     from embedder.inference.embed import embed_remade, embed_split
-    from embedder.train import train_member
+    from embedder.training.members import train_member
     from ensemble.fusion.pipeline import fuse_run
 
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import app
 from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.commands import members as commands
+from embedder.cli import options as commands
 from embedder.inference.aggregate import AGGREGATES
 from embedder.models.network import DEVICES
 from embedder.run import Run
@@ -717,7 +717,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
     refused: Callable[..., str],
     full_disk: Callable[[str], None],
 ) -> None:
-    import embedder.train  # noqa: F401 - what a command imports later must be replaced too
+    import embedder.training.members  # noqa: F401 - what a command imports later must be replaced too
     from analysis.analyze import analyze  # noqa: F401
     from ensemble.fusion import pipeline  # noqa: F401
 

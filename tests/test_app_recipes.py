@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import app
-from embedder.recipes.lists import Recipe
-from embedder.recipes.plan import Speed
+from embedder.recipes import Recipe
 from embedder.run import Run
+from embedder.training.speed import Speed
 
 Command = Callable[..., Any]
 Refused = Callable[..., str]
@@ -27,7 +27,7 @@ TINY = {
 @pytest.fixture
 def tiny_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes of tiny members under the real names, and a machine of known speed."""
-    monkeypatch.setattr("embedder.recipes.estimate.measure_speed", lambda *_: Speed(100.0, 400.0))
+    monkeypatch.setattr("embedder.training.speed.measure_speed", lambda *_: Speed(100.0, 400.0))
     members = {"first": TINY, "second": {**TINY, "loss": "triplet"}}
     recipes = {
         "laptop": Recipe("two tiny members", members),

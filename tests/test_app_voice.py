@@ -14,7 +14,7 @@ from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig, detector_fingerprint
 from embedder.inference.store import read_store
 from embedder.run import Run
-from embedder.voice import train as detector_train
+from embedder.training import detector as detector_train
 from ensemble.fusion.fitted import read_fusion
 from ensemble.predictions import read_table
 

@@ -126,7 +126,7 @@ PREDICTION = [
     "embedder.inference.checkpoint",
     "embedder.inference.embed",
     "embedder.inference.embed_files",
-    "embedder.separation.songs",
+    "embedder.inference.separate",
     "ensemble.fusion.pipeline",
     "ensemble.fusion.knn",
     "ensemble.fusion.calibration",

@@ -9,9 +9,9 @@ import pytest
 import app
 from embedder.artifact import read_json
 from embedder.inference.checkpoint import load_member
-from embedder.pretraining.settings import own_settings
 from embedder.run import Run
 from embedder.settings import all_settings
+from embedder.training.pretrain_config import own_settings
 
 Command = Callable[..., tuple[int, str, str]]
 ONCE = ("--set", "segment_s=1", "--set", "crops_per_song=1", "--set", "batch_singers=3")

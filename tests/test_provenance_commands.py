@@ -14,9 +14,9 @@ import pytest
 
 import app
 from embedder.catalogue import read_catalogue
-from embedder.recipes.lists import Recipe
-from embedder.recipes.plan import Speed
+from embedder.recipes import Recipe
 from embedder.run import Run, locked
+from embedder.training.speed import Speed
 from ensemble.index import database
 
 Command = Callable[..., Any]
@@ -52,7 +52,7 @@ def test_a_recipe_sees_songs_that_were_added(
     command: Command, refused: Refused, synthesised: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("embedder.recipes.estimate.measure_speed", lambda *_: Speed(100.0, 400.0))
+    monkeypatch.setattr("embedder.training.speed.measure_speed", lambda *_: Speed(100.0, 400.0))
     monkeypatch.setattr(app, "RECIPES", {"laptop": Recipe("one member", {"m": {"epochs": 1}})})
     for step in ("train_embedder", "fuse", "analyze"):
         monkeypatch.setattr(app, step, lambda *_, **__: None)

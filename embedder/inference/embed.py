@@ -24,14 +24,13 @@ from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.config import InferenceConfig
+from embedder.inference.detector import Detector, Voices, heard_voice, load_detector
 from embedder.inference.segments import cut
+from embedder.inference.separate import separated_vocals, separator_of
 from embedder.inference.store import REMADE, REMADE_DB, Store, origin, write_store
-from embedder.memory import reuse_freed_memory
-from embedder.models.network import default_device, margin_free_logits
+from embedder.models.network import default_device, margin_free_logits, reuse_freed_memory
 from embedder.run import Run, prepare_again
-from embedder.separation.songs import separated_vocals, separator_of
 from embedder.settings import train_command
-from embedder.voice.detect import Detector, Voices, heard_voice, load_detector
 
 CHUNK = 8  # segments
 AS_TRAINED = InferenceConfig()  # each member's own grid, all segments alike

@@ -19,9 +19,9 @@ from embedder.data.stems import find_stems
 from embedder.errors import Command, UserError
 from embedder.inference.checkpoint import Member
 from embedder.inference.config import InferenceConfig
+from embedder.inference.detector import Detector, heard_voice
 from embedder.inference.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.inference.store import Store
-from embedder.voice.detect import Detector, heard_voice
 
 Separate = Callable[[NDArray[np.int16]], NDArray[np.int16]]  # mixture → vocals, (samples,), 16 kHz
 

@@ -20,6 +20,7 @@ from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.voice_activity import voice_share
 from embedder.errors import UserError
 from embedder.inference.config import detector_fingerprint
+from embedder.inference.detector import Voices, load_detector
 from embedder.measures.records import (
     SECONDS,
     SPECTROGRAMS_FILE,
@@ -29,7 +30,6 @@ from embedder.measures.records import (
 )
 from embedder.models.frontends import LogMel
 from embedder.run import Run, prepare_again
-from embedder.voice.detect import Voices, load_detector
 
 LOOKED_AT = 5  # training songs of each singer, the first by id, of which one is drawn
 FEATURES = FeatureConfig(mel_norm="none")

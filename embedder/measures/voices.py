@@ -39,7 +39,7 @@ from embedder.measures.records import (
 from embedder.run import Run, prepare_again
 
 if TYPE_CHECKING:
-    from embedder.voice.detect import Detector
+    from embedder.inference.detector import Detector
 
 
 STRETCH_S = 5
@@ -229,7 +229,7 @@ class Worker:
             return None
         import torch
 
-        from embedder.voice.detect import detected, load_detector
+        from embedder.inference.detector import detected, load_detector
 
         if self.detector is None:
             torch.set_num_threads(1)

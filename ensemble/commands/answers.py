@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from embedder.commands.members import Device, RunDir, Seed, catalogue_of, works_in
+from embedder.cli.options import Device, RunDir, Seed, catalogue_of, works_in
 from embedder.console import print_table, say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.run import locked, open_run

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.commands.members import Device, RunDir
+from embedder.cli.options import Device, RunDir
 from embedder.console import print_table, say, warn
 from embedder.errors import UserError, did_you_mean
 from embedder.run import Run, open_run

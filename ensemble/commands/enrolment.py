@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.commands.members import Device, RunDir, catalogue_of
+from embedder.cli.options import Device, RunDir, catalogue_of
 from embedder.console import print_table, say, shown, warn
 from embedder.errors import Command, UserError
 from embedder.run import locked, open_run

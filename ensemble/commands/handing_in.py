@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedder.commands.members import RunDir, catalogue_of
+from embedder.cli.options import RunDir, catalogue_of
 from embedder.console import print_table, say, warn
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.run import Run, open_run
@@ -65,8 +65,8 @@ def bundle(
 
 def vocal_source(run: Run) -> VocalSource | None:
     """What separates vocals from new files in this run, loaded once to see that it can be."""
+    from embedder.inference.separate import separator_of
     from embedder.models.network import default_device
-    from embedder.separation.songs import separator_of
     from embedder.stem_record import read_record
     from ensemble.bundling.bundle import OWN, VocalSource
 

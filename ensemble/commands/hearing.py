@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedder.commands.members import catalogue_of
+from embedder.cli.options import catalogue_of
 from embedder.console import say, warn
 from embedder.errors import Command, UserError
 from embedder.run import Run
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from embedder.data.cache import Progress
     from embedder.inference.checkpoint import Member
     from embedder.inference.config import InferenceConfig
+    from embedder.inference.detector import Detector
     from embedder.inference.store import Store
     from embedder.models.separators.song_separator import SongSeparator
-    from embedder.voice.detect import Detector
     from ensemble.fusion.fitted import Fusion
 
 
@@ -65,8 +65,8 @@ def load_listeners(
     """
     from embedder.inference.checkpoint import load_member
     from embedder.inference.config import detector_fingerprint
+    from embedder.inference.detector import load_detector
     from embedder.models.network import default_device
-    from embedder.voice.detect import load_detector
     from ensemble.fusion.fitted import check_detector, check_fusion
 
     check_detector(fusion, detector_fingerprint(run))
@@ -104,7 +104,7 @@ def hear(
     separate = None
     deaf = [m.name for m in listeners.members if m.config.train.recording == "vocals"]
     if deaf and stems_dir is None and (separator := separator_for(listeners, tell)):
-        from embedder.separation.songs import separated_vocals
+        from embedder.inference.separate import separated_vocals
 
         separate = partial(separated_vocals, separator)
     if not (takes_stems or separate) and len(deaf) == len(listeners.members):
@@ -189,8 +189,8 @@ def hear_all(
 
 def separator_for(listeners: Listeners, tell: Callable[[str], None]) -> SongSeparator | None:
     """What makes vocals of files in this run, which `tell` is told; None if there is nothing."""
+    from embedder.inference.separate import said_of, separator_of
     from embedder.models.network import default_device
-    from embedder.separation.songs import said_of, separator_of
 
     catalogue = catalogue_of(listeners.run)
     separator = separator_of(listeners.run, catalogue, default_device(listeners.device))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embedder.commands.members import Seed
+from embedder.cli.options import Seed
 from embedder.console import print_table, say
 from embedder.errors import UserError, did_you_mean
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from embedder.commands.members import Device, RunDir
+from embedder.cli.options import Device, RunDir
 from embedder.console import say
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.measures.robustness import SECONDS, SONGS

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedder.artifact import file_fingerprint
-from embedder.commands.members import catalogue_of
+from embedder.cli.options import catalogue_of
 from embedder.console import Tick, meter, say
 from embedder.errors import UserError
 from embedder.measures.robustness import (

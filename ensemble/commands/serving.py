@@ -39,7 +39,7 @@ def open_predictor(
     bundle has no songs; what is enrolled in it is forgotten when the block ends, for a bundle stays
     as it was packed. Raises `UserError` if the run or the bundle cannot predict.
     """
-    from embedder.memory import reuse_freed_memory
+    from embedder.models.network import reuse_freed_memory
     from ensemble.bundling.bundle import bundle_or_run
     from ensemble.commands.hearing import load_listeners
     from ensemble.fusion.pipeline import open_fusion
@@ -97,7 +97,7 @@ def hearer(listeners: Listeners, limits: Limits, tell: Callable[[str], None] = s
     from embedder.config import SAMPLE_RATE
     from embedder.data.audio import decode_recording
     from embedder.inference.embed_files import embed_waves
-    from embedder.separation.songs import separated_vocals
+    from embedder.inference.separate import separated_vocals
     from ensemble.commands.hearing import separator_for
     from ensemble.serving.hearing import Recording
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from embedder.commands.members import catalogue_of
+from embedder.cli.options import catalogue_of
 from embedder.console import print_table, say
 from embedder.run import Run
 

@@ -32,7 +32,7 @@ from embedder.models.zoo.total_variability import (
 )
 from embedder.run import Run
 from embedder.settings import build_config
-from embedder.train import train_member
+from embedder.training.members import train_member
 
 Tiny = Callable[..., MemberConfig]
 ROWS = 60

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedder.config import LossConfig
-from embedder.pair_losses import PairLoss, supcon, triplet
 from embedder.settings import all_settings
+from embedder.training.losses import PairLoss, supcon, triplet
 
 DIM, SINGERS = 6, 4
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 0])

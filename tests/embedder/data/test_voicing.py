@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from embedder.catalogue import Song
-from embedder.data import voicing
+from embedder.data import datasets
 from embedder.data.cache import AudioCache
-from embedder.data.voicing import FRAMES, VoicedRemixes
+from embedder.data.datasets import FRAMES, VoicedRemixes
 
 FRAME, LAG = 800, -1105
 
@@ -59,7 +59,7 @@ def test_labels_say_where_the_voice_is_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, share in (("INSTRUMENTAL", instrumental), ("MIXTURE", mixture), ("OWN", own)):
-        monkeypatch.setattr(voicing, name, share)
+        monkeypatch.setattr(datasets, name, share)
     remixes = VoicedRemixes(songs, tmp_path, seed=1)
     remixes.augmenter.chain = []
     seen = []
@@ -86,7 +86,7 @@ def test_the_ratio_is_drawn_between_its_bounds(
     songs: list[Song], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("INSTRUMENTAL", "MIXTURE", "OWN"):
-        monkeypatch.setattr(voicing, name, 0)
+        monkeypatch.setattr(datasets, name, 0)
     remixes = VoicedRemixes(songs, tmp_path, seed=0)
     remixes.augmenter.chain = []
     ratios = []

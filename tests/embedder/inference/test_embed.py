@@ -22,14 +22,14 @@ from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.config import InferenceConfig
+from embedder.inference.detector import Detector, Voices, detected, load_detector
 from embedder.inference.embed import CHUNK, embed_remade, embed_split, embed_wave, stem_key
 from embedder.inference.embed_files import check_files, embed_files, vocal_stems
 from embedder.inference.store import REMADE, REMADE_DB, Store, read_store
 from embedder.models.detector import VoiceDetector
 from embedder.models.network import Network
 from embedder.run import Run
-from embedder.train import train_member
-from embedder.voice.detect import Detector, Voices, detected, load_detector
+from embedder.training.members import train_member
 
 Tiny = Callable[..., MemberConfig]
 
@@ -445,7 +445,7 @@ def test_a_song_in_which_nobody_sings_is_heard_as_a_whole(
 ) -> None:
     plain = stores_of([some_member(tiny())], files[2:4], 2)
     monkeypatch.setattr(
-        "embedder.voice.detect.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
+        "embedder.inference.detector.detected", lambda _, wave: np.zeros(-(-len(wave) // 800), bool)
     )
     listening = InferenceConfig(detector=judge.fingerprint)
     ((store,),) = embed_files(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from embedder.artifact import file_fingerprint
 from embedder.catalogue import read_catalogue
-from embedder.commands.members import train_embedder
+from embedder.cli.options import train_embedder
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import load_member
@@ -22,8 +22,8 @@ from embedder.models.network import Network
 from embedder.models.ssl import BASE, PRETRAINED
 from embedder.run import Run
 from embedder.settings import build_config
-from embedder.start import published_start
-from embedder.train import train_member
+from embedder.training.members import train_member
+from embedder.training.warm_start import published_start
 
 OLD = {
     "parametrizations.weight.original0": "weight_g",

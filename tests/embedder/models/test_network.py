@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from embedder.architectures import ARCHITECTURES
 from embedder.config import LossConfig, MemberConfig
 from embedder.errors import UserError
-from embedder.losses import build_loss
 from embedder.models.network import (
     Network,
     count_parameters,
@@ -20,6 +19,7 @@ from embedder.models.network import (
     margin_free_logits,
 )
 from embedder.settings import all_settings, build_config
+from embedder.training.losses import build_loss
 
 
 def config_of(backbone: str) -> MemberConfig:

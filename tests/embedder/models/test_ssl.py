@@ -10,10 +10,10 @@ import torchaudio
 from torch import Tensor, nn
 from torchaudio.pipelines import HUBERT_BASE, WAV2VEC2_BASE, WAVLM_BASE_PLUS
 
-from embedder.loop import Training
 from embedder.models.network import Network
 from embedder.models.ssl import BASE, PRETRAINED, Ssl
 from embedder.settings import all_settings, build_config
+from embedder.training.module import Training
 
 BUNDLES = {
     "wavlm_base_plus": WAVLM_BASE_PLUS,

@@ -24,15 +24,15 @@ from embedder import __version__
 from embedder.artifact import file_fingerprint, read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
+from embedder.inference import separate as separation
 from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_wave
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
-from embedder.separation import songs as separation
 from embedder.stem_record import StemRecord, read_record
-from embedder.train import train_member
+from embedder.training.members import train_member
 from ensemble.bundling.archive import MANIFEST
 from ensemble.bundling.bundle import requirements
 

@@ -19,7 +19,7 @@ from embedder.errors import UserError
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
-from embedder.train import train_member
+from embedder.training.members import train_member
 from ensemble.commands.serving import open_predictor
 from ensemble.index.table import history
 from ensemble.predictions import read_table

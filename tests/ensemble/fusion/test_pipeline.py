@@ -23,7 +23,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.embed import embed_remade, embed_stale
 from embedder.inference.store import REMADE, read_store, write_store
 from embedder.run import SPLITS, Run
-from embedder.train import train_member
+from embedder.training.members import train_member
 from ensemble.answering import answer
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fitted import read_fusion, write_fusion

@@ -1,0 +1,1 @@
+"""The commands that prepare, separate and train: parse, call one function, print."""

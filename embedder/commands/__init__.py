@@ -1,1 +1,0 @@
-"""The commands of `app.py` that end in a run folder or a member."""

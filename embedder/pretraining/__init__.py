@@ -1,1 +1,0 @@
-"""Networks that learn from songs without labels before they learn singers."""

@@ -1,1 +1,0 @@
-"""Lists of members that are known to work, what they cost, and the table that compares them."""

@@ -1,1 +1,0 @@
-"""Vocals and backing of songs, and the separator that is trained on stems."""

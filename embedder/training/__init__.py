@@ -1,0 +1,1 @@
+"""Trainings that can be killed and resumed: members, separator, detector, pre-training."""

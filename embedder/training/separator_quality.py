@@ -1,0 +1,170 @@
+"""How well a separator separates: SI-SDR of the vocals on songs that it never heard.
+
+Enters: a `VocalSeparator`, songs with stems, the cache. Leaves: for each song and each way of
+mixing it, the SI-SDR of the mixture and of the separated vocals; means, medians and intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedder import metrics
+from embedder.artifact import read_json, write_json, write_text
+from embedder.catalogue import Song
+from embedder.config import SAMPLE_RATE
+from embedder.data.augment import QUIET, rms
+from embedder.data.cache import AudioCache, Progress, no_progress
+from embedder.data.datasets import own_mixture, remade
+from embedder.data.cache import AudioCache
+from embedder.data.cache import Progress, no_progress
+from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.run import Run
+from embedder.text import to_csv
+
+MIXTURES = {
+    "own backing": "the song's own stems, as they are",
+    "0 dB": "the vocals as loud as another song's backing",
+    "-8 dB": "the vocals 8 dB below another song's backing",
+}
+QUICK_SONGS, QUICK_S = 40, 10.0  # what is looked at after each epoch
+
+
+@dataclass(frozen=True)
+class SongQuality:
+    """SI-SDR of one song's vocals in one mixture, dB."""
+
+    song: str
+    album: str  # "singer/album"
+    mixture: str  # key of `MIXTURES`
+    before: float  # of the mixture itself
+    after: float  # of the separated vocals
+
+    @property
+    def gain(self) -> float:
+        return self.after - self.before
+
+
+def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio, `(…, samples)` → `(…,)`, dB.
+
+    With s the target and ŝ the estimate: 10 log10(|α s|² / |α s − ŝ|²), α = ŝᵀs / |s|²
+    (Le Roux et al., SDR – half-baked or well done?, ICASSP 2019), in float64.
+    """
+    target, estimate = target.double(), estimate.double()
+    scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True)
+    part = scale * target
+    return 10 * torch.log10(part.square().sum(-1) / (part - estimate).square().sum(-1))
+
+
+def measure(
+    separator: VocalSeparator,
+    songs: Sequence[Song],
+    cache: AudioCache,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[SongQuality]:
+    """Every song in every kind of mixture; songs without any voice are left out.
+
+    The other backing is that of the song some places further on, a random number of them, so
+    that each is heard once and never with its own vocals. A single song has no other backing.
+    """
+    sung = [s for s in songs if rms(cache.read(s.vocals, 0, cache.length(s.vocals))) >= QUIET]
+    shift = int(np.random.default_rng(seed).integers(1, len(sung))) if len(sung) > 1 else 0
+    rows = []
+    for number, song in enumerate(progress(sung, len(sung), "separating validation songs")):
+        other = sung[(number + shift) % len(sung)]
+        mixed = {"own backing": own_mixture(song, cache)}
+        if shift:
+            mixed["0 dB"] = remade(song, other, cache, 0.0)
+            mixed["-8 dB"] = remade(song, other, cache, -8.0)
+        for kind, (mixture, vocals) in mixed.items():
+            rows.append(_quality(separator, song, kind, mixture, vocals))
+    return rows
+
+
+def _quality(
+    separator: VocalSeparator, song: Song, kind: str, mixture: Any, vocals: Any
+) -> SongQuality:
+    device = next(separator.parameters()).device
+    heard, target = torch.from_numpy(mixture), torch.from_numpy(vocals)
+    with torch.inference_mode():
+        estimate = separator.refined(heard[None].to(device))[0].cpu()
+    before, after = float(si_sdr(heard, target)), float(si_sdr(estimate, target))
+    return SongQuality(song.id, song.album_id, kind, before, after)
+
+
+def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Per kind of mixture: songs; mean, 95 % interval and median before, after and of the gain."""
+    found: dict[str, dict[str, Any]] = {}
+    for kind, meaning in MIXTURES.items():
+        own = [row for row in rows if row.mixture == kind]
+        if not own:
+            continue
+        found[kind] = {"mixture": meaning, "songs": len(own)}
+        for name in ("before", "after", "gain"):
+            values = np.array([getattr(row, name) for row in own])
+            estimate = metrics.bootstrap_interval(
+                metrics.mean_of(values),
+                len(values),
+                seed,
+                [row.album for row in own],
+                limits=(-np.inf, np.inf),
+            )
+            found[kind][name] = {
+                "mean": round(estimate.value, 3),
+                "low": round(estimate.low, 3),
+                "high": round(estimate.high, 3),
+                "median": round(float(np.median(values)), 3),
+            }
+    return found
+
+
+def write_quality(run: Run, rows: Sequence[SongQuality], seed: int) -> dict[str, dict[str, Any]]:
+    """Write `quality.csv` (a row a song and mixture) and `quality.json` (`summary`)."""
+    lines = ((row.song, row.mixture, round(row.before, 3), round(row.after, 3)) for row in rows)
+    table = to_csv([("song", "mixture", "before", "after"), *lines])
+    write_text(run.separator / "quality.csv", table)
+    result = summary(rows, seed)
+    write_json(run.separator / "quality.json", result)
+    return result
+
+
+def read_quality(run: Run) -> dict[str, dict[str, Any]]:
+    """What `write_quality` wrote; `UserError` if it is missing or no JSON."""
+    found: dict[str, dict[str, Any]] = read_json(run.separator / "quality.json")
+    return found
+
+
+class Quick:
+    """A look after each epoch: the middles of some songs, from their own stems as they are."""
+
+    def __init__(self, songs: Sequence[Song], cache: AudioCache) -> None:
+        every = max(1, -(-len(songs) // QUICK_SONGS))
+        samples = round(QUICK_S * SAMPLE_RATE)
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        for song in songs[::every]:
+            mixture, vocals = own_mixture(song, cache)
+            start = max(0, (len(vocals) - samples) // 2)
+            if rms(vocals[start : start + samples]) >= QUIET:
+                piece = slice(start, start + samples)
+                self.pairs.append(
+                    (torch.from_numpy(mixture[piece]), torch.from_numpy(vocals[piece]))
+                )
+
+    def gain(self, separator: VocalSeparator) -> float:
+        """Mean of SI-SDR after − before, dB; NaN without songs. The mode is as it was."""
+        was, device = separator.training, next(separator.parameters()).device
+        separator.eval()
+        gains = []
+        with torch.inference_mode():
+            for mixture, vocals in self.pairs:
+                estimate = separator(mixture[None].to(device))[0].cpu()
+                gains.append(float(si_sdr(estimate, vocals) - si_sdr(mixture, vocals)))
+        separator.train(was)
+        return float(np.mean(gains)) if gains else float("nan")

@@ -1,1 +1,0 @@
-"""Where someone sings: the singing-voice detector, its training and its accuracy."""
