@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE, AugmentConfig, MemberConfig, SeparatorTrainConfig
-from embedder.data.activity import FRAME, Active, frame_levels, sung
-from embedder.data.alignment import lag_of
 from embedder.data.augment import QUIET, Augmenter, Wave, remix, rms
 from embedder.data.cache import AudioCache
+from embedder.data.stems import lag_of
+from embedder.data.voice_activity import FRAME, Active, frame_levels, sung
 
 TRIES = 3  # places looked at for a crop in which someone sings
 SUNG = 0.3  # share of the song's vocal level from which a crop counts as sung

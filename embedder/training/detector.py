@@ -22,14 +22,11 @@ from torch.utils.data import DataLoader
 from embedder.artifact import fingerprint, read_json, replacing, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE, MemberConfig, TrainConfig
-from embedder.data.loaders import Ahead
 from embedder.data.cache import AudioCache, Progress, no_progress
+from embedder.data.datasets import FRAMES, VoicedRemixes
+from embedder.data.loaders import Ahead
 from embedder.data.samplers import EpochItems
 from embedder.data.voice_activity import FRAME
-from embedder.data.voicing import FRAMES, VoicedRemixes
-from embedder.data.cache import AudioCache
-from embedder.data.datasets import FRAMES, VoicedRemixes
-from embedder.data.cache import Progress, no_progress
 from embedder.errors import UserError
 from embedder.inference.detector import save_detector
 from embedder.models.detector import VoiceDetector

@@ -20,8 +20,6 @@ from embedder.data.audio import FULL_SCALE, to_int16
 from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.stems import lag_of, moved
 from embedder.data.voice_activity import FRAME, Active, smoothed, sung
-from embedder.data.cache import AudioCache
-from embedder.data.cache import Progress, no_progress
 from embedder.inference.detector import THRESHOLD, voice_probability
 from embedder.metrics import Estimate, bootstrap_interval
 from embedder.models.detector import VoiceDetector

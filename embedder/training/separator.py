@@ -25,14 +25,10 @@ from torch.utils.data import DataLoader
 
 from embedder.artifact import fingerprint, read_json, replacing, write_json, write_text
 from embedder.catalogue import Catalogue, Song
-from embedder.config import MemberConfig, SeparatorConfig, SeparatorTrainConfig
-from embedder.data.loaders import Ahead
-from embedder.data.cache import AudioCache, Progress, Source, decode_files, no_progress
-from embedder.data.samplers import EpochItems
-from embedder.data.datasets import Mixtures
 from embedder.config import MemberConfig, SeparatorConfig, SeparatorTrainConfig, TrainConfig
-from embedder.data.cache import AudioCache
-from embedder.data.cache import Progress, Source, decode_files, no_progress
+from embedder.data.cache import AudioCache, Progress, Source, decode_files, no_progress
+from embedder.data.datasets import Mixtures
+from embedder.data.loaders import Ahead
 from embedder.data.prepare import with_stems
 from embedder.data.samplers import EpochItems
 from embedder.data.stems import find_stems

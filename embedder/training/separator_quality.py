@@ -21,8 +21,6 @@ from embedder.config import SAMPLE_RATE
 from embedder.data.augment import QUIET, rms
 from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.datasets import own_mixture, remade
-from embedder.data.cache import AudioCache
-from embedder.data.cache import Progress, no_progress
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
 from embedder.text import to_csv

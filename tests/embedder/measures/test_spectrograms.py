@@ -15,9 +15,8 @@ from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
 from embedder.config import FeatureConfig
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
-from embedder.measures.records import SPECTROGRAMS_FILE, read_spectrograms
 from embedder.inference.detector import Voices
-from embedder.measures.records import FILE, read_spectrograms
+from embedder.measures.records import SPECTROGRAMS_FILE, read_spectrograms
 from embedder.measures.spectrograms import FEATURES, band_centres, levels, most_voiced
 from embedder.models.frontends import LogMel
 from embedder.run import Run
