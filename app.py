@@ -213,8 +213,11 @@ def report(
 
     author = Author(name.strip(), student_id.strip())
     run = open_run(run_dir, after="fuse")
-    for path in write_report(run, author, names_in(members), output, seed, warn):
+    later: list[str] = []
+    for path in write_report(run, author, names_in(members), output, seed, warn, later.append):
         say(f"wrote {path}")
+    for line in later:
+        say(line)
 
 
 @app.command()

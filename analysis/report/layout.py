@@ -1,236 +1,235 @@
 """Where everything of a slide stands, for the PDF and for PowerPoint alike.
 
-Enters: a `Slide`. Leaves: `Placed` blocks in inches, with their lines broken. Letters shrink until
-all has room, down to the smallest legible size; what has none even then is cut with an ellipsis.
+reportlab's Platypus breaks lines and measures; what has no room shrinks, by `KeepInFrame`. Nothing
+is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, repeat
+from typing import Any
 
-from analysis.report.canvas import Box
-from analysis.report.columns import Grid, grid_of, squeezed
-from analysis.report.lettering import ELLIPSIS, line_height, width_of, wrapped
-from analysis.report.slide import (
+from analysis.report.charts import picture
+from analysis.report.deck import (
     ACCENT,
     HEIGHT,
     INK,
+    LINE,
     PANEL,
-    SMALLEST,
     SOFT,
     WIDTH,
     Block,
     Bullets,
-    Drawing,
+    Figure,
     Slide,
     Table,
     Text,
     Tiles,
-)
+)  # fmt: skip
+from analysis.report.fonts import BOLD, FAMILY, MONO, markup, register
 
-MARGIN = 0.6  # inches, left and right
-GAP = 0.22  # between blocks of a column
-BETWEEN = 0.45  # between columns
-FOOT_TOP = 7.06
-INDENT = 0.28  # of a bullet's text
-TILE = 1.42  # height of a tile
-LEAST_DRAWING = 1.5  # inches
-TITLE, MESSAGE, NOTE = 27.0, 16.0, 10.0  # points
-MESSAGE_LINES = 3
-
-
-@dataclass(frozen=True)
-class Words:
-    """Paragraphs with broken lines."""
-
-    box: Box
-    paragraphs: tuple[tuple[str, ...], ...]
-    size: float
-    bold: bool = False
-    colour: str = INK
-    bullets: bool = False
-    role: str = ""  # "title" where it is the slide's
-
-
-@dataclass(frozen=True)
-class PlacedTable:
-    box: Box
-    table: Table
-    grid: Grid
+MARGIN, GAP, BETWEEN = 0.6, 0.2, 0.45  # inches: at the sides, between blocks, between columns
+FOOT = 0.42  # inches at the bottom, for the note and the page's number
+LEADING = 1.3  # from one line to the next, in sizes of the letters
+PAD = 0.08  # inches around the text of a cell
+TILE = (13.0, 30.0, 12.0)  # sizes of the three lines of a tile
+MIN_FIGURE = 2.0  # inches
+INCH = 72.0  # points
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedDrawing:
-    box: Box
-    drawing: Drawing
+class Placed:
+    """A block and its rectangle; `top` is counted from the page's upper edge, inches."""
+
+    block: Block
+    left: float
+    top: float
+    width: float
+    height: float
+    scale: float = 1.0  # of its letters
+    role: str = ""  # "title" or "message" where it is the slide's
+    flowable: Any = None  # how reportlab draws it
+    widths: tuple[float, ...] = ()  # of a table's columns, inches
+    picture: bytes = b""  # of a figure: PNG
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A plain rectangle."""
+def arrange(slide: Slide, number: int, families: Sequence[str] = ()) -> list[Placed]:
+    """All that stands on a page.
 
-    box: Box
-    colour: str
+    Args:
+        slide: What is to be shown.
+        number: Of the page, printed at its foot.
+        families: Fonts for letters that the program's own lacks.
 
-
-Placed = Words | PlacedTable | PlacedDrawing | Panel
-
-
-def place(slide: Slide, number: int) -> list[Placed]:
-    """All that stands on the page; `number` is printed at its foot."""
-    if slide.cover:
-        return _cover(slide)
+    Returns:
+        Blocks whose rectangles lie on the page and do not overlap.
+    """
+    register()
     room = WIDTH - 2 * MARGIN
-    title = Box(MARGIN, 0.42, room, line_height(TITLE))
-    found: list[Placed] = [
-        Panel(Box(0.0, 0.42, 0.14, title.height), ACCENT),
-        Words(title, (_cut([slide.title], room, TITLE, 1, True),), TITLE, True, role="title"),
-    ]
-    top = title.bottom + 0.08
+    if slide.cover:
+        blocks = (Text(slide.title, 54.0, True), Text(slide.message, 18.0, colour=SOFT))
+        more = tuple(block for column in slide.columns for block in column.blocks)
+        box = (1.5, 1.6, WIDTH - 3.0, HEIGHT - 2.2)
+        return _stack((*blocks, *more), box, families, chain(("title", "message"), repeat("")))
+    found = _stack(
+        (Text(slide.title, 27.0, True),), (MARGIN, 0.38, room, 0.52), families, ("title",)
+    )
+    top = 0.98
     if slide.message:
-        size = MESSAGE
-        while len(wrapped(slide.message, room, size)) > MESSAGE_LINES and size > 12:
-            size -= 0.5
-        lines = _cut(wrapped(slide.message, room, size), room, size, MESSAGE_LINES + 1)
-        box = Box(MARGIN, top, room, len(lines) * line_height(size))
-        found.append(Words(box, (lines,), size, colour=SOFT))
-        top = box.bottom
-    top += 0.25
-    shares = sum(column.share for column in slide.columns)
-    free = room - BETWEEN * (len(slide.columns) - 1)
-    left = MARGIN
+        message = (Text(slide.message, 16.0, colour=SOFT),)
+        found += _stack(message, (MARGIN, top, room, 0.95), families, ("message",))
+        top = found[-1].top + found[-1].height
+    top += GAP
+    left, shares = MARGIN, sum(column.share for column in slide.columns)
     for column in slide.columns:
-        width = free * column.share / shares
-        found += _stack(column.blocks, Box(left, top, width, FOOT_TOP - 0.12 - top))
+        width = (room - BETWEEN * (len(slide.columns) - 1)) * column.share / shares
+        found += _stack(column.blocks, (left, top, width, HEIGHT - FOOT - top), families)
         left += width + BETWEEN
-    page = str(number)
-    wide = width_of(page, NOTE)
+    foot = HEIGHT - FOOT + 0.1
     if slide.note:
-        lines = _cut(wrapped(slide.note, room - 0.6, NOTE), room - 0.6, NOTE, 1)
-        box = Box(MARGIN, FOOT_TOP, room - 0.6, line_height(NOTE))
-        found.append(Words(box, (lines,), NOTE, colour=SOFT))
-    box = Box(WIDTH - MARGIN - wide, FOOT_TOP, wide, line_height(NOTE))
-    found.append(Words(box, ((page,),), NOTE, colour=SOFT))
-    return found
+        note = (Text(slide.note, 10.5, colour=SOFT),)
+        found += _stack(note, (MARGIN, foot, room - 0.6, FOOT - 0.12), families)
+    page = (Text(str(number), 10.5, colour=SOFT),)
+    return found + _stack(page, (WIDTH - MARGIN - 0.4, foot, 0.4, FOOT - 0.12), families)
 
 
-def _cover(slide: Slide) -> list[Placed]:
-    room, size = WIDTH - 3.0, 60.0
-    lines = _cut(wrapped(slide.title, room, size, True), room, size, 3, True)
-    title = Box(1.5, 1.7, room, len(lines) * line_height(size))
-    found: list[Placed] = [
-        Panel(Box(0.0, 0.0, 0.5, HEIGHT), ACCENT),
-        Words(title, (lines,), size, True, role="title"),
-    ]
-    top = title.bottom + 0.25
-    if slide.message:
-        lines = _cut(wrapped(slide.message, room, 18), room, 18, 4)
-        box = Box(1.5, top, room, len(lines) * line_height(18))
-        found.append(Words(box, (lines,), 18, colour=SOFT))
-        top = box.bottom + 0.45
-    for column in slide.columns:
-        found += _stack(column.blocks, Box(1.5, top, room, HEIGHT - 0.6 - top))
-    return found
-
-
-def _stack(blocks: Sequence[Block], box: Box) -> list[Placed]:
-    """Blocks from the top of a box downwards; drawings share the room that the others leave."""
-    drawings = sum(isinstance(block, Drawing) for block in blocks)
-    free = box.height - GAP * (len(blocks) - 1)
-    shrink = 1.0
-    while True:
-        heights = [_height(block, box.width, shrink) for block in blocks]
-        over = sum(heights) + drawings * LEAST_DRAWING - free
-        if over <= 1e-9 or shrink < 0.3:
-            break
-        shrink -= 0.03
-    each = max((free - sum(heights)) / drawings, LEAST_DRAWING) if drawings else 0.0
-    found: list[Placed] = []
-    top = box.top
-    for block, height in zip(blocks, heights, strict=True):
-        high = each if isinstance(block, Drawing) else min(height, box.bottom - top)
-        found += _placed(block, Box(box.left, top, box.width, high), shrink)
+def _stack(
+    blocks: Sequence[Block], box: tuple[float, float, float, float], families: Sequence[str],
+    roles: Iterable[str] = repeat(""),
+) -> list[Placed]:  # fmt: skip
+    """Blocks from the top of (left, top, width, height) downwards."""
+    left, top, width, height = box
+    figures = sum(isinstance(block, Figure) for block in blocks)
+    free = height - GAP * (len(blocks) - 1)
+    made = [_flowable(block, width, families) for block in blocks]
+    needed = [_fitted(one, width, 1e4).height / INCH if one else 0.0 for one, _ in made]
+    texts = free - MIN_FIGURE * figures  # what they may take at most
+    squeeze = min(texts / sum(needed), 1.0) if sum(needed) else 1.0
+    each = (free - squeeze * sum(needed)) / figures if figures else 0.0
+    found = []
+    for block, (flowable, widths), high, role in zip(blocks, made, needed, roles, strict=False):
+        if isinstance(block, Figure):
+            high = each
+            png = picture(block.draw, width, high, families)
+            found.append(Placed(block, left, top, width, high, picture=png))
+        else:
+            frame = _fitted(flowable, width, squeeze * high)
+            scale, high = 1 / getattr(frame, "_scale", 1.0), frame.height / INCH
+            across = sum(widths) * scale if widths else width
+            found.append(Placed(block, left, top, across, high, scale, role, frame, widths))
         top += high + GAP
     return found
 
 
-def _size(block: Text | Bullets | Table, shrink: float) -> float:
-    return max(round(2 * block.size * shrink) / 2, SMALLEST)
+def _fitted(flowable: Any, width: float, height: float) -> Any:
+    """What is drawn shrinks until it is at most so many inches wide and high."""
+    from reportlab.platypus import KeepInFrame
+
+    frame = KeepInFrame(
+        width * INCH, height * INCH + 0.1, [flowable], mode="shrink", fakeWidth=False
+    )
+    frame.wrapOn(_scratch(), width * INCH, height * INCH + 0.1)
+    return frame
 
 
-def _height(block: Block, width: float, shrink: float) -> float:
-    """What a block needs; a drawing needs nothing of its own."""
-    if isinstance(block, Drawing):
-        return 0.0
-    if isinstance(block, Tiles):
-        return TILE
-    if isinstance(block, Table):
-        return grid_of(block, width, _size(block, shrink)).height
-    size = _size(block, shrink)
+@cache
+def _scratch() -> Any:
+    """A canvas to measure on."""
+    from reportlab.pdfgen.canvas import Canvas
+
+    return Canvas(io.BytesIO())
+
+
+def _flowable(block: Block, width: float, families: Sequence[str]) -> tuple[Any, tuple[float, ...]]:
+    """What reportlab draws, and the widths of its columns; nothing for a figure."""
     if isinstance(block, Text):
-        return len(wrapped(block.text, width, size, block.bold)) * line_height(size)
-    lines = sum(len(wrapped(one, width - INDENT, size)) for one in block.texts)
-    return (lines + 0.5 * (len(block.texts) - 1)) * line_height(size)
-
-
-def _placed(block: Block, box: Box, shrink: float) -> list[Placed]:
-    if isinstance(block, Drawing):
-        return [PlacedDrawing(box, block)]
-    if isinstance(block, Tiles):
-        return _tiles(block, box)
-    size = _size(block, shrink)
+        return _paragraph(block.text, block.size, families, block.bold, block.colour), ()
+    if isinstance(block, Bullets):
+        return _bullets(block, families), ()
     if isinstance(block, Table):
-        grid = squeezed(grid_of(block, box.width, size), box.height)
-        return [PlacedTable(replace(box, width=sum(grid.widths), height=grid.height), block, grid)]
-    most = max(int((box.height + 1e-6) / line_height(size)), 1)
-    if isinstance(block, Text):
-        lines = wrapped(block.text, box.width, size, block.bold)
-        cut = _cut(lines, box.width, size, most, block.bold)
-        return [Words(box, (cut,), size, block.bold, block.colour)]
-    paragraphs: list[tuple[str, ...]] = []
-    left = box.height
-    for text in block.texts:
-        lines = wrapped(text, box.width - INDENT, size)
-        most = int((left + 1e-6) / line_height(size))
-        if most < 1:
-            break
-        paragraphs.append(_cut(lines, box.width - INDENT, size, most))
-        left -= (min(len(lines), most) + 0.5) * line_height(size)
-    return [Words(box, tuple(paragraphs), size, bullets=True)]
+        return _table(block, width, families)
+    if isinstance(block, Tiles):
+        return _tiles(block, width, families)
+    return None, ()
 
 
-def _tiles(block: Tiles, box: Box) -> list[Placed]:
+def _paragraph(
+    text: str, size: float, families: Sequence[str], bold: bool = False, colour: str = INK,
+    right: bool = False, mono: bool = False,
+) -> Any:  # fmt: skip
+    from reportlab.lib.enums import TA_LEFT, TA_RIGHT
+    from reportlab.lib.styles import ParagraphStyle
+    from reportlab.platypus import Paragraph
+
+    style = ParagraphStyle(
+        "", fontName=MONO if mono else BOLD if bold else FAMILY, fontSize=size,
+        leading=LEADING * size, textColor=colour, alignment=TA_RIGHT if right else TA_LEFT,
+    )  # fmt: skip
+    return Paragraph(markup(text, families), style)
+
+
+def _bullets(block: Bullets, families: Sequence[str]) -> Any:
+    from reportlab.platypus import ListFlowable, ListItem
+
+    texts = [_paragraph(one, block.size, families, mono=block.mono) for one in block.texts]
+    items = [ListItem(one, spaceAfter=0.5 * block.size) for one in texts]
+    return ListFlowable(
+        items, bulletType="bullet", start="•", bulletFontName=FAMILY, bulletFontSize=block.size,
+        bulletColor=ACCENT, leftIndent=1.1 * block.size,
+    )  # fmt: skip
+
+
+def _table(block: Table, width: float, families: Sequence[str]) -> tuple[Any, tuple[float, ...]]:
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+    from reportlab.platypus import Table as Grid
+
+    rows = (block.head, *block.rows)
+    bold = {0, *(row + 1 for row in block.bold)}
+    columns = range(len(block.head))
+    widths = [
+        max(stringWidth(row[c], BOLD if n in bold else FAMILY, block.size)
+            for n, row in enumerate(rows)) / INCH + 2 * PAD + 0.02
+        for c in columns
+    ]  # fmt: skip
+    most = max(1.25 * width / len(widths), 2.8)  # longer texts wrap; the whole shrinks to fit
+    widths = [one if c in block.numeric else min(one, most) for c, one in enumerate(widths)]
+    spare = min(max(width - sum(widths), 0) / len(widths), 0.5)
+    widths = [one + spare for one in widths]
+    cells = [
+        [_paragraph(cell, block.size, families, n in bold, INK if n else SOFT, c in block.numeric)
+         for c, cell in enumerate(row)]
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    style = [
+        ("LINEBELOW", (0, 0), (-1, 0), 0.9, SOFT), ("LINEBELOW", (0, 1), (-1, -1), 0.6, LINE),
+        ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+        ("LEFTPADDING", (0, 0), (-1, -1), PAD * INCH),
+        ("RIGHTPADDING", (0, 0), (-1, -1), PAD * INCH),
+        ("TOPPADDING", (0, 0), (-1, -1), 1.5), ("BOTTOMPADDING", (0, 0), (-1, -1), 3.5),
+    ]  # fmt: skip
+    return Grid(cells, [one * INCH for one in widths], style=style, hAlign="LEFT"), tuple(widths)
+
+
+def _tiles(block: Tiles, width: float, families: Sequence[str]) -> tuple[Any, tuple[float, ...]]:
+    from reportlab.platypus import Table as Grid
+
     count = len(block.numbers)
-    width = (box.width - 0.25 * (count - 1)) / count
-    found: list[Placed] = []
-    for place_, (name, number, about) in enumerate(block.numbers):
-        left = box.left + place_ * (width + 0.25)
-        room = width - 0.4
-        found.append(Panel(Box(left, box.top, width, TILE), PANEL))
-        top = box.top + 0.12
-        for text, size, bold, colour in (
-            (name, 13.0, False, SOFT), (number, 30.0, True, ACCENT), (about, 11.0, False, SOFT),
-        ):  # fmt: skip
-            while size > SMALLEST and width_of(text, size, bold) > room:
-                size -= 0.5
-            line = _cut([text], room, size, 1, bold)
-            words = Box(left + 0.2, top, room, line_height(size))
-            found.append(Words(words, (line,), size, bold, colour))
-            top = words.bottom + 0.02
-    return found
-
-
-def _cut(
-    lines: Sequence[str], room: float, size: float, most: int, bold: bool = False
-) -> tuple[str, ...]:
-    """At most so many lines; the last ends with an ellipsis where text is left out."""
-    if len(lines) <= most and all(
-        width_of(line.rstrip(), size, bold) <= room + 1e-6 for line in lines
-    ):
-        return tuple(lines)
-    kept = list(lines[:most])
-    last = kept[-1]
-    while last and width_of(last.rstrip() + ELLIPSIS, size, bold) > room:
-        last = last[:-1]
-    return (*kept[:-1], last.rstrip() + ELLIPSIS)
+    widths = (width / count,) * count
+    label, number, about = TILE
+    cells = [
+        [_paragraph(one[0], label, families, colour=SOFT),
+         _paragraph(one[1], number, families, True, ACCENT),
+         _paragraph(one[2], about, families, colour=SOFT)]
+        for one in block.numbers
+    ]  # fmt: skip
+    style = [
+        ("BACKGROUND", (0, 0), (-1, -1), PANEL), ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LINEAFTER", (0, 0), (-2, -1), 12, "white"), ("LEFTPADDING", (0, 0), (-1, -1), 12),
+        ("RIGHTPADDING", (0, 0), (-1, -1), 12), ("TOPPADDING", (0, 0), (-1, -1), 7),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 9),
+    ]  # fmt: skip
+    return Grid([cells], [one * INCH for one in widths], style=style, hAlign="LEFT"), widths

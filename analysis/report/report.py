@@ -1,24 +1,22 @@
-"""From a run folder to the deck that is handed in: `report.pdf` and `report.pptx`.
-
-Enters: a run folder that `fuse` has filled, and whose work it is. Leaves: two files with the same
-slides, each whole or not at all. No model is loaded and no torch imported.
-"""
+"""From a run folder to the deck that is handed in: `report.pdf` and `report.pptx`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from analysis.report.deck import TITLE, Author, slides_of
-from analysis.report.facts import read_facts
-from analysis.report.layout import PlacedTable, Words, place
-from analysis.report.lettering import covering, installed, lacking, plain
+from analysis.material import Material, read_material
+from analysis.report import result_slides as results
+from analysis.report import system_slides as system
+from analysis.report.deck import TITLE, Author, Bullets, LeftOut, Slide, Table, Text, plain
+from analysis.report.facts import Facts, read_facts
+from analysis.report.fonts import covering, installed, lacking
+from analysis.report.layout import arrange
+from analysis.report.numbers import legible, numbers_of
 from analysis.report.pdf import write_pdf
-from analysis.report.powerpoint import write_powerpoint
-from analysis.report.slide import Slide
-from analysis.run_data import read_run_data
+from analysis.report.pptx import write_pptx
+from embedder.artifacts import Run
 from embedder.errors import UserError
-from embedder.run import Run
 
 LONGEST = 120  # letters of a name
 
@@ -30,12 +28,24 @@ def write_report(
     folder: Path | None = None,
     seed: int = 0,
     warn: Callable[[str], object] = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> list[Path]:
-    """Write `report.pdf` and `report.pptx`, and return their paths.
+    """Write `report.pdf` and `report.pptx` with the same slides, each whole or not at all.
 
-    `members`: names of the members to show, `None` for those of the fusion. `folder`: where to, by
-    default the run's pages. `warn` is told once of letters that no font of this machine has.
-    Raises `UserError` as `read_run_data` does, and for a folder that is a file.
+    Args:
+        run: A run that `fuse` has filled. No model is loaded and no torch imported.
+        author: Whose work it is.
+        members: Names of the members to show, `None` for those of the fusion.
+        folder: Where to, by default the run's pages.
+        seed: Of the maps and the bootstrap.
+        warn: Given one line where no font of this machine has some of the letters.
+        say: Given a line for each slide that is left out, with the command that measures it.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        UserError: As `read_material` does, for too long a name, and for a folder that is a file.
     """
     author = author or Author()
     for option, value in (("name", author.name), ("student_id", author.student_id)):
@@ -44,29 +54,71 @@ def write_report(
     target = folder or run.pages
     if target.exists() and not target.is_dir():
         raise UserError(f"--output {target} is a file; it must be a folder")
-    run_data = read_run_data(run, members, seed)
-    slides = slides_of(run_data, read_facts(run, run_data.members, run_data.fusion), author)
-    names = [plain(name) for name in (*run_data.songs.singers, *run_data.members)]
-    absent = lacking([*names, *texts_of(slides)])
+    material = read_material(run, members, seed)
+    slides, left_out = slides_of(
+        material, read_facts(run, material.members, material.fusion), author
+    )
+    names = [plain(name) for name in (*material.songs.singers, *material.members)]
+    absent = lacking([*names, *_texts(slides)])
     families, missing = covering(absent, installed() if absent else [])
     if missing:
         some = " ".join(sorted(missing)[:5])
         warn(
             f"no font on this machine has {len(missing)} of the letters, {some} among them; boxes "
-            "stand for them in the PDF and in pictures: install a font such as Noto Sans CJK"
+            "stand for them in the PDF and in pictures: install a TrueType font that has them"
         )
     title = f"{TITLE}: {plain(author.name)}" if author.name else TITLE
+    pages = [arrange(slide, number, families) for number, slide in enumerate(slides, 1)]
     pdf, pptx = target / "report.pdf", target / "report.pptx"
-    write_pdf(pdf, slides, title, families, frozenset(missing))
-    write_powerpoint(pptx, slides, title, families, frozenset(missing))
+    write_pdf(pdf, pages, title)
+    write_pptx(pptx, pages, title)
+    for one in left_out:
+        say(f"not in the deck: {one.what}; {one.how}")
     return [pdf, pptx]
 
 
-def texts_of(slides: Sequence[Slide]) -> Iterator[str]:
-    """All lines and cells of the slides, without those inside figures."""
-    for number, slide in enumerate(slides, 1):
-        for one in place(slide, number):
-            if isinstance(one, Words):
-                yield from (line for lines in one.paragraphs for line in lines)
-            elif isinstance(one, PlacedTable):
-                yield from (cell for row in one.grid.rows for cell in row)
+def slides_of(
+    material: Material, facts: Facts, author: Author
+) -> tuple[list[Slide], list[LeftOut]]:
+    """All slides that the run has numbers for, and what it has none for."""
+    material = legible(material)
+    numbers = numbers_of(material)
+    questions, unanswered = results.questions_slide(material, numbers)
+    found: list[Slide | LeftOut] = [
+        system.cover(material, numbers, author),
+        system.method_slide(material, facts),
+        *system.novelty_slide(material, facts),
+        *system.training_slide(facts),
+        system.data_slide(material, facts),
+        system.spectrogram_slide(material),
+        *results.curves_slide(numbers),
+        results.results_slide(material, numbers),
+        results.ablation_slide(numbers, facts),
+        *results.fusion_slide(material, numbers),
+        results.confusion_slide(numbers.lead, material.seed),
+        results.singers_slide(numbers.lead),
+        results.map_slide(material, numbers),
+        results.calibration_slide(material, numbers.lead),
+        results.album_slide(numbers),
+        questions,
+        *unanswered,
+        results.robustness_slide(numbers),
+        results.limitations_slide(material, numbers),
+        results.conclusion_slide(material, numbers),
+        results.reproduction_slide(material, facts, author),
+    ]
+    slides = [one for one in found if isinstance(one, Slide)]
+    return slides, [one for one in found if isinstance(one, LeftOut)]
+
+
+def _texts(slides: Sequence[Slide]) -> Iterator[str]:
+    """All that is written on the slides, without what stands in figures."""
+    for slide in slides:
+        yield from (slide.title, slide.message, slide.note)
+        for block in (block for column in slide.columns for block in column.blocks):
+            if isinstance(block, Text):
+                yield block.text
+            elif isinstance(block, Bullets):
+                yield from block.texts
+            elif isinstance(block, Table):
+                yield from (cell for row in block.rows for cell in row)

@@ -1,0 +1,198 @@
+"""The deck for PowerPoint, to be edited: text in placeholders and text boxes, tables, pictures.
+
+Blocks stand where the PDF has them, in letters of the same size.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from analysis.report.deck import (
+    ACCENT,
+    HEIGHT,
+    INK,
+    LINE,
+    PANEL,
+    SOFT,
+    WIDTH,
+    Bullets,
+    Figure,
+    Table,
+    Text,
+    Tiles,
+)  # fmt: skip
+from analysis.report.layout import LEADING, PAD, TILE, Placed
+from embedder.artifacts import replacing
+
+FONT, MONO = "Arial", "Courier New"  # narrower than the PDF's, so that its lines fit
+NAMESPACE = "http://schemas.openxmlformats.org/presentationml/2006/main"
+EPOCH = datetime(2000, 1, 1)  # a file must have dates; the time of writing would change its bytes
+
+
+def write_pptx(path: Path, pages: Sequence[Sequence[Placed]], title: str) -> None:
+    """Write all slides, atomically; the first is the cover. The same slides give the same bytes."""
+    from pptx import Presentation
+    from pptx.util import Inches
+
+    deck = Presentation()
+    deck.slide_width, deck.slide_height = Inches(WIDTH), Inches(HEIGHT)
+    about = deck.core_properties
+    about.title, about.author, about.last_modified_by = title, "", ""
+    about.created = about.modified = EPOCH
+    about.revision = 1
+    layout = next(one for one in deck.slide_layouts if one.name == "Title and Content")
+    for one in [*deck.slide_master.placeholders, *layout.placeholders]:
+        one.left = round(one.left * WIDTH / 10)  # the template's slides are 10 inches wide
+        one.width = round(one.width * WIDTH / 10)
+    for number, page in enumerate(pages):
+        slide = deck.slides.add_slide(layout)
+        _rectangle(slide, (0, 0, 0.5, HEIGHT) if number == 0 else (0, 0.42, 0.14, 0.5), ACCENT)
+        for placed in page:
+            _add(slide, placed)
+        for one in list(slide.placeholders):
+            if not one.text_frame.text:
+                one._element.getparent().remove(one._element)
+    whole = io.BytesIO()
+    deck.save(whole)
+    with replacing(path) as temporary:
+        temporary.write_bytes(undated(whole.getvalue()))
+
+
+def undated(data: bytes) -> bytes:
+    """The same zip file with one date for all its parts."""
+    found = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(found, "w") as new:
+        for entry in old.infolist():
+            part = zipfile.ZipInfo(entry.filename, EPOCH.timetuple()[:6])
+            part.compress_type = zipfile.ZIP_DEFLATED
+            new.writestr(part, old.read(entry))
+    return found.getvalue()
+
+
+def _add(slide: Any, placed: Placed) -> None:
+    block = placed.block
+    box = (placed.left, placed.top, placed.width, placed.height)
+    if isinstance(block, Figure):
+        shape = slide.shapes.add_picture(io.BytesIO(placed.picture), *_emu(*box))
+        shape._element.nvPicPr.cNvPr.set("descr", block.about)
+    elif isinstance(block, Table):
+        _table(slide, block, placed)
+    elif isinstance(block, Tiles):
+        for n, lines in enumerate(block.numbers):
+            left, width = placed.left + n * placed.widths[0], placed.widths[0] - 0.17
+            _rectangle(slide, (left, placed.top, width, placed.height), PANEL)
+            shape = slide.shapes.add_textbox(
+                *_emu(left + 0.15, placed.top + 0.06, width - 0.2, placed.height - 0.1)
+            )
+            _fill(shape.text_frame, lines, [size * placed.scale for size in TILE])
+            for paragraph, bold in zip(shape.text_frame.paragraphs, (0, 1, 0), strict=True):
+                _face(paragraph.runs[0].font, bool(bold), ACCENT if bold else SOFT)
+    else:
+        _text(slide, block, placed, box)
+
+
+def _text(
+    slide: Any, block: Text | Bullets, placed: Placed, box: tuple[float, float, float, float]
+) -> None:
+    holder = {"title": 0, "message": 1}.get(placed.role)
+    if holder is None:
+        shape = slide.shapes.add_textbox(*_emu(*box))
+    else:
+        shape = slide.placeholders[holder]
+        shape.left, shape.top, shape.width, shape.height = _emu(*box)
+    texts = block.texts if isinstance(block, Bullets) else (block.text,)
+    size = block.size * placed.scale
+    _fill(shape.text_frame, texts, [size] * len(texts))
+    mono = isinstance(block, Bullets) and block.mono
+    for paragraph in shape.text_frame.paragraphs:
+        font = paragraph.runs[0].font if paragraph.runs else paragraph.font
+        colour, bold = (block.colour, block.bold) if isinstance(block, Text) else (INK, False)
+        _face(font, bold, colour, MONO if mono else FONT)
+        _bullet(paragraph, size if isinstance(block, Bullets) else 0.0)
+
+
+def _fill(frame: Any, texts: Sequence[str], sizes: Sequence[float]) -> None:
+    """A paragraph for each text, shrunk by PowerPoint where it is edited."""
+    from pptx.enum.text import MSO_ANCHOR, MSO_AUTO_SIZE, PP_ALIGN
+    from pptx.util import Pt
+
+    frame.margin_left = frame.margin_right = frame.margin_top = frame.margin_bottom = 0
+    frame.word_wrap, frame.vertical_anchor = True, MSO_ANCHOR.TOP
+    frame.auto_size = MSO_AUTO_SIZE.TEXT_TO_FIT_SHAPE
+    for n, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+        paragraph = frame.paragraphs[0] if n == 0 else frame.add_paragraph()
+        run = paragraph.add_run()
+        run.text, run.font.size = text, Pt(size)
+        paragraph.line_spacing, paragraph.alignment = Pt(LEADING * size), PP_ALIGN.LEFT
+        paragraph.space_before = Pt(0)
+
+
+def _bullet(paragraph: Any, size: float) -> None:
+    """A bullet before the paragraph, or none for 0; python-pptx has no call for it."""
+    from pptx.util import Pt
+
+    about = paragraph._p.get_or_add_pPr()
+    indent = int(Pt(1.1 * size))
+    about.set("marL", str(indent))
+    about.set("indent", str(-indent))
+    if size:
+        paragraph.space_after = Pt(0.5 * size)
+        about.append(about.makeelement(f"{{{about.nsmap['a']}}}buChar", {"char": "•"}))
+    else:
+        about.append(about.makeelement(f"{{{about.nsmap['a']}}}buNone", {}))
+
+
+def _table(slide: Any, block: Table, placed: Placed) -> None:
+    from pptx.enum.text import MSO_ANCHOR, PP_ALIGN
+    from pptx.util import Inches, Pt
+
+    rows = (block.head, *block.rows)
+    box = _emu(placed.left, placed.top, placed.width, placed.height)
+    table = slide.shapes.add_table(len(rows), len(block.head), *box).table
+    for column, width in zip(table.columns, placed.widths, strict=True):
+        column.width = Inches(width * placed.scale)
+    for n, row in enumerate(rows):
+        table.rows[n].height = Inches(placed.height / len(rows))
+        for c, text in enumerate(row):
+            cell = table.cell(n, c)
+            cell.margin_left = cell.margin_right = Inches(PAD * placed.scale)
+            cell.margin_top = cell.margin_bottom = 0
+            cell.vertical_anchor = MSO_ANCHOR.MIDDLE
+            cell.fill.solid()
+            cell.fill.fore_color.rgb = _rgb(LINE if n == 0 else "#ffffff" if n % 2 else PANEL)
+            paragraph = cell.text_frame.paragraphs[0]
+            paragraph.alignment = PP_ALIGN.RIGHT if c in block.numeric else PP_ALIGN.LEFT
+            run = paragraph.add_run()
+            run.text, run.font.size = text, Pt(block.size * placed.scale)
+            _face(run.font, n == 0 or n - 1 in block.bold, INK)
+
+
+def _rectangle(slide: Any, box: tuple[float, float, float, float], colour: str) -> None:
+    from pptx.enum.shapes import MSO_SHAPE
+
+    shape = slide.shapes.add_shape(MSO_SHAPE.RECTANGLE, *_emu(*box))
+    shape.fill.solid()
+    shape.fill.fore_color.rgb = _rgb(colour)
+    shape.line.fill.background()
+    shape._element.remove(shape._element.find(f"{{{NAMESPACE}}}style"))  # has a shadow
+
+
+def _face(font: Any, bold: bool, colour: str, name: str = FONT) -> None:
+    font.bold, font.name = bold, name
+    font.color.rgb = _rgb(colour)
+
+
+def _emu(*inches: float) -> tuple[int, ...]:
+    return tuple(round(914400 * one) for one in inches)
+
+
+def _rgb(colour: str) -> Any:
+    """A colour "#rrggbb"."""
+    from pptx.dml.color import RGBColor
+
+    return RGBColor(*bytes.fromhex(colour[1:]))  # type: ignore[no-untyped-call]
