@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.learning.curves import Log
+from analysis.measures.robustness import Curve
 from analysis.page import UNKNOWN_COLOUR, colours
+from analysis.pages.training import Log
 from analysis.report.deck import ACCENT, INK, LINE, PANEL, SOFT, WRONG, short
 from analysis.report.fonts import FAMILY
-from analysis.robustness.curves import Curve
-from embedder.artifacts import SPLITS
 from embedder.measures.ladders import EXCERPT, LADDERS
 from embedder.metrics import Estimate
+from embedder.run import SPLITS
 
 DPI = 220
 MARKS = {"train": "o", "validation": "D", "test": "^"}
@@ -71,7 +71,7 @@ def draw_estimates(
         mine = [n for n in places if (n in bold) == strong]
         errors = np.maximum(np.abs(limits[mine].T - values[mine]), 0)
         axes.errorbar(values[mine], mine, xerr=errors, fmt="o", color=colour, clip_on=False)
-    axes.set_yticks(places, [short(name) for name, _ in rows])
+    axes.set_yticks(places, [short(name, 28) for name, _ in rows])
     for n, label in enumerate(axes.get_yticklabels()):
         label.set_fontweight("bold" if n in bold else "normal")
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -81,7 +81,7 @@ def draw_estimates(
     behind.spines[:].set_visible(False)
     if percent:
         axes.xaxis.set_major_formatter("{x:.0%}")
-        axes.xaxis.get_major_locator().set_params(steps=[1, 2, 5, 10], nbins=6)
+        axes.xaxis.get_major_locator().set_params(steps=[1, 2, 5, 10], nbins=5)
         axes.set_xlim(max(np.floor(float(limits.min()) * 20 - 0.2) / 20, 0), 1.0)
     axes.grid(axis="x")
     axes.set_xlabel(axis)
@@ -110,6 +110,7 @@ def draw_method(figure: Any, columns: Sequence[tuple[str, Sequence[Sequence[str]
     Boxes of neighbouring steps are joined, each with that beside it, or all with the only one.
     """
     wide, high = figure.get_size_inches()
+    figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, wide), ylim=(0, high))
     axes.set_axis_off()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from embedder.artifacts import Run, read_json
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, Command, UserError, working_in
-from embedder.listening import detector_fingerprint
+from embedder.inference.config import detector_fingerprint
 from embedder.metrics import Estimate
+from embedder.run import Run, read_json
 from embedder.settings import config_from_dict, train_again, train_command
-from ensemble.fusion import Fusion
+from ensemble.fusion.fitted import Fusion
 
 NOT_STORED = (
     "A run does not store --init, --finetune and --device, and folders by their last name only."

@@ -195,7 +195,7 @@ def _table(block: Table, width: float, families: Sequence[str]) -> tuple[Any, tu
             for n, row in enumerate(rows)) / INCH + 2 * PAD + 0.02
         for c in columns
     ]  # fmt: skip
-    most = max(1.25 * width / len(widths), 2.8)  # longer texts wrap; the whole shrinks to fit
+    most = max(1.25 * width / len(widths), 0.5 * width)  # longer texts wrap, the whole shrinks
     widths = [one if c in block.numeric else min(one, most) for c, one in enumerate(widths)]
     spare = min(max(width - sum(widths), 0) / len(widths), 0.5)
     widths = [one + spare for one in widths]

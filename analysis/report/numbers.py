@@ -7,20 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.album_effect.albums import embeddings
-from analysis.album_effect.effect import AlbumEffect, album_effect, neighbourhood, usable
-from analysis.experts.opinions import Opinions, best_of, opinions
-from analysis.experts.reliability import answered_groups, answers
-from analysis.inputs import Predicted
-from analysis.learning.curves import Gap, Log, read_log, training_gap
-from analysis.maps.views import View, all_views
-from analysis.material import Material
+from analysis.maps import View, all_views
+from analysis.measures.album_effect import AlbumEffect, album_effect, neighbourhood, usable
+from analysis.measures.robustness import Curve, curves
+from analysis.pages.albums import embeddings
+from analysis.pages.experts import Opinions, best_of, opinions
+from analysis.pages.reliability import answered_groups, answers
+from analysis.pages.training import Gap, Log, read_log, training_gap
 from analysis.report.deck import short
-from analysis.robustness.curves import Curve, curves
+from analysis.run_data import Predicted, RunData
 from analysis.wording import counted, no_mistake
 from embedder.metrics import Estimate, summarise
-from ensemble.experts import FUSED
-from ensemble.fusion import ResultRow
+from ensemble.fusion.experts import FUSED
+from ensemble.fusion.fitted import ResultRow
 from ensemble.robustness import Measured, fitting
 
 HOW = {"validation": "cross-fitted by album", "test": "held out: nothing was fitted on them"}
@@ -42,48 +41,48 @@ class Numbers:
     gaps: tuple[Gap, ...]  # between training and validation songs, likewise
 
 
-def numbers_of(material: Material) -> Numbers:
+def numbers_of(data: RunData) -> Numbers:
     """All of them."""
-    measured = fitting(material.run)
-    lead = material.predicted[-1]
+    measured = fitting(data.run)
+    lead = data.predicted[-1]
     found = opinions(lead)
-    logs = [read_log(material.run, name) for name in material.members]
-    gaps = [training_gap(material.stores(name), material.seed) for name in material.members]
+    logs = [read_log(data.run, name) for name in data.members]
+    gaps = [training_gap(data.stores(name), data.seed) for name in data.members]
     return Numbers(
-        lead, found, best_of(material.fusion, found), song_rows(material),
-        next(all_views(material)), album_effect_of(material), measured,
+        lead, found, best_of(data.fusion, found), song_rows(data),
+        next(all_views(data)), album_effect_of(data), measured,
         () if isinstance(measured, str) else tuple(curves(measured, FUSED)),
         tuple(one for one in logs if isinstance(one, Log)),
         tuple(one for one in gaps if one is not None),
     )  # fmt: skip
 
 
-def legible(material: Material) -> Material:
+def legible(data: RunData) -> RunData:
     """The same run with singers' names that a slide can show."""
-    singers = tuple(short(name) for name in material.songs.singers)
+    singers = tuple(short(name) for name in data.songs.singers)
     return replace(
-        material,
-        songs=replace(material.songs, singers=singers),
-        predicted=tuple(replace(one, singers=singers) for one in material.predicted),
+        data,
+        songs=replace(data.songs, singers=singers),
+        predicted=tuple(replace(one, singers=singers) for one in data.predicted),
     )
 
 
-def album_effect_of(material: Material) -> tuple[str, AlbumEffect] | None:
+def album_effect_of(data: RunData) -> tuple[str, AlbumEffect] | None:
     """Name and album effect of the embedding of all together; None where albums say nothing."""
-    name, songs = next(embeddings(material))
-    return (name, album_effect(neighbourhood(songs), material.seed)) if usable(songs) else None
+    name, songs = next(embeddings(data))
+    return (name, album_effect(neighbourhood(songs), data.seed)) if usable(songs) else None
 
 
-def song_rows(material: Material) -> tuple[ResultRow, ...]:
+def song_rows(data: RunData) -> tuple[ResultRow, ...]:
     """A row for each expert and all fused, of each predicted split, the fused one last.
 
     Those of the fusion where it has them, else computed from the predictions.
     """
-    held = material.fusion.results if material.fusion else ()
+    held = data.fusion.results if data.fusion else ()
     found: list[ResultRow] = []
-    for table in material.predicted:
+    for table in data.predicted:
         rows = [row for row in held if row.split == table.split and row.level == "song"]
-        found += rows or _computed(table, material.seed)
+        found += rows or _computed(table, data.seed)
     return tuple(found)
 
 

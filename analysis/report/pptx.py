@@ -27,7 +27,7 @@ from analysis.report.deck import (
     Tiles,
 )  # fmt: skip
 from analysis.report.layout import LEADING, PAD, TILE, Placed
-from embedder.artifacts import replacing
+from embedder.run import replacing
 
 FONT, MONO = "Arial", "Courier New"  # narrower than the PDF's, so that its lines fit
 NAMESPACE = "http://schemas.openxmlformats.org/presentationml/2006/main"

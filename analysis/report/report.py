@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from analysis.material import Material, read_material
 from analysis.report import result_slides as results
 from analysis.report import system_slides as system
 from analysis.report.deck import TITLE, Author, Bullets, LeftOut, Slide, Table, Text, plain
@@ -15,8 +14,9 @@ from analysis.report.layout import arrange
 from analysis.report.numbers import legible, numbers_of
 from analysis.report.pdf import write_pdf
 from analysis.report.pptx import write_pptx
-from embedder.artifacts import Run
+from analysis.run_data import RunData, read_run_data
 from embedder.errors import UserError
+from embedder.run import Run
 
 LONGEST = 120  # letters of a name
 
@@ -45,7 +45,7 @@ def write_report(
         The paths of the two files.
 
     Raises:
-        UserError: As `read_material` does, for too long a name, and for a folder that is a file.
+        UserError: As `read_run_data` does, for too long a name, and for a folder that is a file.
     """
     author = author or Author()
     for option, value in (("name", author.name), ("student_id", author.student_id)):
@@ -54,11 +54,9 @@ def write_report(
     target = folder or run.pages
     if target.exists() and not target.is_dir():
         raise UserError(f"--output {target} is a file; it must be a folder")
-    material = read_material(run, members, seed)
-    slides, left_out = slides_of(
-        material, read_facts(run, material.members, material.fusion), author
-    )
-    names = [plain(name) for name in (*material.songs.singers, *material.members)]
+    data = read_run_data(run, members, seed)
+    slides, left_out = slides_of(data, read_facts(run, data.members, data.fusion), author)
+    names = [plain(name) for name in (*data.songs.singers, *data.members)]
     absent = lacking([*names, *_texts(slides)])
     families, missing = covering(absent, installed() if absent else [])
     if missing:
@@ -77,35 +75,33 @@ def write_report(
     return [pdf, pptx]
 
 
-def slides_of(
-    material: Material, facts: Facts, author: Author
-) -> tuple[list[Slide], list[LeftOut]]:
+def slides_of(data: RunData, facts: Facts, author: Author) -> tuple[list[Slide], list[LeftOut]]:
     """All slides that the run has numbers for, and what it has none for."""
-    material = legible(material)
-    numbers = numbers_of(material)
-    questions, unanswered = results.questions_slide(material, numbers)
+    data = legible(data)
+    numbers = numbers_of(data)
+    questions, unanswered = results.questions_slide(data, numbers)
     found: list[Slide | LeftOut] = [
-        system.cover(material, numbers, author),
-        system.method_slide(material, facts),
-        *system.novelty_slide(material, facts),
+        system.cover(data, numbers, author),
+        system.method_slide(data, facts),
+        *system.novelty_slide(data, facts),
         *system.training_slide(facts),
-        system.data_slide(material, facts),
-        system.spectrogram_slide(material),
+        system.data_slide(data, facts),
+        system.spectrogram_slide(data),
         *results.curves_slide(numbers),
-        results.results_slide(material, numbers),
+        results.results_slide(data, numbers),
         results.ablation_slide(numbers, facts),
-        *results.fusion_slide(material, numbers),
-        results.confusion_slide(numbers.lead, material.seed),
+        *results.fusion_slide(data, numbers),
+        results.confusion_slide(numbers.lead, data.seed),
         results.singers_slide(numbers.lead),
-        results.map_slide(material, numbers),
-        results.calibration_slide(material, numbers.lead),
+        results.map_slide(data, numbers),
+        results.calibration_slide(data, numbers.lead),
         results.album_slide(numbers),
         questions,
         *unanswered,
         results.robustness_slide(numbers),
-        results.limitations_slide(material, numbers),
-        results.conclusion_slide(material, numbers),
-        results.reproduction_slide(material, facts, author),
+        results.limitations_slide(data, numbers),
+        results.conclusion_slide(data, numbers),
+        results.reproduction_slide(data, facts, author),
     ]
     slides = [one for one in found if isinstance(one, Slide)]
     return slides, [one for one in found if isinstance(one, LeftOut)]

@@ -7,15 +7,17 @@ from functools import partial
 
 import numpy as np
 
-from analysis.album_effect.albums import albums_finding
-from analysis.experts.members import members_finding
-from analysis.experts.reliability import CELLS, answers, curves, reliability_finding
-from analysis.inputs import Predicted, song_title
-from analysis.learning.training import training_finding
-from analysis.maps.data import TOGETHER, default_map
-from analysis.maps.tsne import map_finding
-from analysis.material import Material
-from analysis.mistakes.confusion import alphabetical, confusion_finding, mistakes
+from analysis.measures.robustness import songs_of
+from analysis.measures.voice_confusion import mistakes_overlap, pairs_of, relation, sex_of, sexes
+from analysis.measures.voices import read_measured, told_by, vocal_ranges, voices
+from analysis.pages.albums import albums_finding
+from analysis.pages.confusion import alphabetical, confusion_finding, mistakes
+from analysis.pages.experts import members_finding
+from analysis.pages.map import TOGETHER, default_map, map_finding
+from analysis.pages.reliability import CELLS, answers, curves, reliability_finding
+from analysis.pages.robustness import robustness_finding
+from analysis.pages.training import training_finding
+from analysis.questions import range_sentences, sex_sentences, table_sentences
 from analysis.report import charts, sentences
 from analysis.report.deck import (
     SOFT,
@@ -43,21 +45,15 @@ from analysis.report.numbers import (
     signed,
     with_interval,
 )
-from analysis.robustness.curves import songs_of
-from analysis.robustness.robustness import robustness_finding
-from analysis.voices.pairs import mistakes_overlap, pairs_of, relation
-from analysis.voices.questions import range_sentences, sex_sentences, table_sentences
-from analysis.voices.ranges import read_measured, vocal_ranges, voices
-from analysis.voices.sexes import sex_of, sexes
-from analysis.voices.told_by import told_by
+from analysis.run_data import Predicted, RunData, song_title
 from analysis.wording import counted
 from embedder.errors import Command
 from embedder.intervals import wilson
 from embedder.metrics import confusion_matrix, per_singer_recall, ranking
-from ensemble.experts import FUSED
+from ensemble.fusion.experts import FUSED
 from ensemble.robustness import Measured
 
-MAX_ROWS = 15  # of a table over the whole height
+MAX_ROWS = 20  # of a table over the whole height
 DRAWN = 10  # rows of a chart under tiles
 KINDS = 8  # of mistakes
 
@@ -76,7 +72,7 @@ def curves_slide(numbers: Numbers) -> list[Slide]:
     return [Slide("Training and validation curves", message, (Column((drawing,)),))]
 
 
-def results_slide(material: Material, numbers: Numbers) -> Slide:
+def results_slide(data: RunData, numbers: Numbers) -> Slide:
     """The fused result in large numbers, beside every expert's."""
     lead = numbers.lead
     rows = of_split(numbers.rows, lead.split)
@@ -102,7 +98,7 @@ def results_slide(material: Material, numbers: Numbers) -> Slide:
         "Top-1 of each expert and fused",
     )
     message = [
-        sentences.result_sentence(lead, material.seed),
+        sentences.result_sentence(lead, data.seed),
         sentences.change_sentence(numbers.opinions, numbers.best),
     ]
     title = f"Results on {lead.split} songs" + " (cross-fitted)" * fused.cross_fitted
@@ -142,9 +138,9 @@ def ablation_slide(numbers: Numbers, facts: Facts) -> Slide:
     return Slide("Ablation: each expert, and all fused", message, (Column((table,)),), note)
 
 
-def fusion_slide(material: Material, numbers: Numbers) -> list[Slide]:
+def fusion_slide(data: RunData, numbers: Numbers) -> list[Slide]:
     """What fusing adds, and how other ways to do so compare."""
-    fusion = material.fusion
+    fusion = data.fusion
     if not fusion or not fusion.methods:
         return []
     rows = tuple(
@@ -165,9 +161,9 @@ def fusion_slide(material: Material, numbers: Numbers) -> list[Slide]:
         (f"expert, heaviest first{cut}", "weight"),
         tuple((short(name), f"{weight:.3f}") for name, weight in heavy), (1,),
     )  # fmt: skip
-    message = members_finding(numbers.opinions, numbers.best, material.seed)
+    message = members_finding(numbers.opinions, numbers.best, data.seed)
     columns = (Column((table, Text(plain(text), 15.0, colour=SOFT)), 1.9), Column((weights,)))
-    return [Slide("What fusing adds", message, columns, footing(material.predicted[0]))]
+    return [Slide("What fusing adds", message, columns, footing(data.predicted[0]))]
 
 
 def confusion_slide(predicted: Predicted, seed: int) -> Slide:
@@ -210,11 +206,11 @@ def singers_slide(predicted: Predicted) -> Slide:
     given = matrix.sum(axis=0)
     there = [int(one) for one in alphabetical(predicted.singers) if songs[one]]
     shown = there
-    if len(there) > MAX_ROWS + 5:
-        shown = sorted(there, key=lambda one: (recall[one], -songs[one]))[: MAX_ROWS + 5]
+    if len(there) > MAX_ROWS:
+        shown = sorted(there, key=lambda one: (recall[one], -songs[one]))[:MAX_ROWS]
     rows, lines = [], []
     for one in shown:
-        right, name = int(matrix[one, one]), predicted.singers[one]
+        right, name = int(matrix[one, one]), short(predicted.singers[one], 24)
         precision = f"{right / given[one]:.3f}" if given[one] else "–"
         f1 = 2 * right / (songs[one] + given[one])
         rows.append(
@@ -235,9 +231,9 @@ def singers_slide(predicted: Predicted) -> Slide:
     return Slide("Results by singer", message, columns, footing(predicted))
 
 
-def map_slide(material: Material, numbers: Numbers) -> Slide:
+def map_slide(data: RunData, numbers: Numbers) -> Slide:
     """The finished t-SNE map of songs, of all members together or the only one."""
-    songs, view = material.songs, numbers.view
+    songs, view = data.songs, numbers.view
     number = default_map(view)
     drawing = Figure(
         partial(
@@ -257,7 +253,7 @@ def map_slide(material: Material, numbers: Numbers) -> Slide:
     return Slide("Map of the songs (t-SNE)", message, (Column((drawing,)),), note)
 
 
-def calibration_slide(material: Material, lead: Predicted) -> Slide:
+def calibration_slide(data: RunData, lead: Predicted) -> Slide:
     """Whether the fused answers are as sure as they are right."""
     found = curves(*answers(lead)[FUSED])
     left = Figure(
@@ -266,12 +262,12 @@ def calibration_slide(material: Material, lead: Predicted) -> Slide:
     right: tuple[Block, ...] = (
         Figure(partial(charts.draw_risk, curves=found), "Risk against coverage"),
     )
-    said = sentences.calibration_sentence(material.fusion.calibration) if material.fusion else ""
+    said = sentences.calibration_sentence(data.fusion.calibration) if data.fusion else ""
     if said:
         right += (Text(f"Temperatures, on validation songs: {said}", 15.0, colour=SOFT),)
     return Slide(
         "Calibration: is it as sure as it is right?",
-        reliability_finding(lead, material.seed),
+        reliability_finding(lead, data.seed),
         (Column((left,)), Column(right)),
         footing(lead) + " Bars and band: of Wilson.",
     )
@@ -299,28 +295,28 @@ def album_slide(numbers: Numbers) -> Slide | LeftOut:
     return Slide("Album effect: production or voice?", message, (Column((drawing,)),))
 
 
-def questions_slide(material: Material, numbers: Numbers) -> tuple[Slide, list[LeftOut]]:
+def questions_slide(data: RunData, numbers: Numbers) -> tuple[Slide, list[LeftOut]]:
     """The course's questions, as far as they were measured; and what would answer the others."""
     lead = numbers.lead
     texts = [f"Does it overfit? {training_finding(numbers.logs, numbers.gaps)}"]
     texts.append(
-        f"Does the confusion table look right? {' '.join(table_sentences(lead, material.seed))}"
+        f"Does the confusion table look right? {' '.join(table_sentences(lead, data.seed))}"
     )
-    left_out, sex = [], sex_of(material.facts)
+    left_out, sex = [], sex_of(data.facts)
     if found := sexes(lead, sex):
         said = " ".join(sex_sentences(found, bool(sex), lead.split))
         texts.append(f"Are male and female singers told apart? {said}")
     else:
-        csv = material.run.singer_facts
+        csv = data.run.singer_facts
         how = f"to add it: write {csv} with the columns singer and sex, then {Command('report')}"
         left_out.append(LeftOut("whether male and female singers are told apart", how))
-    measured = read_measured(material.run)
+    measured = read_measured(data.run)
     if isinstance(measured, str):
         left_out.append(not_measured("vocal ranges", Command("measure", what="voices")))
     else:
         ranges = vocal_ranges(voices(measured))
         pairs = pairs_of(lead, ranges)
-        related = relation(pairs, material.seed) if len(pairs.first) else None
+        related = relation(pairs, data.seed) if len(pairs.first) else None
         overlapping = mistakes_overlap(lead, ranges)
         said = " ".join(
             range_sentences(related, len(pairs.first), overlapping, told_by(measured), lead.split)
@@ -351,9 +347,9 @@ def robustness_slide(numbers: Numbers) -> Slide | LeftOut:
     return Slide("Robustness", message, (Column((drawing,)),), note)
 
 
-def limitations_slide(material: Material, numbers: Numbers) -> Slide:
+def limitations_slide(data: RunData, numbers: Numbers) -> Slide:
     """What the numbers do not show, as far as the run's own numbers say so."""
-    lead, fusion = numbers.lead, material.fusion
+    lead, fusion = numbers.lead, data.fusion
     groups = len(set(lead.groups))
     texts = [
         f"The numbers rest on {counted(len(lead.ids), f'{lead.split} song')} of "
@@ -379,11 +375,11 @@ def limitations_slide(material: Material, numbers: Numbers) -> Slide:
     return Slide("Limitations", "", (Column((Bullets(tuple(texts)),)),), footing(lead))
 
 
-def conclusion_slide(material: Material, numbers: Numbers) -> Slide:
+def conclusion_slide(data: RunData, numbers: Numbers) -> Slide:
     """The findings, each in a sentence."""
     lead = numbers.lead
     texts = [
-        *(sentences.result_sentence(one, material.seed) for one in reversed(material.predicted)),
+        *(sentences.result_sentence(one, data.seed) for one in reversed(data.predicted)),
         sentences.change_sentence(numbers.opinions, numbers.best),
         sentences.album_sentence(numbers.albums[1]) if numbers.albums else "",
     ]
@@ -393,11 +389,11 @@ def conclusion_slide(material: Material, numbers: Numbers) -> Slide:
     return Slide("Conclusion", "", (Column((Bullets(tuple(said), 20.0),)),), footing(lead))
 
 
-def reproduction_slide(material: Material, facts: Facts, author: Author) -> Slide:
+def reproduction_slide(data: RunData, facts: Facts, author: Author) -> Slide:
     """The commands that make the run again."""
     given = {"name": author.name, "student_id": author.student_id}
     options = {option: value for option, value in given.items() if value}
-    lines = tuple(commands(facts, material.fusion, options))
+    lines = tuple(commands(facts, data.fusion, options))
     blocks = (Bullets(lines, 16.0, mono=True), Text(NOT_STORED, 14.0, colour=SOFT))
     note = "Settings are the run's own, where they differ from a preset's."
     return Slide("How to make this again", "", (Column(blocks),), note)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.album_effect.effect import AlbumEffect
-from analysis.experts.opinions import Opinions, changes
-from analysis.inputs import Predicted
-from analysis.mistakes.confusion import PLACES, true_places
+from analysis.measures.album_effect import AlbumEffect
+from analysis.pages.confusion import PLACES, true_places
+from analysis.pages.experts import Opinions, changes
+from analysis.run_data import Predicted
 from analysis.wording import counted, interval
 from embedder.metrics import bootstrap_interval, mean_of, per_singer_recall, ranking
-from ensemble.fusion import CalibrationRow
+from ensemble.fusion.fitted import CalibrationRow
 
 
 def result_sentence(predicted: Predicted, seed: int = 0) -> str:

@@ -6,8 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from analysis.material import Material
-from analysis.mistakes.confusion import alphabetical
+from analysis.pages.confusion import alphabetical
 from analysis.report import charts
 from analysis.report.deck import (
     TITLE,
@@ -27,13 +26,14 @@ from analysis.report.deck import (
 from analysis.report.facts import Facts, MemberFacts
 from analysis.report.numbers import Numbers
 from analysis.report.sentences import calibration_sentence, result_sentence
+from analysis.run_data import RunData
 from analysis.wording import counted
-from embedder.artifacts import SPLITS
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command
 from embedder.measures.spectrogram_file import SECONDS, read_spectrograms
-from ensemble.experts import kind_of, member_of
-from ensemble.fusion import Fusion
+from embedder.run import SPLITS
+from ensemble.fusion.experts import kind_of, member_of
+from ensemble.fusion.fitted import Fusion
 
 POOLS = {
     "log_linear": "log-linear pool", "best_single": "best single expert", "vote": "majority vote",
@@ -55,9 +55,9 @@ DRAWN_MEMBERS = 4  # of more, the first ones are drawn or listed
 MELS = 24  # singers whose spectrograms are shown
 
 
-def cover(material: Material, numbers: Numbers, author: Author) -> Slide:
+def cover(data: RunData, numbers: Numbers, author: Author) -> Slide:
     """Title, and whose work it is."""
-    songs = material.songs
+    songs = data.songs
     lines = [plain(author.name), f"Student ID {plain(author.student_id)}" * bool(author.student_id)]
     blocks = tuple(
         Text(line, 18.0 if place else 24.0, bold=not place)
@@ -66,15 +66,15 @@ def cover(material: Material, numbers: Numbers, author: Author) -> Slide:
     message = (
         "Singer identification with an ensemble of embeddings: "
         f"{counted(len(songs.ids), 'song')} by {counted(len(songs.singers), 'singer')}, "
-        f"{counted(len(material.members), 'member')}. "
-        f"{result_sentence(numbers.lead, material.seed)}"
+        f"{counted(len(data.members), 'member')}. "
+        f"{result_sentence(numbers.lead, data.seed)}"
     )
     return Slide(TITLE, message, (Column(blocks),), cover=True)
 
 
-def method_slide(material: Material, facts: Facts) -> Slide:
+def method_slide(data: RunData, facts: Facts) -> Slide:
     """The method as a chain of boxes: all in it is the run's own."""
-    fusion, shown = material.fusion, facts.members[:DRAWN_MEMBERS]
+    fusion, shown = data.fusion, facts.members[:DRAWN_MEMBERS]
     grids = [_grid(one, fusion) for one in shown if one.config]
     song = ["A song", "16 kHz, mono"]
     song += ["in segments of", grids[0]] if len(set(grids)) == 1 else []
@@ -93,7 +93,7 @@ def method_slide(material: Material, facts: Facts) -> Slide:
         pool = [POOLS.get(fusion.pooling.method, fusion.pooling.method), "calibrated answers",
                 "segments to songs", f"by {fusion.aggregate}"]  # fmt: skip
         columns += [("experts, with weights", experts), ("fusion", [pool])]
-    singers = len(material.songs.singers)
+    singers = len(data.songs.singers)
     columns.append(("answer", [[f"first {min(3, singers)} of", counted(singers, "singer")]]))
     count = len(facts.members)
     message = (
@@ -127,9 +127,9 @@ def _member_lines(member: MemberFacts, fusion: Fusion | None, with_grid: bool) -
     return lines
 
 
-def novelty_slide(material: Material, facts: Facts) -> list[Slide]:
+def novelty_slide(data: RunData, facts: Facts) -> list[Slide]:
     """What the system does differently."""
-    found = novelties(facts, material.fusion)
+    found = novelties(facts, data.fusion)
     if not found:
         return []
     note = "Measured on validation songs, cross-fitted by album."
@@ -252,22 +252,22 @@ def _training(member: MemberFacts) -> dict[str, str]:
     }
 
 
-def data_slide(material: Material, facts: Facts) -> Slide:
+def data_slide(data: RunData, facts: Facts) -> Slide:
     """Counts by split, and songs by singer."""
-    songs = material.songs
+    songs = data.songs
     known = songs.labels >= 0
     there = [number for number in range(len(SPLITS)) if (songs.splits == number).any()]
     counts = np.zeros((len(songs.singers), len(there)), dtype=np.int64)
     for column, number in enumerate(there):
         rows = known & (songs.splits == number)
         counts[:, column] = np.bincount(songs.labels[rows], minlength=len(songs.singers))
-    hours = _hours(material)
-    lines = [_row(material, SPLITS[number], hours) for number in there]
-    lines.append(_row(material, "", hours))
+    hours = _hours(data)
+    lines = [_row(data, SPLITS[number], hours) for number in there]
+    lines.append(_row(data, "", hours))
     head = ("split", "singers", "albums", "songs", "a singer", *(["hours"] if hours else []))
     table = Table(head, tuple(lines), tuple(range(1, len(head))), (len(lines) - 1,), 15.0)
     order = alphabetical(songs.singers)
-    texts = [leakage_sentence(material)]
+    texts = [leakage_sentence(data)]
     if len(order) > charts.NAMED:
         order = sorted(order, key=lambda one: int(counts[one].sum()))[: charts.NAMED]
         texts.append(f"Drawn: the {len(order)} singers with the fewest songs.")
@@ -286,9 +286,9 @@ def data_slide(material: Material, facts: Facts) -> Slide:
     return Slide("Data and split", message, (left, Column((drawing,))))
 
 
-def leakage_sentence(material: Material) -> str:
+def leakage_sentence(data: RunData) -> str:
     """Whether songs of one album stand in several splits."""
-    songs = material.songs
+    songs = data.songs
     splits: dict[str, set[int]] = {}
     for album, split in zip(songs.albums, songs.splits.tolist(), strict=True):
         if album:
@@ -304,9 +304,9 @@ def leakage_sentence(material: Material) -> str:
     )
 
 
-def _row(material: Material, split: str, hours: dict[str, float]) -> tuple[str, ...]:
+def _row(data: RunData, split: str, hours: dict[str, float]) -> tuple[str, ...]:
     """Counts of a split, of all songs for ""."""
-    songs = material.songs
+    songs = data.songs
     rows = np.ones(len(songs.ids), dtype=bool)
     if split:
         rows = songs.splits == SPLITS.index(split)
@@ -320,14 +320,14 @@ def _row(material: Material, split: str, hours: dict[str, float]) -> tuple[str, 
     return (*found, f"{hours.get(split, 0.0):.1f}") if hours else found
 
 
-def _hours(material: Material) -> dict[str, float]:
+def _hours(data: RunData) -> dict[str, float]:
     """Split → hours of song, all of them under ""; empty where the catalogue does not tell."""
-    path = material.run.catalogue
+    path = data.run.catalogue
     if not path.is_file():
         return {}
     seconds = {song.id: song.seconds for song in read_catalogue(path).songs}
     found: dict[str, float] = {"": 0.0}
-    for song, split in zip(material.songs.ids, material.songs.splits.tolist(), strict=True):
+    for song, split in zip(data.songs.ids, data.songs.splits.tolist(), strict=True):
         if song not in seconds:
             return {}
         found[SPLITS[split]] = found.get(SPLITS[split], 0.0) + seconds[song] / 3600
@@ -335,9 +335,9 @@ def _hours(material: Material) -> dict[str, float]:
     return found
 
 
-def spectrogram_slide(material: Material) -> Slide | LeftOut:
+def spectrogram_slide(data: RunData) -> Slide | LeftOut:
     """Log-mel of a training song of each singer, or of the first ones where there are many."""
-    found = read_spectrograms(material.run)
+    found = read_spectrograms(data.run)
     if found is None or not len(found.singers):
         return not_measured("spectrograms of the singers", Command("measure", what="spectrograms"))
     names = [plain(name) for name in found.singers[:MELS]]

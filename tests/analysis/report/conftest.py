@@ -1,9 +1,8 @@
-"""Decks of made-up runs, and what stands where on their pages."""
+"""Synthetic runs to make decks of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 
 from analysis.maps import View
 from analysis.neighbourhoods import Preservation
-from analysis.report.pdf import look, page_figure
-from analysis.report.slide import Slide
 from analysis.run_data import Predicted, RunData, song_list
 from embedder.inference.store import Store, write_store
 from embedder.measures.records import Spectrograms, write_spectrograms
@@ -25,7 +22,7 @@ from ensemble.fusion.knn import Votes
 from ensemble.robustness import Conditions, Row, begin, write_rows
 
 
-def made_up(
+def synthetic(
     ids: Sequence[str],
     albums: Sequence[str],
     truth: np.ndarray,
@@ -73,8 +70,8 @@ def measure(run: Run, singers: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callable[..., RunData]:
-    """`build_material(singers, fused=False)`: a run of one member, its songs answered."""
+def build_run_data(tmp_path: Path, build_store: Callable[..., Store]) -> Callable[..., RunData]:
+    """`build_run_data(singers, fused=False)`: a run of one member, its songs answered."""
 
     def build(
         singers: Sequence[str],
@@ -89,7 +86,7 @@ def build_material(tmp_path: Path, build_store: Callable[..., Store]) -> Callabl
             stores.append(build_store("aam", split, singers, (f"Album of {split}",)))
             write_store(run.store("aam", split), stores[-1])
         predicted = tuple(
-            made_up(one.song_ids, one.albums, one.labels, singers, split=one.split, **choices)
+            synthetic(one.song_ids, one.albums, one.labels, singers, split=one.split, **choices)
             for one in stores[1:]
         )
         songs = song_list(stores, predicted)
@@ -125,43 +122,5 @@ def flat_view(run_data: RunData) -> Iterator[View]:
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """No t-SNE, intervals of few resamples, coarse pictures."""
     monkeypatch.setattr("embedder.metrics.RESAMPLES", 20)
-    monkeypatch.setattr("analysis.report.powerpoint.DPI", 30)
-    monkeypatch.setattr("analysis.report.findings.all_views", flat_view)
-
-
-@pytest.fixture(scope="session")
-def collisions() -> Callable[[Slide], list[str]]:
-    """What overlaps on a page, or leaves it, by matplotlib's own measure of each text."""
-
-    def find(slide: Slide) -> list[str]:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        with look():
-            figure = page_figure(slide, 1)
-            canvas = FigureCanvasAgg(figure)
-            figure.draw_without_rendering()
-            texts = list(visible_texts(figure, canvas.get_renderer()))
-        width, height = figure.canvas.get_width_height()
-        found = [
-            f"{text!r} leaves the page"
-            for text, box, _ in texts
-            if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
-        ]
-        found += [f"{text!r} has {size} points" for text, _, size in texts if size < 10]
-        for (one, first, _), (other, second, _) in combinations(texts, 2):
-            across = min(first.x1, second.x1) - max(first.x0, second.x0)
-            down = min(first.y1, second.y1) - max(first.y0, second.y0)
-            if across > 1 and down > 2.5:  # pixels; boxes have a little air above their letters
-                found.append(f"{one!r} over {other!r}")
-        return found
-
-    return find
-
-
-def visible_texts(figure: Any, renderer: Any) -> Iterator[tuple[str, Any, float]]:
-    """Text, its box in pixels, and its size, of all that is shown."""
-    from matplotlib.text import Text
-
-    for one in figure.findobj(Text):
-        if one.get_visible() and one.get_text().strip():
-            yield one.get_text(), one.get_window_extent(renderer), one.get_fontsize()
+    monkeypatch.setattr("analysis.report.charts.DPI", 20)
+    monkeypatch.setattr("analysis.report.numbers.all_views", flat_view)
