@@ -17,7 +17,7 @@ from analysis.page import UNKNOWN_COLOUR, colours
 from analysis.pages.training import Log
 from analysis.report.deck import ACCENT, INK, LINE, PANEL, SOFT, WRONG, short
 from analysis.report.fonts import FAMILY
-from embedder.measures.ladders import EXCERPT, LADDERS
+from embedder.measures.robustness import DEGRADATIONS, EXCERPT
 from embedder.metrics import Estimate
 from embedder.run import SPLITS
 
@@ -302,7 +302,7 @@ def draw_ladders(figure: Any, found: Sequence[Curve]) -> None:
     for axes in grid[len(found) :]:
         axes.set_axis_off()
     for axes, curve in zip(grid, found, strict=False):
-        ladder, spots = LADDERS[curve.degradation], np.arange(len(curve.points))
+        ladder, spots = DEGRADATIONS[curve.degradation], np.arange(len(curve.points))
         value = np.array([point.top_1.value for point in curve.points])
         axes.vlines(spots, [one.top_1.low for one in curve.points],
                     [one.top_1.high for one in curve.points], color=ACCENT, alpha=0.5)  # fmt: skip

@@ -30,7 +30,7 @@ from analysis.run_data import RunData
 from analysis.wording import counted
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command
-from embedder.measures.spectrogram_file import SECONDS, read_spectrograms
+from embedder.measures.records import SECONDS, read_spectrograms
 from embedder.run import SPLITS
 from ensemble.fusion.experts import kind_of, member_of
 from ensemble.fusion.fitted import Fusion
