@@ -1,6 +1,6 @@
 """What a member's experts said before they were calibrated, heard again from its stores.
 
-Enters: `RunData` and a member. Leaves: for each predicted split the store and the `Evidence` of
+Enters: `RunData` and a member. Leaves: for each predicted split the store and the `ExpertScores` of
 its songs. Predictions hold calibrated answers only, and no neighbours of single segments.
 """
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from analysis.run_data import RunData
 from embedder.inference.store import Store
 from ensemble.fusion.calibration import log_softmax
-from ensemble.fusion.experts import Evidence, gather
+from ensemble.fusion.experts import ExpertScores, gather
 from ensemble.index.members import index_of
 
 
 def evidence_of(
     run_data: RunData, member: str, experts: Sequence[str] | None = None
-) -> dict[str, tuple[Store, Evidence]]:
+) -> dict[str, tuple[Store, ExpertScores]]:
     """Split → a member's store and the evidence of its experts, or of those named.
 
     Empty where there is no fusion, the member has no part in it, or no training song.

@@ -21,7 +21,7 @@ from embedder.inference.store import Store
 from embedder.metrics import ranking
 from ensemble.fusion.calibration import log_softmax
 from ensemble.fusion.experts import NO_VOTES, expert_name
-from ensemble.fusion.knn import SegmentNeighbours, song_votes
+from ensemble.fusion.knn import SegmentNeighbours
 
 MOST = 5  # singers kept of each segment, where there is room
 FEWEST = 3  # before segments are taken together
@@ -75,7 +75,7 @@ def _neighbours(run_data: RunData, member: str, songs: Sequence[str]) -> Heard |
     for store, evidence in evidence_of(run_data, member, [name]).values():
         raw = evidence.raw[name]
         assert isinstance(raw, SegmentNeighbours)
-        found.append((store, song_votes(raw.near, len(evidence.singers), votes)))
+        found.append((store, raw.near.logits(len(evidence.singers), votes)))
     if not found:
         return (
             f"Member {member} has no classification head, and no fusion says how its neighbours "

@@ -75,6 +75,7 @@ class Artifact(Generic[Content]):
         content: The dataclass.
         again: The command that writes the file again.
         compressed: Whether an npz is compressed.
+        finite: Whether all numbers outside arrays must be.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Artifact(Generic[Content]):
     content: type[Content]
     again: Command
     compressed: bool = False
+    finite: bool = True
 
     def write(self, path: Path, content: Content) -> None:
         """Write the file, atomically and durably. Equal content gives equal bytes.
@@ -94,10 +96,10 @@ class Artifact(Generic[Content]):
         if path.suffix != ".npz":
             if arrays:
                 raise ValueError(f"{path} cannot hold the arrays {', '.join(arrays)}")
-            write_json(path, head, allow_nan=False)
+            write_json(path, head, allow_nan=not self.finite)
             return
         # JSON bytes: fixed-width numpy text would pad every path to the longest.
-        text = np.frombuffer(json.dumps(head, allow_nan=False).encode(), dtype=np.uint8)
+        text = np.frombuffer(json.dumps(head, allow_nan=not self.finite).encode(), dtype=np.uint8)
         save = np.savez_compressed if self.compressed else np.savez
         with replacing(path) as temporary, temporary.open("wb") as file:
             save(file, head=text, **arrays)  # type: ignore[arg-type]
@@ -143,7 +145,7 @@ class Artifact(Generic[Content]):
     def _adapter(self) -> Any:
         from pydantic import ConfigDict, TypeAdapter  # only where a file is read
 
-        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=not self.finite)
         # A tuple around it: pydantic takes no configuration for a bare dataclass.
         return TypeAdapter(tuple[self.content], config=config)  # type: ignore[name-defined]
 

@@ -20,7 +20,7 @@ from ensemble.apply import Answers, predict_songs
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fitted import Fusion
 from ensemble.index.members import MemberIndex
-from ensemble.open_set import UNKNOWN, Unknown, is_unknown
+from ensemble.open_set import UNKNOWN, OpenSetThreshold, is_unknown
 from ensemble.predictions import FORMATS, Table, top_singers, write_table
 
 
@@ -92,7 +92,7 @@ def joined(parts: Sequence[Answers]) -> Answers:
     )
 
 
-def threshold_of(fusion: Fusion, singers: Sequence[str]) -> Unknown:
+def threshold_of(fusion: Fusion, singers: Sequence[str]) -> OpenSetThreshold:
     """What says when a song is of none of the singers, trained and enrolled.
 
     Raises `UserError` if there is none, for the fusion was fitted on too few singers, or if a
@@ -108,7 +108,7 @@ def threshold_of(fusion: Fusion, singers: Sequence[str]) -> Unknown:
     return fusion.unknown
 
 
-def strangers(unknown: Unknown, answers: Answers, trained: int) -> NDArray[np.bool_]:
+def strangers(unknown: OpenSetThreshold, answers: Answers, trained: int) -> NDArray[np.bool_]:
     """Which songs (songs,) are of none of the singers, of whom the first `trained` were trained."""
     enrolled = answers.scores[FUSED].argmax(axis=1) >= trained
     return is_unknown(unknown, answers.confidence, enrolled, answers.preference)

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN, Store
 from ensemble.enrolled.enrolment import enlarged
-from ensemble.fusion.calibration import apply_temperature
-from ensemble.fusion.experts import FUSED, gather, member_of
+from ensemble.fusion.calibration import TemperatureScaling
+from ensemble.fusion.experts import FUSED, member_of
 from ensemble.fusion.fitted import Fusion, check_fusion
-from ensemble.fusion.fusers import fused
 from ensemble.index.members import MemberIndex
-from ensemble.open_set import confidence, familiarity, score
+from ensemble.open_set import confidence, familiarity, known_score
 
 Scores = dict[str, NDArray[np.float64]]  # expert → (songs, singers)
 
@@ -59,11 +58,11 @@ def all_log_probabilities(
     if unknown or not expert_scores:
         raise ValueError(f"unknown experts {unknown}; this fusion has {', '.join(fusion.experts)}")
     logs = {
-        name: apply_temperature(expert_scores[name], temperature)
+        name: TemperatureScaling(temperature).log_probabilities(expert_scores[name])
         for name, temperature in fusion.temperatures.items()
         if name in expert_scores
     }
-    return {**logs, FUSED: fused(fusion.pooling, logs)}
+    return {**logs, FUSED: fusion.fuser.log_probabilities(logs)}
 
 
 def predict_songs(
@@ -82,7 +81,7 @@ def predict_songs(
     new = len(first.singers) - first.known
     if new and fusion.gate is None:
         raise UserError(f"the fusion knows too few singers for others to be enrolled; {AGAIN}")
-    scores = _scores(fusion, stores, indexes)
+    scores = fusion.expert_logits(stores, indexes)
     members, songs = {store.member for store in stores}, len(stores[0].song_ids)
     silent = [frozenset(found & members) for found in deaf or [frozenset()] * songs]
     silent = [frozenset() if found == members else found for found in silent]
@@ -115,22 +114,4 @@ def _confidence(
     unknown, raw = fusion.unknown, {"confidence": {"": confidence(heard)}}
     if unknown is None or unknown.measure == "confidence":
         return raw["confidence"][""]
-    return score(unknown.measure, {**raw, **familiarity(stores, indexes)}, unknown.scales)
-
-
-def _scores(
-    fusion: Fusion,
-    stores: Sequence[Store],
-    indexes: Mapping[str, MemberIndex],
-) -> Scores:
-    evidence = gather(
-        stores,
-        indexes,
-        fusion.aggregate,
-        fusion.probes,
-        fusion.score_norm,
-        fusion.experts,
-    )
-    if evidence.singers != fusion.singers:
-        raise UserError(f"the fusion knows other singers than the stores; {AGAIN}")
-    return evidence.scores(fusion.votes)
+    return known_score(unknown.measure, {**raw, **familiarity(stores, indexes)}, unknown.scales)

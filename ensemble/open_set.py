@@ -1,32 +1,34 @@
 """Is this one of the known singers at all? The score, its threshold, and what they are worth.
 
-Enters: what the experts say of songs, and how near they lie to those of known singers. Leaves: a
-score from 0 to 1, and `Unknown`, fitted by `ensemble/openset.py`.
+The threshold is learnt by leaving singers out: each in turn is taken out of the index and out of
+every expert's choices, and the singer's validation songs are then of an unknown singer. The
+networks were trained on the singer, which makes that singer's songs lie further from the others'
+than a truly unknown one's would: what is measured so is optimistic for energy and distance (by up
+to 0.05 of AUROC), and fair for the confidence (docs/results has both). So the confidence stands
+unless another measure is better by more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedder.inference.store import Store
 from embedder.metrics import Estimate, Statistic, bootstrap_interval, mean_of, ranking
-from ensemble.fusion.calibration import apply_temperature
-from ensemble.fusion.experts import gather
+from ensemble.fusion.calibration import TemperatureScaling
 from ensemble.index.members import MemberIndex
 
-if TYPE_CHECKING:
-    from ensemble.fusion.fitted import Fusion
-
 UNKNOWN = "unknown"  # what a prediction says first where the singer is none of those known
-SOFT = 2.0  # temperature of uncalibrated logits
+SOFTENING = TemperatureScaling(2.0)  # of uncalibrated logits
 TARGET_FPR = 0.1
-LEAST_PREFERENCE = -0.1  # of an enrolled singer; DECISIONS.md has what other values let in
+MIN_PREFERENCE = -0.1  # for an enrolled singer; docs/results has what other values let in
 NEAREST = 3  # songs whose mean cosine is the distance
+FOLDS = 5
+OPTIMISM = 0.05  # of AUROC, which energy and distance gain by the singers having been trained on
 PARTS: dict[str, tuple[str, ...]] = {  # measure → what it is made of
     "confidence": ("confidence",),
     "energy": ("energy",),
@@ -35,12 +37,13 @@ PARTS: dict[str, tuple[str, ...]] = {  # measure → what it is made of
 }
 
 Floats = NDArray[np.float64]
-Raw = dict[str, dict[str, Floats]]  # part → member ("" of all together) → (songs,)
+Rows = NDArray[np.int64]
+Parts = dict[str, dict[str, Floats]]  # part → member ("" of all together) → (songs,)
 Scales = dict[str, dict[str, tuple[float, float]]]  # part → member → mean and standard deviation
 
 
 @dataclass(frozen=True)
-class Unknown:
+class OpenSetThreshold:
     """When a song is said to be of none of the singers, and how often that is right.
 
     Measured by leaving out each singer in turn: the singer's validation songs are then of nobody.
@@ -72,45 +75,34 @@ class Unknown:
             f"{self.accuracy_before.value:.0%} without it"
         )
 
-    @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> Unknown:
-        """From what `dataclasses.asdict` gave."""
-        auroc = {name: Estimate(**value) for name, value in found["auroc"].items()}
-        scales = {
-            part: {member: (mean, spread) for member, (mean, spread) in each.items()}
-            for part, each in found["scales"].items()
-        }
-        rest = {
-            name: Estimate(**found[name])
-            for name in ("fpr_95", "fpr", "accuracy", "accuracy_before")
-        }
-        return cls(**{**found, **rest, "auroc": auroc, "scales": scales})
+
+# Scoring -----------------------------------------------------------------------------------------
 
 
-def confidence(logits: Mapping[str, NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
+def confidence(logits: Mapping[str, NDArray[np.floating[Any]]]) -> Floats:
     """How much of the experts' softened probability the likeliest singer has (songs,), 0 to 1.
 
     max_c mean_e softmax(logits_e / 2)_c over uncalibrated logits (songs, singers): the maximum of
     the softmax (Hendrycks & Gimpel, ICLR 2017) at a raised temperature (Liang et al., ICLR 2018).
     Calibrated probabilities are of no use here: sharp enough for known singers, they are near 1 for
-    strangers too. Raises `ValueError` without an expert.
+    unknown ones too. Raises `ValueError` without an expert.
     """
     if not logits:
         raise ValueError("no expert")
-    shares = [np.exp(apply_temperature(found, SOFT)) for found in logits.values()]
+    shares = [np.exp(SOFTENING.log_probabilities(found)) for found in logits.values()]
     return np.asarray(np.mean(shares, axis=0).max(axis=1))
 
 
 def familiarity(
     stores: Sequence[Store], indexes: Mapping[str, MemberIndex], without_own: bool = False
-) -> Raw:
+) -> Parts:
     """Energy and distance (songs,) of each song, by member.
 
     Energy: log Σ exp of the head's mean segment logits (Liu et al., NeurIPS 2020, eq. 4, T = 1).
     Distance: mean cosine of the nearest songs of trained singers; higher is nearer. `without_own`:
     without the song's own singer.
     """
-    found: Raw = {"energy": {}, "distance": {}}
+    found: Parts = {"energy": {}, "distance": {}}
     for store in stores:
         index, labels = indexes[store.member], store.labels
         trained = index.labels < index.known
@@ -130,19 +122,19 @@ def familiarity(
     return {part: each for part, each in found.items() if each}
 
 
-def scales_of(raw: Raw, songs: NDArray[np.integer[Any]] | slice = slice(None)) -> Scales:
+def scales_of(parts: Parts, songs: NDArray[np.integer[Any]] | slice = slice(None)) -> Scales:
     """Mean and standard deviation of energy and distance over some of the songs."""
     return {
         part: {
             member: (float(values[songs].mean()), max(float(values[songs].std()), 1e-9))
             for member, values in each.items()
         }
-        for part, each in raw.items()
+        for part, each in parts.items()
         if part != "confidence"
     }
 
 
-def score(measure: str, raw: Raw, scales: Scales) -> Floats:
+def known_score(measure: str, parts: Parts, scales: Scales) -> Floats:
     """How much a song is like those of known singers (songs,), 0 to 1, by a key of `PARTS`.
 
     The confidence as it is; else the mean over parts and members in standard deviations of known
@@ -150,13 +142,13 @@ def score(measure: str, raw: Raw, scales: Scales) -> Floats:
     of it, as the energy without a head, the rest decides.
     """
     if measure == "confidence":
-        return raw["confidence"][""]
-    wanted = [part for part in PARTS[measure] if part in raw] or ["distance"]
+        return parts["confidence"][""]
+    wanted = [part for part in PARTS[measure] if part in parts] or ["distance"]
     means = [
         np.mean(
             [
                 (values - scales[part][member][0]) / scales[part][member][1]
-                for member, values in raw[part].items()
+                for member, values in parts[part].items()
             ],
             axis=0,
         )
@@ -166,27 +158,40 @@ def score(measure: str, raw: Raw, scales: Scales) -> Floats:
 
 
 def is_unknown(
-    unknown: Unknown,
-    confidence: NDArray[np.floating[Any]],
+    fitted: OpenSetThreshold,
+    scores: NDArray[np.floating[Any]],
     enrolled: NDArray[np.bool_],
     preference: NDArray[np.floating[Any]],
 ) -> NDArray[np.bool_]:
     """Which songs (songs,) are of none of the singers.
 
-    `confidence` (songs,) is the `score` by the measure that was chosen. Of those whose first choice
-    is an `enrolled` singer (songs,), whom it does not know,
-    the ones that are not near enough to prefer an enrolled singer: `preference` (songs,) as
-    `enrolment.enlarged` gives it.
+    Args:
+        fitted: the threshold.
+        scores: (songs,), the `known_score` by the measure that was chosen.
+        enrolled: (songs,), whose first choice is an enrolled singer, whom that score does not know.
+            Of these, the ones that are not near enough to prefer an enrolled singer.
+        preference: (songs,), for enrolled singers, −inf where nobody is enrolled.
     """
-    strange = np.where(enrolled, preference < LEAST_PREFERENCE, confidence < unknown.threshold)
-    return np.asarray(strange, dtype=np.bool_)
+    unknown = np.where(enrolled, preference < MIN_PREFERENCE, scores < fitted.threshold)
+    return np.asarray(unknown, dtype=np.bool_)
 
 
-FOLDS = 5
-OPTIMISM = 0.05  # of AUROC, which energy and distance gain by the singers having been trained on
+# Fitting -----------------------------------------------------------------------------------------
 
 
-Rows = NDArray[np.int64]
+class Scorer(Protocol):
+    """What experts say, as a fusion does."""
+
+    @property
+    def singers(self) -> tuple[str, ...]:
+        """Those that the experts choose among."""
+        ...
+
+    def expert_logits(
+        self, stores: Sequence[Store], indexes: Mapping[str, MemberIndex], without: int | None
+    ) -> dict[str, Floats]:
+        """Uncalibrated logits (songs, singers) of each expert; `without` a singer's songs."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,8 +199,8 @@ class LeftOut:
     """The same songs with their singers known, and with each song's singer left out."""
 
     labels: Rows  # (songs,)
-    known: Raw
-    strange: Raw
+    known: Parts
+    unknown: Parts
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -204,59 +209,68 @@ class LeftOut:
 
     def scores(self, measure: str, scales: Scales) -> tuple[Floats, Floats]:
         """Of the known and of the left-out songs, (songs,) each."""
-        return score(measure, self.known, scales), score(measure, self.strange, scales)
+        known, unknown = (known_score(measure, p, scales) for p in (self.known, self.unknown))
+        return known, unknown
 
 
 def leave_singers_out(
-    fusion: Fusion, indexes: Mapping[str, MemberIndex], stores: Sequence[Store]
+    scorer: Scorer, indexes: Mapping[str, MemberIndex], stores: Sequence[Store]
 ) -> LeftOut | None:
     """Leave out each singer of the stores.
 
     None with fewer than three singers: to leave one out, and for two to choose between.
     """
     labels = stores[0].labels
-    if len(fusion.singers) < 3 or len(np.unique(labels)) < 2:
+    if len(scorer.singers) < 3 or len(np.unique(labels)) < 2:
         return None
     left_out = np.zeros(len(labels))
     for singer in np.unique(labels):
         rows = np.flatnonzero(labels == singer)
         parts = [store.take(rows) for store in stores]
-        left_out[rows] = confidence(_raw(fusion, indexes, parts, int(singer)))
-    known = {"confidence": {"": confidence(_raw(fusion, indexes, stores))}}
+        logits = scorer.expert_logits(parts, indexes, int(singer))
+        left_out[rows] = confidence(
+            {name: np.delete(values, singer, axis=1) for name, values in logits.items()}
+        )
+    known = confidence(scorer.expert_logits(stores, indexes, None))
     return LeftOut(
         labels,
-        {**known, **familiarity(stores, indexes)},
+        {"confidence": {"": known}, **familiarity(stores, indexes)},
         {"confidence": {"": left_out}, **familiarity(stores, indexes, without_own=True)},
     )
 
 
-def fit_unknown(left_out: LeftOut, fused: Floats, target_fpr: float, seed: int = 0) -> Unknown:
+def fit_threshold(
+    left_out: LeftOut, fused: Floats, target_fpr: float, seed: int = 0
+) -> OpenSetThreshold:
     """Measure and threshold at which `target_fpr` of left-out singers' songs get a name.
 
     `fused`: cross-fitted log-probabilities (songs, singers) of the same songs. All intervals
     resample singers, with all their songs.
     """
     labels = left_out.labels
-    songs = len(labels)
-    measure, scales, threshold = _fit(left_out, np.arange(songs), target_fpr)
-    known, strange = left_out.scores(measure, scales)
+
+    def over_singers(statistic: Statistic) -> Estimate:
+        return bootstrap_interval(statistic, len(labels), seed, labels)
+
+    measure, scales, threshold = _fit(left_out, np.arange(len(labels)), target_fpr)
+    known, unknown = left_out.scores(measure, scales)
     right = (ranking(fused)[:, 0] == labels).astype(np.float64)
-    got, kept = cross_fitted(left_out, right, target_fpr, seed)
-    return Unknown(
+    named, kept = cross_fitted_decisions(left_out, right, target_fpr, seed)
+    return OpenSetThreshold(
         measure=measure,
         scales={} if measure == "confidence" else scales,  # of all parts: a member may be missing
         threshold=threshold,
         target_fpr=target_fpr,
-        songs=songs,
+        songs=len(labels),
         singers=len(np.unique(labels)),
         auroc={
-            name: bootstrap_interval(area_of(*left_out.scores(name, scales)), songs, seed, labels)
+            name: over_singers(auroc_of(*left_out.scores(name, scales)))
             for name in left_out.measures
         },
-        fpr_95=bootstrap_interval(fpr_of(known, strange, 0.95), songs, seed, labels),
-        fpr=bootstrap_interval(mean_of(got), songs, seed, labels),
-        accuracy=bootstrap_interval(mean_of(kept), songs, seed, labels),
-        accuracy_before=bootstrap_interval(mean_of(right), songs, seed, labels),
+        fpr_95=over_singers(fpr_of(known, unknown, 0.95)),
+        fpr=over_singers(mean_of(named)),
+        accuracy=over_singers(mean_of(kept)),
+        accuracy_before=over_singers(mean_of(right)),
     )
 
 
@@ -264,8 +278,8 @@ def _fit(left_out: LeftOut, rows: Rows, target_fpr: float) -> tuple[str, Scales,
     """The measure, scales and threshold that some of the songs ask for."""
     scales = scales_of(left_out.known, rows)
     measure = choose_measure(left_out, rows, scales)
-    strange = left_out.scores(measure, scales)[1][rows]
-    return measure, scales, threshold_for(strange, target_fpr)
+    unknown = left_out.scores(measure, scales)[1][rows]
+    return measure, scales, threshold_for(unknown, target_fpr)
 
 
 def choose_measure(left_out: LeftOut, rows: Rows, scales: Scales) -> str:
@@ -273,30 +287,29 @@ def choose_measure(left_out: LeftOut, rows: Rows, scales: Scales) -> str:
 
     Another is taken only if it is better by more than `OPTIMISM`.
     """
-    one = np.ones((1, len(rows)))
     areas = {}
     for measure in left_out.measures:
-        known, strange = left_out.scores(measure, scales)
-        areas[measure] = float(area_of(known[rows], strange[rows])(one)[0])
+        known, unknown = (scores[rows] for scores in left_out.scores(measure, scales))
+        areas[measure] = float(auroc_of(known, unknown)(np.ones((1, len(rows))))[0])
     best = max(areas, key=lambda name: areas[name])
     return best if areas[best] > areas["confidence"] + OPTIMISM else "confidence"
 
 
-def threshold_for(strange: Floats, target_fpr: float) -> float:
+def threshold_for(unknown: Floats, target_fpr: float) -> float:
     """The lowest score above which new unknown songs get a name at a rate of `target_fpr` or less.
 
     It lies just above the k-th highest of n left-out songs, k the largest with k / (n + 1) within
     the target: the next song of such singers lies above it with that probability (Vovk et al. 2005,
     prop. 4.1). With so few songs that k is 0, just above them all.
     """
-    allowed = max(int(np.floor(target_fpr * (len(strange) + 1) + 1e-9)), 1)
-    ordered = np.sort(strange)[::-1]
+    allowed = max(int(np.floor(target_fpr * (len(unknown) + 1) + 1e-9)), 1)
+    ordered = np.sort(unknown)[::-1]
     if allowed > len(ordered):
         return 0.0
     return float(np.nextafter(ordered[allowed - 1], np.inf))
 
 
-def cross_fitted(
+def cross_fitted_decisions(
     left_out: LeftOut, right: Floats, target_fpr: float, seed: int
 ) -> tuple[Floats, Floats]:
     """Per song: whether it got a name with its singer left out, and whether it was named right.
@@ -305,19 +318,19 @@ def cross_fitted(
     """
     labels = left_out.labels
     singers = np.random.default_rng(seed).permutation(np.unique(labels))
-    got, kept = np.zeros(len(labels)), np.zeros(len(labels))
+    named, kept = np.zeros(len(labels)), np.zeros(len(labels))
     for part in np.array_split(singers, min(FOLDS, len(singers))):
         held = np.isin(labels, part)
         measure, scales, limit = _fit(left_out, np.flatnonzero(~held), target_fpr)
-        known, strange = left_out.scores(measure, scales)
-        got[held] = strange[held] >= limit
+        known, unknown = left_out.scores(measure, scales)
+        named[held] = unknown[held] >= limit
         kept[held] = right[held] * (known[held] >= limit)
-    return got, kept
+    return named, kept
 
 
-def area_of(known: Floats, strange: Floats) -> Statistic:
-    """The statistic AUROC: P(known > strange) + ½ P(equal), both over the same songs (songs,)."""
-    higher = (known[:, None] > strange[None]) + 0.5 * (known[:, None] == strange[None])
+def auroc_of(known: Floats, unknown: Floats) -> Statistic:
+    """The statistic AUROC: P(known > unknown) + ½ P(equal), both over the same songs (songs,)."""
+    higher = (known[:, None] > unknown[None]) + 0.5 * (known[:, None] == unknown[None])
 
     def statistic(weights: Floats) -> Floats:
         return np.asarray(((weights @ higher) * weights).sum(axis=1) / weights.sum(axis=1) ** 2)
@@ -325,8 +338,8 @@ def area_of(known: Floats, strange: Floats) -> Statistic:
     return statistic
 
 
-def fpr_of(known: Floats, strange: Floats, recall: float) -> Statistic:
-    """The statistic 'strangers that get a name where `recall` of the known, or more, keep theirs'.
+def fpr_of(known: Floats, unknown: Floats, recall: float) -> Statistic:
+    """The statistic 'unknown songs that get a name where `recall` of the known, or more, do'.
 
     The threshold is the highest that keeps so many.
     """
@@ -336,29 +349,7 @@ def fpr_of(known: Floats, strange: Floats, recall: float) -> Statistic:
         total = weights.sum(axis=1)
         lost = np.floor((1 - recall) * total + 1e-9)
         first = (np.cumsum(weights[:, order], axis=1) > lost[:, None]).argmax(axis=1)
-        named = strange >= known[order][first][:, None]
+        named = unknown >= known[order][first][:, None]
         return np.asarray((weights * named).sum(axis=1) / total)
 
     return statistic
-
-
-def _raw(
-    fusion: Fusion,
-    indexes: Mapping[str, MemberIndex],
-    stores: Sequence[Store],
-    singer: int | None = None,
-) -> dict[str, Floats]:
-    """Uncalibrated logits (songs, singers) of each expert, or (songs, singers − 1) without one."""
-    evidence = gather(
-        stores,
-        indexes,
-        fusion.aggregate,
-        fusion.probes,
-        fusion.score_norm,
-        fusion.experts,
-        without=singer,
-    )
-    scores = evidence.scores(fusion.votes)
-    if singer is None:
-        return scores
-    return {name: np.delete(logits, singer, axis=1) for name, logits in scores.items()}

@@ -31,7 +31,7 @@ from embedder.splits import SPLITTERS
 from ensemble.commands import answers
 from ensemble.fusion.experts import EXPERTS
 from ensemble.fusion.fitted import read_fusion
-from ensemble.fusion.fusers import FUSIONS
+from ensemble.fusion.fusers import FUSERS
 from ensemble.predictions import FORMATS, read_table
 
 ROOT = Path(__file__).parents[1]
@@ -90,7 +90,7 @@ def test_every_command_of_the_main_job_is_there() -> None:
 def test_the_choices_named_in_the_help_are_those_of_the_dicts() -> None:
     assert " | ".join(SPLITTERS) == commands.SPLIT_RULES
     assert " | ".join(AGGREGATES) == answers.AGGREGATES
-    assert " | ".join(("auto", *FUSIONS)) == answers.METHODS
+    assert " | ".join(("auto", *FUSERS)) == answers.METHODS
     shown = get_command(app.app).commands["predict"].params  # type: ignore[attr-defined]
     assert " | ".join(FORMATS) + "." in {option.help for option in shown}
     shown = get_command(app.app).commands["fuse"].params  # type: ignore[attr-defined]
@@ -162,7 +162,7 @@ def test_the_whole_job(
         "ecapa-aam/head",
         *(f"ecapa-{loss}/{k}" for loss in ("aam", "triplet") for k in EXPERTS if k != "head"),
     ]
-    assert [name.removesuffix(" *") for name in names] == [*experts, "fused", *FUSIONS]
+    assert [name.removesuffix(" *") for name in names] == [*experts, "fused", *FUSERS]
     assert "validation songs: 4 of 4 albums, song level, cross-fitted by album" in done.out
 
     # The training songs themselves, named as a course names its files.

@@ -222,7 +222,7 @@ def test_fuse_keeps_who_was_enrolled_or_says_who_would_be_lost(
     before = in_fusion(trained)
     for words in ([], ["--tta", 2]):  # another member; another way of hearing
         line = refused("fuse", *words, *there)
-        assert "what was enrolled of Zoë was heard by other members or in another way" in line
+        assert "what was enrolled of Zoë was embedded by other members or in another way" in line
         assert "--drop_enrolled lets it go" in line
         assert in_fusion(trained) == before
     store = trained.store("triplet", "validation")

@@ -74,7 +74,7 @@ def members_page(run_data: RunData) -> str:
         f"{_numbers(one, fusion, seed)}</div>"
         for number, one in enumerate(sets)
     )
-    method = fusion.pooling.method if fusion is not None else ""
+    method = fusion.method if fusion is not None else ""
     body = f"""<p id="finding">{escape(members_finding(sets[0], best, seed))}</p>
 <div class="controls">{controls}</div>
 <h2>Right answers and weights</h2>
@@ -282,8 +282,8 @@ def changes(truth: Rows, single: Rows, fused: Rows) -> Changes:
 
 def best_of(fusion: Fusion | None, found: Opinions) -> str:
     """The expert that the fusion calls its best, or that of these songs; "" without any."""
-    if fusion is not None and fusion.best_expert in found.experts:
-        return fusion.best_expert
+    if fusion is not None and fusion.report.best_expert in found.experts:
+        return fusion.report.best_expert
     with np.errstate(divide="ignore"):
         logs = {name: np.log(p) for name, p in found.predicted.experts.items()}
     return best_expert(found.predicted.truth, logs) if logs else ""

@@ -105,7 +105,7 @@ def results_tables(fusion: Fusion) -> list[tuple[str, str]]:
     """
     head = ("expert", "weight", *(label for _, label in METRICS))
     groups: dict[str, list[ResultRow]] = {}
-    for row in fusion.results:
+    for row in fusion.report.results:
         fitted = ", cross-fitted by album" if row.cross_fitted else ""
         songs = f"{row.metrics.songs:,} songs"
         groups.setdefault(

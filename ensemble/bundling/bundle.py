@@ -24,7 +24,7 @@ from embedder.inference.config import detector_fingerprint
 from embedder.run import FORMAT, Run, create_run, open_run
 from embedder.settings import config_from_dict, train_again
 from ensemble.bundling.archive import filling, opened, read_manifest, write_manifest
-from ensemble.fusion.fitted import check_detector, check_fusion
+from ensemble.fusion.fitted import arrays_of, check_detector, check_fusion
 from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.members import check_index
 from ensemble.index.table import copy_table
@@ -93,7 +93,7 @@ def pack(
         vocals = hear_vocals(configs)
         if vocals:
             _pack_source(inner, source)
-        for file in (run.fusion, run.verification):
+        for file in (run.fusion, arrays_of(run.fusion), run.verification):
             if file.is_file():
                 _copy(file, inner.fusion.with_name(file.name))
         copy_table(run.index_table, inner.index_table, list(indexes))

@@ -79,11 +79,10 @@ def fuse(
     from ensemble.fusion.fit import check_choices
     from ensemble.fusion.pipeline import (
         Choices,
+        RunStores,
         choose_members,
-        fuse_run,
+        fuse_stores,
         kept_enrolled,
-        stale_remade,
-        stale_stores,
     )
 
     run = open_run(run_dir, after="train-embedder")
@@ -100,16 +99,17 @@ def fuse(
     listening = InferenceConfig(segment_s, hop_s, tta, detector_fingerprint(run))
     with locked(run, "fusion"):
         # What would be lost is refused before any work.
-        kept_enrolled(run, chosen, choices, listening)
-        if stale := stale_stores(run, catalogue, chosen, listening):
+        stores = RunStores(run, catalogue, chosen, listening)
+        kept_enrolled(stores, choices.drop_enrolled)
+        if stale := stores.stale():
             from embedder.inference.embed import embed_stale
 
             embed_stale(run, catalogue, stale, listening, device, shown)
-        if again := stale_remade(run, catalogue, chosen, listening):
+        if again := stores.stale_attenuated():
             from embedder.inference.embed import embed_remade
 
             embed_remade(run, catalogue, again, listening, device, shown)
-        fusion = fuse_run(run, catalogue, chosen, choices, listening, say)
+        fusion = fuse_stores(stores, choices, say)
     print_fusion(fusion)
     if fusion.unknown and fusion.unknown.costly:
         warn(f"unknown singers can hardly be told: {fusion.unknown.worth()}")

@@ -178,17 +178,14 @@ def known_songs(run: Run, fusion: Fusion | None = None) -> tuple[list[Store], li
 
     They are read before the index changes: a store that does not fit is refused, and nothing done.
     """
-    from ensemble.fusion.pipeline import open_fusion, read_stores
+    from ensemble.fusion.pipeline import RunStores, open_fusion
 
     found = fusion or open_fusion(run, None)[0]
     catalogue = catalogue_of(run) if run.catalogue.is_file() else None
     if catalogue is None or not catalogue.of("validation"):
         return None
-    train, validation = (
-        read_stores(run, catalogue, found.members, split, found.listening)
-        for split in ("train", "validation")
-    )
-    return train, validation
+    stores = RunStores(run, catalogue, found.members, found.listening)
+    return stores.of("train"), stores.of("validation")
 
 
 def print_costs(run: Run, known: tuple[list[Store], list[Store]] | None) -> None:

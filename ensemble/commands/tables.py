@@ -9,7 +9,7 @@ from collections import Counter
 
 from embedder.console import print_table, say
 from ensemble.fusion.fitted import Fusion
-from ensemble.open_set import Unknown
+from ensemble.open_set import OpenSetThreshold
 
 
 def print_fusion(fusion: Fusion) -> None:
@@ -23,8 +23,8 @@ def print_fusion(fusion: Fusion) -> None:
 
 def print_results(fusion: Fusion) -> None:
     """The experts and the fused answer, a row each."""
-    for split in dict.fromkeys(row.split for row in fusion.results):
-        rows = [row for row in fusion.results if row.split == split]
+    for split in dict.fromkeys(row.split for row in fusion.report.results):
+        rows = [row for row in fusion.report.results if row.split == split]
         how = (
             "cross-fitted by album (only the members' epochs were chosen on them)"
             if rows[0].cross_fitted
@@ -72,7 +72,7 @@ def print_calibration(fusion: Fusion) -> None:
                 ),
                 *(f"{a:.3f} → {b:.3f}" for a, b in (row.nll, row.brier, row.ece)),
             )
-            for row in fusion.calibration
+            for row in fusion.report.calibration
         ],
     )
 
@@ -81,38 +81,39 @@ def print_methods(fusion: Fusion) -> None:
     """The ways to fuse beside the best single expert, and which one was taken."""
     print_table(
         f"Ways to fuse: {_songs(fusion)} validation songs, cross-fitted by album; gains over the "
-        f"best single expert, {fusion.best_expert}, with 95 % intervals of the paired difference, "
-        "bootstrap over albums",
+        f"best single expert, {fusion.report.best_expert}, with 95 % intervals of the paired "
+        "difference, bootstrap over albums",
         ("method", "top-1", "score", "NLL", "Brier", "ECE", "gain in score", "gain in NLL"),
         [
             (
-                f"{row.method} *" if row.method == fusion.pooling.method else row.method,
+                f"{row.method} *" if row.method == fusion.method else row.method,
                 *(f"{e.value:.3f}" for e in (m.top_1, m.score, m.nll, m.brier, m.ece)),
                 f"{row.score_gain.value:+.3f} [{row.score_gain.low:+.3f}, "
                 f"{row.score_gain.high:+.3f}]",
                 f"{row.nll_gain.value:+.3f} [{row.nll_gain.low:+.3f}, {row.nll_gain.high:+.3f}]",
             )
-            for row in fusion.methods
+            for row in fusion.report.methods
             for m in [row.metrics]
         ],
     )
     say(verdict(fusion))
-    if len(set(fusion.choices)) > 1 or set(fusion.choices) != {fusion.pooling.method}:
-        counts = Counter(fusion.choices).most_common()
+    if len(set(fusion.report.choices)) > 1 or set(fusion.report.choices) != {fusion.method}:
+        counts = Counter(fusion.report.choices).most_common()
         each = ", ".join(f"{name} for {count} of them" for name, count in counts)
         say(
-            f"the row fused above is not that of {fusion.pooling.method}: for each of "
-            f"{len(fusion.choices)} folds of albums the other folds chose the method, too ({each})"
+            f"the row fused above is not that of {fusion.method}: for each of "
+            f"{len(fusion.report.choices)} folds of albums the other folds chose the method, too "
+            f"({each})"
         )
-    if any(row.method == "stack" and row.metrics.top_1.value == 0 for row in fusion.methods):
+    if any(row.method == "stack" and row.metrics.top_1.value == 0 for row in fusion.report.methods):
         say("stack learns only singers of whom it saw another validation album, hence its 0")
 
 
 def verdict(fusion: Fusion) -> str:
     """Which method was taken and whether it is better than the best single expert."""
-    taken = next(row for row in fusion.methods if row.method == fusion.pooling.method)
-    lowest = min(fusion.methods, key=lambda row: row.metrics.nll.value)
-    if len(fusion.methods) == 1:
+    taken = next(row for row in fusion.report.methods if row.method == fusion.method)
+    lowest = min(fusion.report.methods, key=lambda row: row.metrics.nll.value)
+    if len(fusion.report.methods) == 1:
         why = "it was asked for"
     elif lowest is taken:
         why = "it has the lowest cross-fitted NLL"
@@ -125,13 +126,13 @@ def verdict(fusion: Fusion) -> str:
     if gain.low > 0:
         said = "its score is above that of every single expert"
     elif gain.high < 0:
-        said = f"its score is below that of {fusion.best_expert} alone"
+        said = f"its score is below that of {fusion.report.best_expert} alone"
     else:
-        said = f"its score cannot be told apart from that of {fusion.best_expert} alone"
+        said = f"its score cannot be told apart from that of {fusion.report.best_expert} alone"
     return f"taken: {taken.method}, for {why}; {said} (difference in score {gain})"
 
 
-def print_unknown(unknown: Unknown) -> None:
+def print_unknown(unknown: OpenSetThreshold) -> None:
     """How well unknown singers are told from known ones."""
     at = f"at {unknown.measure} {unknown.threshold:.3f}, cross-fitted"
     print_table(
@@ -157,4 +158,4 @@ def print_unknown(unknown: Unknown) -> None:
 
 
 def _songs(fusion: Fusion) -> int:
-    return fusion.methods[0].metrics.songs
+    return fusion.report.methods[0].metrics.songs

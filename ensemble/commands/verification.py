@@ -20,7 +20,7 @@ def evaluate_verification(run: Run, seed: int) -> None:
 
     Raises `UserError` without a fusion or its verification, or where the songs make no trials.
     """
-    from ensemble.fusion.pipeline import open_fusion, read_stores
+    from ensemble.fusion.pipeline import RunStores, open_fusion
     from ensemble.verification.results import measure_verification
     from ensemble.verification.verification import check_verification, read_verification
 
@@ -28,14 +28,11 @@ def evaluate_verification(run: Run, seed: int) -> None:
     verification = read_verification(run.verification)
     check_verification(verification, fusion.id)
     fitted, catalogue = verification.of(fusion.members), catalogue_of(run)
-    splits = [split for split in ("validation", "test") if catalogue.of(split)]
-    stores = {
-        split: read_stores(run, catalogue, fusion.members, split, fusion.listening)
-        for split in ("train", *splits)
-    }
-    for split in splits:
+    stores = RunStores(run, catalogue, fusion.members, fusion.listening)
+    splits = {split: stores.of(split) for split in ("validation", "test") if catalogue.of(split)}
+    for split, songs in splits.items():
         judge = None if split == "validation" else fitted
-        found = measure_verification(stores["train"], stores[split], judge, seed)
+        found = measure_verification(stores.of("train"), songs, judge, seed)
         if isinstance(found, str):
             say(f"{split} songs: {found}")
         else:

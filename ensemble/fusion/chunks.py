@@ -1,8 +1,7 @@
-"""Songs cut into pieces, where experts still make the mistakes that weights are learnt from.
+"""Songs cut into chunks, where experts still make the mistakes that weights are learnt from.
 
-Enters: the members' stores of the same songs. Leaves: stores in which each piece of a few seconds
-stands as a song of its own. Whole songs of known singers may all be right, and then say nothing
-about which expert to trust when the singer is hard to hear.
+Each chunk of a few seconds becomes a song of its own. Whole songs of known singers may all be
+right, and then say nothing about which expert to trust when the singer is hard to make out.
 """
 
 from __future__ import annotations
@@ -18,17 +17,18 @@ from numpy.typing import NDArray
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store
 
-CHUNK_S = 3.0  # segments that begin within so many seconds are one piece
-MOST = 24  # pieces of a song, evenly taken: more teach no more, and take longer
+CHUNK_S = 3.0  # segments that begin within so many seconds are one chunk
+MAX_CHUNKS = 24  # of a song, evenly taken: more teach no more, and take longer
 
 
 def in_chunks(
     stores: Sequence[Store], seconds: float = CHUNK_S
 ) -> tuple[list[Store], NDArray[np.int64]]:
-    """The same stores with pieces for songs, and the song (pieces,) from which each piece is.
+    """The same stores with chunks for songs, and the song (chunks,) from which each chunk is.
 
-    A piece is what begins between two multiples of `seconds`. Members may hear songs on different
-    grids; a piece counts only where all of them have a segment. Of a long song `MOST` are taken.
+    A chunk is what begins between two multiples of `seconds`. Members may embed songs on different
+    grids; a chunk counts only where all of them have a segment. Of a long song `MAX_CHUNKS` are
+    taken.
     """
     numbers = [_numbers(store, seconds) for store in stores]
     common = sorted(set.intersection(*[set(map(tuple, each.tolist())) for each in numbers]))
@@ -38,24 +38,24 @@ def in_chunks(
     return cut, songs
 
 
-def _thinned(pieces: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _thinned(chunks: list[tuple[int, int]]) -> list[tuple[int, int]]:
     found = []
-    for _, group in groupby(pieces, key=itemgetter(0)):
+    for _, group in groupby(chunks, key=itemgetter(0)):
         mine = list(group)
-        rows = np.linspace(0, len(mine) - 1, min(MOST, len(mine))).round().astype(np.int64)
+        rows = np.linspace(0, len(mine) - 1, min(MAX_CHUNKS, len(mine))).round().astype(np.int64)
         found += [mine[row] for row in rows]
     return found
 
 
 def _numbers(store: Store, seconds: float) -> NDArray[np.int64]:
-    """Each segment's song, and which of the song's pieces it begins in: (segments, 2)."""
-    piece = (store.segment_start_s.astype(np.float64) // seconds).astype(np.int64)
-    return np.stack([store.segment_song, piece], axis=1)
+    """Each segment's song, and which of the song's chunks it begins in: (segments, 2)."""
+    chunk = (store.segment_start_s.astype(np.float64) // seconds).astype(np.int64)
+    return np.stack([store.segment_song, chunk], axis=1)
 
 
 def _cut(store: Store, numbers: NDArray[np.int64], common: list[tuple[int, int]]) -> Store:
-    place = {piece: number for number, piece in enumerate(common)}
-    owner = np.array([place.get((song, piece), -1) for song, piece in numbers.tolist()])
+    place = {chunk: number for number, chunk in enumerate(common)}
+    owner = np.array([place.get((song, chunk), -1) for song, chunk in numbers.tolist()])
     kept = np.flatnonzero(owner >= 0)
     owner = owner[kept]
     embeddings = store.segment_embeddings[kept]
@@ -65,7 +65,7 @@ def _cut(store: Store, numbers: NDArray[np.int64], common: list[tuple[int, int]]
     songs = [song for song, _ in common]
     return replace(
         store,
-        song_ids=tuple(f"{store.song_ids[song]} {piece}" for song, piece in common),
+        song_ids=tuple(f"{store.song_ids[song]} {chunk}" for song, chunk in common),
         albums=tuple(store.albums[song] for song in songs),
         labels=store.labels[songs],
         embeddings=np.stack([song_embedding(embeddings[part], weights[part]) for part in parts]),

@@ -1,14 +1,16 @@
-"""Fitting experts and methods on some albums, and trying them on the others.
+"""Fitting experts and fusers on some albums, and trying them on the others.
 
-Enters: `Validation`, the evidence of labelled songs and of pieces of them. Leaves: what is fitted
-on all of them, and log-probabilities of each song by what was fitted on other albums. The choice
-between methods is part of the fitting: for each fold the other folds choose, among themselves.
+What is reported of a song comes from what was fitted on other albums. The choice between fusers is
+part of the fitting: for each fold the other folds choose, among themselves. A default stands unless
+another is clearly better, because a hundred songs of twenty albums cannot tell two dozen candidates
+apart (the one-standard-error rule, Breiman et al. 1984, 3.4.3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,57 +18,66 @@ from numpy.typing import NDArray
 
 from embedder.errors import UserError
 from embedder.metrics import song_nll
-from ensemble.fusion.calibration import apply_temperature, fit_temperature, log_softmax
-from ensemble.fusion.experts import NO_VOTES, Evidence, candidates
-from ensemble.fusion.fusers import FUSIONS, Material, Pooling, fused
+from ensemble.fusion.calibration import LIMITS, PRIOR_SD, TemperatureScaling, log_softmax
+from ensemble.fusion.experts import NO_VOTES, ExpertScores, Raw, candidates, raw_logits
+from ensemble.fusion.fusers import FUSERS, FitData, Fuser
 from ensemble.fusion.knn import Votes
-from ensemble.fusion.tuning import choose_votes, clearly_best, losses
 
 FOLDS = 5
-DEFAULT = "log_linear"  # the method that stands unless another is clearly better
-ERRORS = 2.0  # standard errors; at one, a single song that others get wrong chooses the method
+DEFAULT = "log_linear"  # the fuser that stands unless another is clearly better
+ERRORS = 2.0  # standard errors; at one, a single song that others get wrong chooses the fuser
+STEPS = 33  # temperatures that are tried for each candidate
 
 Logs = NDArray[np.float64]
 Songs = NDArray[np.int64]
-Methods = Sequence[str]  # keys of `FUSIONS`
+Methods = Sequence[str]  # keys of `FUSERS`
 
 
 @dataclass(frozen=True, eq=False)
-class Validation:
+class ValidationData:
     """All that can be fitted on, and what was computed of it so far."""
 
-    songs: Evidence
-    pieces: Evidence  # the same experts on pieces of the songs
-    owners: Songs  # (pieces,), ascending: the song that each is from
+    songs: ExpertScores
+    chunks: ExpertScores  # the same experts on chunks of the songs
+    owners: Songs  # (chunks,), ascending: the song that each is from
     score_norm: str = "none"
-    known: dict[Any, Logs] = field(default_factory=dict)
+    computed: dict[Any, Logs] = field(default_factory=dict)
 
-    def logits(self, expert: str, votes: Votes, pieces: bool = False) -> Logs:
-        """Uncalibrated logits of all songs, or pieces, (rows, singers)."""
-        key = (expert, votes, pieces)
-        if key not in self.known:
-            evidence = self.pieces if pieces else self.songs
-            self.known[key] = evidence.logits(expert, votes)
-        return self.known[key]
+    def logits(self, expert: str, votes: Votes, chunks: bool = False) -> Logs:
+        """Uncalibrated logits of all songs, or chunks, (rows, singers)."""
+        key = (expert, votes, chunks)
+        if key not in self.computed:
+            scores = self.chunks if chunks else self.songs
+            self.computed[key] = scores.logits(expert, votes)
+        return self.computed[key]
 
     def losses(self, expert: str) -> Logs:
-        """What `tuning.losses` says of the expert's candidates."""
-        if expert not in self.known:
-            grid = candidates(expert, self.score_norm)
-            evidence = self.songs
-            self.known[expert] = losses(
-                evidence.raw[expert], evidence.labels, len(evidence.singers), grid
+        """The expert's `vote_losses` by its candidates."""
+        if expert not in self.computed:
+            scores, grid = self.songs, candidates(expert, self.score_norm)
+            self.computed[expert] = vote_losses(
+                scores.raw[expert], scores.labels, len(scores.singers), grid
             )
-        return self.known[expert]
+        return self.computed[expert]
+
+    def can_choose(self, method: str) -> bool:
+        """Whether a fuser could be chosen: not one that learns each singer from songs of it alone.
+
+        Where no singer has validation songs of two albums, such a one never saw the singers of the
+        songs that are held out, and its score is 0 by construction.
+        """
+        albums = set(zip(self.songs.labels.tolist(), self.songs.albums, strict=True))
+        singers = [label for label, _ in albums]
+        return not FUSERS[method].per_singer or len(set(singers)) < len(singers)
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What some of the songs say about the experts and the methods."""
+    """What some of the songs say about the experts and the fusers."""
 
     votes: dict[str, Votes]
     temperatures: dict[str, float]
-    poolings: dict[str, Pooling]
+    fusers: dict[str, Fuser]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +90,7 @@ class CrossFit:
     fused: Logs  # of the method that the other folds chose
     choices: tuple[str, ...]  # that method, fold by fold
     method: str  # the one that all songs choose
-    fitted: Fitted  # on all songs
+    fitted: Fitted  # on all songs; of the fusers, those that can be chosen
 
 
 def album_folds(albums: Sequence[str], seed: int) -> Songs:
@@ -99,96 +110,95 @@ def album_folds(albums: Sequence[str], seed: int) -> Songs:
     return result
 
 
-def cross_fit(validation: Validation, methods: Methods, seed: int = 0) -> CrossFit:
-    """Fit on all songs but each fold's, and on all; `methods` are those that are compared."""
-    evidence = validation.songs
-    folds = album_folds(evidence.albums, seed)
+def cross_fit(data: ValidationData, methods: Methods, seed: int = 0) -> CrossFit:
+    """Fit on all songs but each fold's, and on all; `methods` are those that are compared.
+
+    A method that cannot be chosen is measured, and fitted no further, unless it is the only one.
+    """
+    scores = data.songs
+    folds = album_folds(scores.albums, seed)
     count = int(folds.max()) + 1
-    shape = (len(folds), len(evidence.singers))
-    experts = {name: np.zeros(shape) for name in evidence.experts}
-    plain = {name: np.zeros(shape) for name in evidence.experts}
+    shape = (len(folds), len(scores.singers))
+    experts = {name: np.zeros(shape) for name in scores.experts}
+    plain = {name: np.zeros(shape) for name in scores.experts}
     by_method = {name: np.zeros(shape) for name in methods}
     for number in range(count):
         held = np.flatnonzero(folds == number)
-        found = fit(validation, np.flatnonzero(folds != number), folds, methods)
-        logs = calibrated(validation, found, held)
+        found = fit(data, np.flatnonzero(folds != number), folds, methods)
+        logs = calibrated(data, found, held)
         for name, values in logs.items():
             experts[name][held] = values
-            plain[name][held] = log_softmax(validation.logits(name, found.votes[name])[held])
-        for name, pooling in found.poolings.items():
-            by_method[name][held] = fused(pooling, logs)
-    chosen = _choices(validation, folds, methods)
+            plain[name][held] = log_softmax(data.logits(name, found.votes[name])[held])
+        for name, fuser in found.fusers.items():
+            by_method[name][held] = fuser.log_probabilities(logs)
+    eligible = [name for name in methods if data.can_choose(name)] or methods
+    chosen = _choices(data, folds, eligible)
     combined = np.zeros(shape)
     for number in range(count):
         held = folds == number
         combined[held] = by_method[chosen[number]][held]
-    losses_of = np.array([song_nll(evidence.labels, logs) for logs in by_method.values()])
-    best = choose_method(methods, losses_of, evidence.albums)
-    everything = fit(validation, np.arange(len(folds)), folds, methods)
+    losses = np.array([song_nll(scores.labels, by_method[name]) for name in eligible])
+    best = choose_method(eligible, losses, scores.albums)
+    everything = fit(data, np.arange(len(folds)), folds, eligible)
     return CrossFit(experts, by_method, plain, combined, tuple(chosen), best, everything)
 
 
-def fit(validation: Validation, songs: Songs, folds: Songs, methods: Methods) -> Fitted:
-    """Votes, temperatures and methods of some songs (ascending); `folds` (all songs,)."""
-    evidence = validation.songs
-    labels, kept = evidence.labels[songs], np.isin(validation.owners, songs)
-    owners = validation.owners[kept]
-    there, shares = evidence.labels[owners], 1.0 / np.bincount(owners)[owners]
-    votes = {name: _votes(validation, name, songs, folds) for name in evidence.experts}
-    temperatures, softer, logs, piece_logs = {}, [], [], []
-    for name in evidence.experts:
-        whole = validation.logits(name, votes[name])[songs]
-        parts = validation.logits(name, votes[name], pieces=True)[kept]
-        temperatures[name] = fit_temperature(whole, labels)
-        softer.append(fit_temperature(parts, there, shares))
-        logs.append(apply_temperature(whole, temperatures[name]))
-        piece_logs.append(apply_temperature(parts, softer[-1]))
-    material = Material(
-        experts=evidence.experts,
+def fit(data: ValidationData, songs: Songs, folds: Songs, methods: Methods) -> Fitted:
+    """Votes, temperatures and fusers of some songs (ascending); `folds` (all songs,)."""
+    scores = data.songs
+    labels, kept = scores.labels[songs], np.isin(data.owners, songs)
+    owners = data.owners[kept]
+    chunk_labels, shares = scores.labels[owners], 1.0 / np.bincount(owners)[owners]
+    votes = {name: _votes(data, name, songs, folds) for name in scores.experts}
+    on_songs, on_chunks, logs, chunk_logs = [], [], [], []
+    for name in scores.experts:
+        whole = data.logits(name, votes[name])[songs]
+        parts = data.logits(name, votes[name], chunks=True)[kept]
+        on_songs.append(TemperatureScaling.fit(whole, labels))
+        on_chunks.append(TemperatureScaling.fit(parts, chunk_labels, shares))
+        logs.append(on_songs[-1].log_probabilities(whole))
+        chunk_logs.append(on_chunks[-1].log_probabilities(parts))
+    temperatures = [scaling.temperature for scaling in on_songs]
+    fit_data = FitData(
+        experts=scores.experts,
         logs=np.stack(logs),
         labels=labels,
-        piece_logs=np.stack(piece_logs),
-        piece_labels=there,
+        chunk_logs=np.stack(chunk_logs),
+        chunk_labels=chunk_labels,
         shares=shares,
-        sharper=np.array(list(temperatures.values())) / np.array(softer),
+        temperature_ratio=np.array(temperatures)
+        / np.array([scaling.temperature for scaling in on_chunks]),
     )
-    return Fitted(votes, temperatures, {name: FUSIONS[name](material) for name in methods})
+    fusers = {name: FUSERS[name].fit(fit_data) for name in methods}
+    return Fitted(votes, dict(zip(scores.experts, temperatures, strict=True)), fusers)
 
 
-def calibrated(validation: Validation, fitted: Fitted, songs: Songs) -> dict[str, Logs]:
+def calibrated(data: ValidationData, fitted: Fitted, songs: Songs) -> dict[str, Logs]:
     """Log-probabilities (songs, singers) of each expert for some of the songs."""
     return {
-        name: apply_temperature(validation.logits(name, fitted.votes[name])[songs], temperature)
+        name: TemperatureScaling(temperature).log_probabilities(
+            data.logits(name, fitted.votes[name])[songs]
+        )
         for name, temperature in fitted.temperatures.items()
     }
 
 
-def _votes(validation: Validation, expert: str, songs: Songs, folds: Songs) -> Votes:
-    grid = candidates(expert, validation.score_norm)
-    parts = [np.flatnonzero(folds[songs] == number) for number in np.unique(folds[songs])]
-    if len(grid) == 1 or len(parts) < 2:
-        return grid[0] if grid else NO_VOTES
-    table = validation.losses(expert)[:, :, songs]
-    albums = [validation.songs.albums[song] for song in songs]
-    return choose_votes(table, albums, grid, parts)
-
-
-def _choices(validation: Validation, folds: Songs, methods: Methods) -> list[str]:
+def _choices(data: ValidationData, folds: Songs, methods: Methods) -> list[str]:
     """For each fold the method of the lowest NLL on the other folds, each fitted on the rest."""
     count = int(folds.max()) + 1
     if len(methods) == 1 or count < 3:  # with two folds, nothing would be left to fit on
         return [DEFAULT if DEFAULT in methods else methods[0]] * count
-    labels = validation.songs.labels
+    labels = data.songs.labels
     held_out = np.zeros((count, len(methods), len(folds)))
-    for first, second in _pairs(count):
+    for first, second in combinations(range(count), 2):
         rest = np.flatnonzero((folds != first) & (folds != second))
-        found = fit(validation, rest, folds, methods)
+        found = fit(data, rest, folds, methods)
         for left, held in ((first, second), (second, first)):
             songs = np.flatnonzero(folds == held)
-            logs = calibrated(validation, found, songs)
-            for row, pooling in enumerate(found.poolings.values()):
-                held_out[left, row, songs] = song_nll(labels[songs], fused(pooling, logs))
-    albums = np.array(validation.songs.albums)
+            logs = calibrated(data, found, songs)
+            for row, fuser in enumerate(found.fusers.values()):
+                held_out[left, row, songs] = song_nll(labels[songs], fuser.log_probabilities(logs))
+    albums = np.array(data.songs.albums)
     return [
         choose_method(methods, held_out[left][:, folds != left], albums[folds != left].tolist())
         for left in range(count)
@@ -202,5 +212,70 @@ def choose_method(methods: Methods, held_out: Logs, albums: Sequence[str]) -> st
     return methods[clearly_best(held_out, albums, methods.index(DEFAULT), ERRORS)]
 
 
-def _pairs(count: int) -> Iterable[tuple[int, int]]:
-    return ((first, second) for first in range(count) for second in range(first + 1, count))
+def _votes(data: ValidationData, expert: str, songs: Songs, folds: Songs) -> Votes:
+    grid = candidates(expert, data.score_norm)
+    parts = [np.flatnonzero(folds[songs] == number) for number in np.unique(folds[songs])]
+    if len(grid) == 1 or len(parts) < 2:
+        return grid[0] if grid else NO_VOTES
+    table = data.losses(expert)[:, :, songs]
+    return choose_votes(table, [data.songs.albums[song] for song in songs], grid, parts)
+
+
+def vote_losses(
+    raw: Raw, labels: NDArray[np.integer[Any]], singers: int, grid: Sequence[Votes]
+) -> Logs:
+    """NLL (candidates, STEPS, songs) of each labelled song at each of `temperatures()`, in nats."""
+    rows = np.arange(len(labels))
+    return np.array(
+        [
+            [
+                -TemperatureScaling(float(t)).log_probabilities(logits)[rows, labels]
+                for t in temperatures()
+            ]
+            for logits in (raw_logits(raw, singers, votes) for votes in grid)
+        ]
+    )
+
+
+def temperatures() -> Logs:
+    """The temperatures at which candidate votes are compared (STEPS,)."""
+    return np.geomspace(*LIMITS, STEPS)
+
+
+def choose_votes(
+    table: Logs, albums: Sequence[str], grid: Sequence[Votes], folds: Sequence[Songs]
+) -> Votes:
+    """The votes of the lowest cross-validated NLL, or the first if none is clearly better than it.
+
+    `table` (candidates, STEPS, songs) as `vote_losses` gives it; `albums` of its songs;
+    `folds`: the songs that are held out each time, for which the temperature is fitted on the
+    others.
+    """
+    return grid[clearly_best(held_out_losses(table, folds), albums)]
+
+
+def held_out_losses(table: Logs, folds: Sequence[Songs]) -> Logs:
+    """NLL (candidates, songs) of each song, at the temperature that suits the other folds best."""
+    prior = np.log(temperatures()) ** 2 / (2 * PRIOR_SD**2)
+    result = np.zeros((len(table), table.shape[2]))
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(table.shape[2]), fold)
+        best = (table[:, :, rest].sum(axis=2) + prior).argmin(axis=1)
+        result[:, fold] = table[np.arange(len(table)), best][:, fold]
+    return result
+
+
+def clearly_best(held: Logs, albums: Sequence[str], default: int = 0, errors: float = 1.0) -> int:
+    """The candidate of the lowest mean loss, or the default if it is not clearly better than that.
+
+    `held` (candidates, songs): losses of held-out songs; `albums` of the songs. Clearly: by more
+    than `errors` standard errors of the mean difference, with albums for independent draws.
+    """
+    best = int(held.mean(axis=1).argmin())
+    better = held[default] - held[best]
+    names, place = np.unique(np.asarray(albums), return_inverse=True)
+    if len(names) < 2:
+        return default
+    apart = np.bincount(place, better) - better.mean() * np.bincount(place)
+    spread = np.std(apart, ddof=1) * np.sqrt(len(names))
+    return best if better.sum() > errors * spread else default

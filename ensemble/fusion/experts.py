@@ -1,8 +1,6 @@
 """What each expert of each member says about a set of songs, before anything is fitted.
 
-Enters: the members' stores of the same songs, and their indexes of training songs. Leaves:
-`Evidence`: for each expert its logits, or the neighbours that will vote. Stores that do not
-describe the same songs are refused.
+A new expert is an entry in `EXPERTS`. Stores that do not describe the same songs are refused.
 """
 
 from __future__ import annotations
@@ -21,37 +19,35 @@ from ensemble.fusion.knn import (
     Neighbours,
     SegmentNeighbours,
     Votes,
-    segment_votes,
-    song_votes,
 )
 from ensemble.fusion.probe import Probe
 from ensemble.fusion.score_norm import Cohort, cohort_of, normalised
 from ensemble.index.members import MemberIndex
 
-FUSED = "fused"  # name under which the pool of all experts stands beside them
+FUSED = "fused"  # name of the answer of all experts, which stands last among theirs
 NO_VOTES = Votes()  # for experts of which nothing is chosen
 
 Raw = NDArray[np.float64] | Neighbours | SegmentNeighbours
 
 
 @dataclass(frozen=True)
-class Hearing:
-    """What an expert is given: one member's view of the query songs, and of its index."""
+class ExpertInput:
+    """What an expert scores: one member's embeddings of the query songs, by its index."""
 
     store: Store
     index: MemberIndex
     aggregate: str  # how segment logits become song logits: a key of `AGGREGATES`
     probe: Probe | None
-    cohort: Cohort | None  # strangers, where similarities are normalised
+    cohort: Cohort | None  # unknown singers' songs, where similarities are normalised
     without: int | None = None  # no neighbour may be a song of this singer
 
 
 @dataclass(frozen=True)
 class Expert:
-    """One way to turn a member into logits."""
+    """One way to turn a member's embeddings into logits."""
 
     about: str
-    hear: Callable[[Hearing], Raw | None]  # None: this member has no such expert
+    score: Callable[[ExpertInput], Raw | None]  # None: this member has no such expert
     votes: tuple[Votes, ...] = (NO_VOTES,)  # among which cross-validation chooses
     normalised_votes: tuple[Votes, ...] = (NO_VOTES,)  # the same, in standard deviations
 
@@ -72,8 +68,8 @@ def member_of(expert: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """Raw material of all experts for the same songs in the same order."""
+class ExpertScores:
+    """What all experts say of the same songs in the same order."""
 
     singers: tuple[str, ...]  # label order; those that the experts choose among
     labels: NDArray[np.int64]  # (songs,), -1 where unknown
@@ -95,52 +91,48 @@ class Evidence:
 
 
 def raw_logits(raw: Raw, singers: int, votes: Votes) -> NDArray[np.float64]:
-    """What an expert's raw material comes to: logits (songs, singers)."""
-    if isinstance(raw, Neighbours):
-        return song_votes(raw, singers, votes)
-    if isinstance(raw, SegmentNeighbours):
-        return segment_votes(raw, singers, votes)
-    return raw
+    """Logits (songs, singers) of what an expert scored."""
+    return raw if isinstance(raw, np.ndarray) else raw.logits(singers, votes)
 
 
-def _head(heard: Hearing) -> Raw | None:
-    store = heard.store
-    return None if store.segment_logits is None else store.logits(heard.aggregate)
+def _head(given: ExpertInput) -> Raw | None:
+    store = given.store
+    return None if store.segment_logits is None else store.logits(given.aggregate)
 
 
-def _probe(heard: Hearing) -> Raw | None:
-    return None if heard.probe is None else heard.probe.logits(heard.store.embeddings)
+def _probe(given: ExpertInput) -> Raw | None:
+    return None if given.probe is None else given.probe.logits(given.store.embeddings)
 
 
-def _knn_song(heard: Hearing) -> Raw:
-    index = heard.index
-    rows = _rows(heard, index.labels)
+def _knn_song(given: ExpertInput) -> Raw:
+    index = given.index
+    rows = _rows(given, index.labels)
     # One song at a time: a song's answer must not depend on its company.
-    found = [index.songs.search(query[None], DEPTH, rows) for query in heard.store.embeddings]
-    return _neighbours(heard, heard.store.embeddings, found, index.labels, index.embeddings)
+    found = [index.songs.search(query[None], DEPTH, rows) for query in given.store.embeddings]
+    return _neighbours(given, given.store.embeddings, found, index.labels, index.embeddings)
 
 
-def _knn_segment(heard: Hearing) -> Raw:
-    index, store = heard.index, heard.store
+def _knn_segment(given: ExpertInput) -> Raw:
+    index, store = given.index, given.store
     labels = index.segment_labels
-    rows = _rows(heard, labels)
+    rows = _rows(given, labels)
     parts = [store.segments_of(song) for song in range(len(store.song_ids))]
     found = [index.segments.search(store.segment_embeddings[part], DEPTH, rows) for part in parts]
-    owners = index.embeddings[index.segment_song]  # strangers of a segment: those of its song
-    near = _neighbours(heard, store.segment_embeddings, found, labels, owners)
+    owners = index.embeddings[index.segment_song]  # a segment's cohort is that of its song
+    near = _neighbours(given, store.segment_embeddings, found, labels, owners)
     return SegmentNeighbours(near, store.segment_song, store.segment_weight.astype(np.float64))
 
 
-def _rows(heard: Hearing, labels: NDArray[np.int64]) -> NDArray[np.int64] | None:
+def _rows(given: ExpertInput, labels: NDArray[np.int64]) -> NDArray[np.int64] | None:
     """The rows (of labels) that may be neighbours; None for all of them."""
-    allowed = labels < heard.index.known
-    if heard.without is not None:
-        allowed &= labels != heard.without
+    allowed = labels < given.index.known
+    if given.without is not None:
+        allowed &= labels != given.without
     return None if allowed.all() else np.flatnonzero(allowed)
 
 
 def _neighbours(
-    heard: Hearing,
+    given: ExpertInput,
     queries: NDArray[np.float32],
     found: Iterable[tuple[NDArray[np.float64], NDArray[np.int64]]],
     labels: NDArray[np.int64],
@@ -151,12 +143,12 @@ def _neighbours(
     width = parts[0][1].shape[1] if parts else 0
     similarities = np.concatenate([np.zeros((0, width)), *[part[0] for part in parts]])
     rows = np.concatenate([np.zeros((0, width), np.int64), *[part[1] for part in parts]])
-    if heard.cohort is None:
+    if given.cohort is None:
         return Neighbours(similarities, labels[rows])
     near = labels[rows]
     used, place = np.unique(rows, return_inverse=True)
-    own = heard.cohort.levels(indexed[used], labels[used][:, None])[:, 0][place.reshape(rows.shape)]
-    values = normalised(similarities, heard.cohort.levels(queries, near), own)
+    own = given.cohort.levels(indexed[used], labels[used][:, None])[:, 0][place.reshape(rows.shape)]
+    values = normalised(similarities, given.cohort.levels(queries, near), own)
     order = np.argsort(-values, axis=1, kind="stable")
     return Neighbours(np.take_along_axis(values, order, 1), np.take_along_axis(near, order, 1))
 
@@ -198,8 +190,8 @@ def gather(
     score_norm: str = "none",
     wanted: Iterable[str] | None = None,
     without: int | None = None,
-) -> Evidence:
-    """Evidence on the songs of the stores, one store a member, of all experts or those `wanted`.
+) -> ExpertScores:
+    """Scores of the songs of the stores, one store a member, of all experts or those `wanted`.
 
     Neighbours are songs of trained singers. `without`: none of the singer of this label.
 
@@ -217,15 +209,17 @@ def gather(
         if store.split:
             index.check_apart(store.song_ids)
         cohort = None if score_norm == "none" else _cohort(index, without)
-        heard = Hearing(store, index, aggregate, (probes or {}).get(store.member), cohort, without)
+        given = ExpertInput(
+            store, index, aggregate, (probes or {}).get(store.member), cohort, without
+        )
         for kind, expert in EXPERTS.items():
             name = expert_name(store.member, kind)
             if wanted is None or name in wanted:
-                found = expert.hear(heard)
+                found = expert.score(given)
                 if found is not None:
                     raw[name] = found
     first = stores[0]
-    return Evidence(first.singers, first.labels, first.groups, raw)
+    return ExpertScores(first.singers, first.labels, first.groups, raw)
 
 
 @lru_cache(maxsize=8)

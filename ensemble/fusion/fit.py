@@ -1,8 +1,6 @@
-"""Experts become one: all that is fitted on validation songs, how it is compared, and applied.
+"""Experts become one: all that is fitted on validation songs, and how it is compared.
 
-Enters: the members' indexes of training songs and their stores of validation songs. Leaves:
-`Fusion`, and tables in which everything fitted on validation songs is reported cross-fitted by
-album. `ensemble/apply.py` puts a fusion to work.
+Everything that is fitted on validation songs is reported cross-fitted by album.
 """
 
 from __future__ import annotations
@@ -28,25 +26,27 @@ from embedder.metrics import (
     song_score,
     summarise,
 )
-from ensemble.apply import Scores
 from ensemble.enrolled.enrolment import fit_gate
 from ensemble.fusion.chunks import in_chunks
-from ensemble.fusion.cross_validation import CrossFit, Validation, cross_fit
-from ensemble.fusion.experts import FUSED, Evidence, gather
+from ensemble.fusion.cross_validation import CrossFit, ValidationData, cross_fit
+from ensemble.fusion.experts import FUSED, ExpertScores, gather
 from ensemble.fusion.fitted import (
     AS_TRAINED,
     CalibrationRow,
     Fusion,
+    FusionReport,
     MethodRow,
     ResultRow,
 )
-from ensemble.fusion.fusers import FUSIONS
-from ensemble.fusion.probe import Probe, fit_probe
+from ensemble.fusion.fusers import FUSERS
+from ensemble.fusion.probe import Probe
 from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex
-from ensemble.open_set import TARGET_FPR, fit_unknown, leave_singers_out
+from ensemble.open_set import TARGET_FPR, fit_threshold, leave_singers_out
 
 AUTO = "auto"  # the method that the cross-fitted NLL chooses
+
+Scores = dict[str, NDArray[np.float64]]  # expert → log-probabilities (songs, singers)
 
 
 def fit_fusion(
@@ -59,17 +59,26 @@ def fit_fusion(
     score_norm: str = "none",
     target_fpr: float = TARGET_FPR,
     listening: InferenceConfig = AS_TRAINED,
-    remade: Sequence[Store] = (),
+    attenuated: Sequence[Store] = (),
 ) -> tuple[Fusion, Scores]:
     """Fit everything on all validation songs; all that is reported is cross-fitted by album.
 
-    Enters: each member's index, and its store of validation songs. Leaves the fusion, and the
-    cross-fitted log-probabilities of the validation songs, of every expert and of "fused". `method`
-    is a key of `FUSIONS` or "auto"; then the fused row of each fold is of the method that the other
-    folds choose. `seed` draws the album folds and the resamples; `target_fpr` is the share of known
-    singers' songs that may be called unknown; `listening` is how the stores' songs were heard.
-    `remade`: the same songs with their vocals turned down, each member's store; weights are learnt
-    on pieces of these where there are some, else on pieces of the songs as they are.
+    Args:
+        indexes: member → its index of training songs.
+        stores: of validation songs, one a member.
+        aggregate: a key of `AGGREGATES`.
+        seed: draws the album folds and the resamples.
+        method: a key of `FUSERS` or "auto"; then the fused row of each fold is of the method that
+            the other folds choose.
+        score_norm: a name in `SCORE_NORMS`.
+        target_fpr: share of unknown singers' songs that may get a name, 0 to 1.
+        listening: how the stores' songs were embedded.
+        attenuated: stores of the same songs with their vocals turned down; weights are learnt on
+            chunks of these where there are some, else on chunks of the songs as they are.
+
+    Returns:
+        The fusion, and the cross-fitted log-probabilities of the validation songs, of every expert
+        and of "fused".
 
     Raises:
         UserError: stores do not fit together, a name is no legal one, or validation has fewer than
@@ -78,44 +87,45 @@ def fit_fusion(
     check_choices(method, score_norm)
     probes = fit_probes(indexes)
     songs = gather(stores, indexes, aggregate, probes, score_norm)
-    if any(store.song_ids != stores[0].song_ids for store in remade):
-        raise ValueError("the remade songs are not the validation songs")
-    parts, owners = in_chunks(remade or stores)
-    pieces = gather(parts, indexes, aggregate, probes, score_norm)
-    validation = Validation(songs, pieces, owners, score_norm)
-    methods = tuple(FUSIONS) if method == AUTO else (method,)
-    found = cross_fit(validation, methods, seed)
+    if any(store.song_ids != stores[0].song_ids for store in attenuated):
+        raise ValueError("the attenuated songs are not the validation songs")
+    parts, owners = in_chunks(attenuated or stores)
+    chunks = gather(parts, indexes, aggregate, probes, score_norm)
+    methods = tuple(FUSERS) if method == AUTO else (method,)
+    found = cross_fit(ValidationData(songs, chunks, owners, score_norm), methods, seed)
     scores = {**found.experts, FUSED: found.fused}
-    made_from = {store.member: store.made_from.get("checkpoint", "") for store in stores}
     best = best_expert(songs.labels, found.experts)
     fusion = Fusion(
         singers=songs.singers,
         aggregate=aggregate,
         temperatures=found.fitted.temperatures,
-        pooling=found.fitted.poolings[found.method],
+        fuser=found.fitted.fusers[found.method],
         votes=found.fitted.votes,
-        made_from=made_from,
+        made_from={store.member: store.made_from.get("checkpoint", "") for store in stores},
         probes=probes,
         score_norm=score_norm,
         listening=listening,
-        results=result_rows(stores[0], scores, cross_fitted=True, seed=seed),
-        methods=method_rows(songs, found, best, seed),
-        choices=found.choices,
-        calibration=calibration_rows(songs.labels, found),
-        best_expert=best,
+        report=FusionReport(
+            results=result_rows(stores[0], scores, cross_fitted=True, seed=seed),
+            methods=method_rows(songs, found, best, seed),
+            choices=found.choices,
+            calibration=calibration_rows(songs.labels, found),
+            best_expert=best,
+        ),
     )
     left_out = leave_singers_out(fusion, indexes, stores)
     if left_out:
-        unknown = fit_unknown(left_out, found.fused, target_fpr, seed)
-        gate = fit_gate(indexes, stores, *left_out.scores(unknown.measure, unknown.scales))
-        fusion = replace(fusion, unknown=unknown, gate=gate)
+        threshold = fit_threshold(left_out, found.fused, target_fpr, seed)
+        known, unknown = left_out.scores(threshold.measure, threshold.scales)
+        gate = fit_gate(indexes, stores, known, unknown)
+        fusion = replace(fusion, unknown=threshold, gate=gate)
     return fusion, scores
 
 
 def check_choices(method: str, score_norm: str) -> None:
     """Raise `UserError` for a method or a score normalisation that does not exist."""
     for option, value, legal in (
-        ("method", method, (AUTO, *FUSIONS)),
+        ("method", method, (AUTO, *FUSERS)),
         ("score_norm", score_norm, SCORE_NORMS),
     ):
         if value not in legal:
@@ -132,7 +142,7 @@ def fit_probes(indexes: Mapping[str, MemberIndex]) -> dict[str, Probe]:
         rows = np.flatnonzero(index.labels < index.known)
         labels, albums = index.labels[rows], [index.albums[row] for row in rows]
         if len(np.unique(labels)) > 1:
-            found[member] = fit_probe(index.embeddings[rows], labels, albums, index.known)
+            found[member] = Probe.fit(index.embeddings[rows], labels, albums, index.known)
     return found
 
 
@@ -154,19 +164,21 @@ def result_rows(
     )  # fmt: skip
 
 
-def method_rows(evidence: Evidence, found: CrossFit, best: str, seed: int) -> tuple[MethodRow, ...]:
+def method_rows(
+    songs: ExpertScores, found: CrossFit, best: str, seed: int
+) -> tuple[MethodRow, ...]:
     """Each method beside the best single expert, which was picked with hindsight."""
-    labels, albums = evidence.labels, evidence.albums
-    rows, songs = [], len(labels)
-    single = found.experts[best]
+    labels, albums = songs.labels, songs.albums
+    rows, single = [], found.experts[best]
     for method, logs in found.methods.items():
         gain = paired_difference(
             mean_of(song_score(labels, logs)), mean_of(song_score(labels, single)),
-            songs, seed, albums, 1.5,
+            len(labels), seed, albums, 1.5,
         )  # fmt: skip
         lower = paired_difference(
-            mean_of(song_nll(labels, single)), mean_of(song_nll(labels, logs)), songs, seed, albums
-        )
+            mean_of(song_nll(labels, single)), mean_of(song_nll(labels, logs)),
+            len(labels), seed, albums,
+        )  # fmt: skip
         if np.array_equal(logs, single):  # best_single took this expert each time
             gain = lower = Estimate(0.0, 0.0, 0.0, gain.groups)
         rows.append(MethodRow(method, summarise(labels, logs, seed, albums), gain, lower))

@@ -1,36 +1,35 @@
-"""What fusing experts comes down to, as a value and as `fusion.json`.
+"""A fitted fusion: all that turns experts' logits into one answer, and what was measured of it.
 
-Enters: what `ensemble/fuse.py` fitted. Leaves: `Fusion` with the tables of its results, written,
-read, and checked against the members' checkpoints.
+It lies in three files of one folder: parameters in `fusion.json`, arrays in `arrays.npz`, reported
+tables in `results.json`. Prediction needs the first two.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import fingerprint, read_json, write_json
+from embedder.artifact import Artifact, fingerprint
 from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store
-from embedder.metrics import CalibrationError, Estimate, Summary
+from embedder.metrics import Estimate, Summary
 from embedder.run import Run
 from ensemble.enrolled.enrolment import Gate
-from ensemble.fusion.fusers import FUSIONS, Pooling
+from ensemble.fusion.experts import gather
+from ensemble.fusion.fusers import FUSERS, Fuser, method_of
 from ensemble.fusion.knn import Votes
 from ensemble.fusion.probe import Probe
-from ensemble.index.members import embedder_of
-from ensemble.open_set import Unknown
+from ensemble.index.members import MemberIndex, embedder_of
+from ensemble.open_set import OpenSetThreshold
 
-FUSION_FORMAT = 5
+FUSION_FORMAT = 6  # of the three files together
 AS_TRAINED = InferenceConfig()
 
 
@@ -65,6 +64,17 @@ class CalibrationRow:
     ece: tuple[float, float]  # 0 to 1, 15 bins of equal mass
 
 
+@dataclass(frozen=True)
+class FusionReport:
+    """What was measured while a fusion was fitted."""
+
+    results: tuple[ResultRow, ...] = ()
+    methods: tuple[MethodRow, ...] = ()
+    choices: tuple[str, ...] = ()  # the method that "fused" takes of each fold's songs
+    calibration: tuple[CalibrationRow, ...] = ()
+    best_expert: str = ""  # of the highest cross-fitted score, which methods are compared with
+
+
 @dataclass(frozen=True, eq=False)
 class Fusion:
     """All that is fitted to turn experts' logits into one set of probabilities."""
@@ -72,25 +82,19 @@ class Fusion:
     singers: tuple[str, ...]  # label order, the trained ones
     aggregate: str  # how segment logits become song logits: a key of `AGGREGATES`
     temperatures: dict[str, float]  # expert → temperature; its keys are the experts, in order
-    pooling: Pooling
+    fuser: Fuser
     votes: dict[str, Votes]  # expert → how its neighbours vote
     made_from: dict[str, str]  # member → hash of its checkpoint
     probes: dict[str, Probe]  # member → its linear probe
     score_norm: str = "none"  # of neighbours' similarities: a name in `SCORE_NORMS`
-    listening: InferenceConfig = AS_TRAINED  # how its songs were heard, and new ones must be
-    results: tuple[ResultRow, ...] = ()
-    methods: tuple[MethodRow, ...] = ()
-    choices: tuple[str, ...] = ()  # the method that "fused" takes of each fold's songs
-    calibration: tuple[CalibrationRow, ...] = ()
-    best_expert: str = ""  # the one with the highest cross-fitted score, which methods are beside
-    unknown: Unknown | None = None  # None: too few singers to leave some out
+    listening: InferenceConfig = AS_TRAINED  # how its songs were embedded, and new ones must be
+    unknown: OpenSetThreshold | None = None  # None: too few singers to leave some out
     gate: Gate | None = None  # for singers who are enrolled; None likewise
     embedded_by: Mapping[str, str] = field(default_factory=dict)  # member → see `embedder_of`
     catalogue: str = ""  # fingerprint of the songs that it was fitted on
     vocals: str = ""  # of their vocal stems, where a member takes these
-    id: str = (
-        ""  # of it and its index, in both, so that only files of one `fuse` are taken together
-    )
+    id: str = ""  # stands in its index and arrays too: only files of one `fuse` go together
+    report: FusionReport = FusionReport()  # empty where only parameters were handed on
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -98,14 +102,46 @@ class Fusion:
         return tuple(self.temperatures)
 
     @property
+    def method(self) -> str:
+        """How it fuses: a key of `FUSERS`."""
+        return method_of(self.fuser)
+
+    @property
     def weights(self) -> dict[str, float]:
         """Expert → weight, 0 or more."""
-        return self.pooling.weights
+        return self.fuser.weights
 
     @property
     def members(self) -> tuple[str, ...]:
         """The members' names, in order."""
         return tuple(self.made_from)
+
+    def expert_logits(
+        self,
+        stores: Sequence[Store],
+        indexes: Mapping[str, MemberIndex],
+        without: int | None = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Uncalibrated logits (songs, singers) of each expert, of one store a member.
+
+        `without`: no neighbour is a song of the singer of this label. Raises `UserError` if the
+        stores know other singers than the fusion, and what `experts.gather` raises.
+        """
+        found = gather(
+            stores,
+            indexes,
+            self.aggregate,
+            self.probes,
+            self.score_norm,
+            self.experts,
+            without,
+        )
+        if found.singers != self.singers:
+            raise UserError(f"the fusion knows other singers than the stores; {AGAIN}")
+        return found.scores(self.votes)
+
+
+# What it fits ------------------------------------------------------------------------------------
 
 
 def check_fusion(fusion: Fusion, checkpoints: Mapping[str, str]) -> None:
@@ -168,102 +204,82 @@ def check_detector(fusion: Fusion, fingerprint: str) -> None:
         )
 
 
-def write_fusion(path: Path, fusion: Fusion) -> None:
-    """Write `fusion.json`, atomically. Arrays stand in it as base64 of little-endian float64."""
-    write_json(path, _described(fusion))
+# Files -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FusionArrays:
+    """The arrays of a fusion."""
+
+    id: str  # of the fusion
+    fuser: dict[str, NDArray[np.floating[Any]]]  # its parameters that are arrays
+    probes: dict[str, Probe]
+
+
+PARAMETERS: Artifact[dict[str, Any]] = Artifact("fusion", FUSION_FORMAT, dict[str, Any], AGAIN)
+ARRAYS = Artifact("file of a fusion's arrays", FUSION_FORMAT, FusionArrays, AGAIN)
+RESULTS = Artifact("file of a fusion's results", FUSION_FORMAT, FusionReport, AGAIN, finite=False)
+
+
+def arrays_of(path: Path) -> Path:
+    """The arrays' file beside `fusion.json`."""
+    return path.with_name("arrays.npz")
+
+
+def results_of(path: Path) -> Path:
+    """The reported tables' file beside `fusion.json`."""
+    return path.with_name("results.json")
 
 
 def with_id(fusion: Fusion, index_from: Sequence[str]) -> Fusion:
-    """The fusion with its id: a hash of all of it, and of what its index is made from."""
-    text = json.dumps(_described(fusion), sort_keys=True)
-    return replace(fusion, id=fingerprint(text, *index_from))
+    """The fusion with its id: a hash of its parameters, and of what its index is made from."""
+    parameters, arrays = _split(fusion)
+    probes = [part for probe in arrays.probes.values() for part in (probe.weights, probe.bias)]
+    numbers = [array.tobytes() for array in (*arrays.fuser.values(), *probes)]
+    return replace(fusion, id=fingerprint(repr(parameters), *numbers, *index_from))
 
 
-def _described(fusion: Fusion) -> dict[str, Any]:
-    head = replace(fusion, probes={}, pooling=replace(fusion.pooling, coefficients=np.zeros(0)))
-    found = {"format": FUSION_FORMAT, **asdict(head)}
-    found["pooling"]["coefficients"] = _packed(fusion.pooling.coefficients)
-    found["probes"] = {
-        member: {"weights": _packed(probe.weights), "bias": _packed(probe.bias)}
-        for member, probe in fusion.probes.items()
-    }
-    return found
+def write_fusion(path: Path, fusion: Fusion) -> None:
+    """Write `fusion.json` at `path`, and its arrays and results beside it, each atomically."""
+    parameters, arrays = _split(fusion)
+    PARAMETERS.write(path, parameters)
+    ARRAYS.write(arrays_of(path), arrays)
+    RESULTS.write(results_of(path), fusion.report)
 
 
 def read_fusion(path: Path) -> Fusion:
-    """Read what `write_fusion` wrote; raise `UserError` naming the file if it cannot be used."""
-    found = read_json(path, AGAIN)
-    try:
-        if found["format"] != FUSION_FORMAT:
-            raise UserError(
-                f"{path} is of format {found['format']}, this program reads format "
-                f"{FUSION_FORMAT}; {AGAIN}"
-            )
-        fusion = _fusion(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is not a readable fusion ({error!r}); {AGAIN}") from None
-    if fusion.pooling.method not in FUSIONS:
+    """Read what `write_fusion` wrote; results only where they lie beside it.
+
+    Raises:
+        UserError: a file cannot be used, which it names, or does not belong to the others.
+    """
+    found = PARAMETERS.read(path)
+    pooling = found.pop("pooling", None)
+    parameters = dict(pooling) if isinstance(pooling, dict) else {}
+    if (method := parameters.pop("method", "nothing")) not in FUSERS:
         raise UserError(
-            f"{path} fuses by {fusion.pooling.method!r}, this program by {' | '.join(FUSIONS)}; "
-            f"{AGAIN}"
+            f"{path} fuses by {method!r}, this program by {' | '.join(FUSERS)}; {AGAIN}"
         )
+    arrays = ARRAYS.read(arrays_of(path))
+    if arrays.id != found.get("id"):
+        raise UserError(f"{arrays_of(path)} belongs to another fusion than {path}; {AGAIN}")
+    kind = Artifact("fusion", FUSION_FORMAT, FUSERS[method], AGAIN)
+    fuser = kind.parse(parameters | arrays.fuser, path)
+    whole = Artifact("fusion", FUSION_FORMAT, Fusion, AGAIN)
+    fusion = whole.parse(found | {"fuser": fuser, "probes": arrays.probes}, path)
     if fusion.weights.keys() != fusion.temperatures.keys():
         raise UserError(f"{path} has other experts in weights than in temperatures; {AGAIN}")
+    if results_of(path).is_file():
+        fusion = replace(fusion, report=RESULTS.read(results_of(path)))
     return fusion
 
 
-def _fusion(found: dict[str, Any]) -> Fusion:
-    pooling = {**found["pooling"], "coefficients": _unpacked(found["pooling"]["coefficients"])}
-    unknown = found["unknown"]
-    return Fusion(
-        singers=tuple(found["singers"]),
-        aggregate=found["aggregate"],
-        temperatures=dict(found["temperatures"]),
-        pooling=Pooling(**pooling),
-        votes={name: Votes(**votes) for name, votes in found["votes"].items()},
-        made_from=dict(found["made_from"]),
-        probes={
-            member: Probe(_unpacked(probe["weights"]), _unpacked(probe["bias"]))
-            for member, probe in found["probes"].items()
-        },
-        score_norm=found["score_norm"],
-        listening=InferenceConfig(**found["listening"]),
-        results=tuple(ResultRow(**{**row, **_summary(row)}) for row in found["results"]),
-        methods=tuple(_method(row) for row in found["methods"]),
-        choices=tuple(found["choices"]),
-        calibration=tuple(_calibration(row) for row in found["calibration"]),
-        best_expert=found["best_expert"],
-        unknown=Unknown.from_dict(unknown) if unknown else None,
-        gate=Gate(**found["gate"]) if found["gate"] else None,
-        embedded_by=dict(found["embedded_by"]),
-        catalogue=found["catalogue"],
-        vocals=found["vocals"],
-        id=found["id"],
-    )
-
-
-def _method(row: dict[str, Any]) -> MethodRow:
-    gains = {name: Estimate(**row[name]) for name in ("score_gain", "nll_gain")}
-    return MethodRow(**{**row, **gains, **_summary(row)})
-
-
-def _calibration(row: dict[str, Any]) -> CalibrationRow:
-    pairs = {name: tuple(row[name]) for name in ("nll", "brier", "ece")}
-    return CalibrationRow(**{**row, **pairs})
-
-
-def _summary(row: dict[str, Any]) -> dict[str, Summary]:
-    metrics = dict(row["metrics"])
-    songs, error = metrics.pop("songs"), CalibrationError(**metrics.pop("ece"))
-    estimates = {name: Estimate(**value) for name, value in metrics.items()}
-    return {"metrics": Summary(songs=songs, ece=error, **estimates)}
-
-
-def _packed(array: NDArray[np.float64]) -> dict[str, Any]:
-    data = np.ascontiguousarray(array, dtype="<f8").tobytes()
-    return {"shape": list(array.shape), "float64": base64.b64encode(data).decode("ascii")}
-
-
-def _unpacked(found: dict[str, Any]) -> NDArray[np.float64]:
-    data = np.frombuffer(base64.b64decode(found["float64"], validate=True), dtype="<f8")
-    return data.reshape(found["shape"]).astype(np.float64)
+def _split(fusion: Fusion) -> tuple[dict[str, Any], FusionArrays]:
+    """Parameters, and arrays."""
+    parts = {item.name: getattr(fusion, item.name) for item in fields(Fusion)}
+    fuser, probes, _ = (parts.pop(name) for name in ("fuser", "probes", "report"))
+    fitted = {item.name: getattr(fuser, item.name) for item in fields(fuser)}
+    arrays = {name: part for name, part in fitted.items() if isinstance(part, np.ndarray)}
+    numbers = {name: part for name, part in fitted.items() if name not in arrays}
+    parts["pooling"] = {"method": fusion.method, **numbers}
+    return parts, FusionArrays(fusion.id, arrays, probes)

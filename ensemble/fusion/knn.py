@@ -1,8 +1,4 @@
-"""What the nearest training songs, or segments of them, say about who sings.
-
-Enters: cosines of neighbours and their singers. Leaves: votes as logits (songs, singers), for whole
-songs (`song_votes`) and for all segments of a song together (`segment_votes`).
-"""
+"""What the nearest training songs, or segments of them, say about who sings."""
 
 from __future__ import annotations
 
@@ -41,6 +37,27 @@ class Neighbours:
         """Those of some of the queries."""
         return Neighbours(self.similarities[queries], self.labels[queries])
 
+    def logits(self, singers: int, votes: Votes) -> NDArray[np.float64]:
+        """Logits (queries, singers) by each query's neighbours (n ≥ 1), of which k vote.
+
+        Neighbour i votes exp((sim_i − sim_1) / tau) for its singer; the logit of a singer is the
+        log of the singer's votes + `SMOOTHING` / singers. That is log Σ exp(sim/tau) up to a
+        constant per query, kept finite where a singer has no vote. Counting from the nearest
+        neighbour makes a vote mean the same for a song near its neighbours and for one far from
+        all.
+        """
+        return np.asarray(np.log(self._counted(singers, votes)))
+
+    def _counted(self, singers: int, votes: Votes) -> NDArray[np.float64]:
+        """Smoothed sums of votes (queries, singers)."""
+        similarities = self.similarities[:, : votes.k].astype(np.float64)
+        if similarities.shape[1] == 0 or self.labels.shape != self.similarities.shape:
+            raise ValueError(f"similarities {self.similarities.shape}, labels {self.labels.shape}")
+        strength = np.exp((similarities - similarities[:, :1]) / votes.tau)
+        cells = np.arange(len(similarities))[:, None] * singers + self.labels[:, : votes.k]
+        sums = np.bincount(cells.ravel(), strength.ravel(), minlength=len(similarities) * singers)
+        return np.asarray(sums.reshape(len(similarities), singers) + SMOOTHING / singers)
+
 
 @dataclass(frozen=True, eq=False)
 class SegmentNeighbours:
@@ -57,42 +74,19 @@ class SegmentNeighbours:
         owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         return SegmentNeighbours(self.near.take(kept), owners, self.weights[kept])
 
+    def logits(self, singers: int, votes: Votes) -> NDArray[np.float64]:
+        """Logits (songs, singers): the log of the mean over a song's segments of what each one's
+        neighbours say, as shares that sum to 1, weighted by the segments' share of voice.
 
-def song_votes(near: Neighbours, singers: int, votes: Votes) -> NDArray[np.float64]:
-    """Logits (songs, singers) from each song's neighbours (songs, n ≥ 1), of which k vote.
-
-    Neighbour i votes exp((sim_i − sim_1) / tau) for its singer; the logit of a singer is the log of
-    the singer's votes + `SMOOTHING` / singers. That is log Σ exp(sim/tau) up to a constant per
-    song, kept finite where a singer has no vote. Counting from the nearest neighbour makes a vote
-    mean the same for a song near its neighbours and for one far from all.
-    """
-    return np.asarray(np.log(_counted(near, singers, votes) + SMOOTHING / singers))
-
-
-def segment_votes(near: SegmentNeighbours, singers: int, votes: Votes) -> NDArray[np.float64]:
-    """Logits (songs, singers): the log of the mean over a song's segments of what each one's
-    neighbours say, as shares that sum to 1, weighted by the segments' share of voice.
-
-    A segment far from all the others of its singer votes for somebody, but only once.
-    """
-    counted = _counted(near.near, singers, votes) + SMOOTHING / singers
-    shares = counted / counted.sum(axis=1, keepdims=True)
-    songs = int(near.songs.max()) + 1 if len(near.songs) else 0
-    result = np.zeros((songs, singers))
-    bounds = np.searchsorted(near.songs, np.arange(songs + 1))
-    for song in range(songs):
-        part = slice(int(bounds[song]), int(bounds[song + 1]))
-        weights = song_weights(near.weights[part])
-        result[song] = (weights[:, None] * shares[part]).mean(axis=0)
-    return np.asarray(np.log(result))
-
-
-def _counted(near: Neighbours, singers: int, votes: Votes) -> NDArray[np.float64]:
-    """Sums of votes (queries, singers)."""
-    similarities = near.similarities[:, : votes.k].astype(np.float64)
-    if similarities.shape[1] == 0 or near.labels.shape != near.similarities.shape:
-        raise ValueError(f"similarities {near.similarities.shape}, labels {near.labels.shape}")
-    strength = np.exp((similarities - similarities[:, :1]) / votes.tau)
-    cells = np.arange(len(similarities))[:, None] * singers + near.labels[:, : votes.k]
-    sums = np.bincount(cells.ravel(), strength.ravel(), minlength=len(similarities) * singers)
-    return np.asarray(sums.reshape(len(similarities), singers), dtype=np.float64)
+        A segment far from all the others of its singer votes for somebody, but only once.
+        """
+        counted = self.near._counted(singers, votes)
+        shares = counted / counted.sum(axis=1, keepdims=True)
+        songs = int(self.songs.max()) + 1 if len(self.songs) else 0
+        result = np.zeros((songs, singers))
+        bounds = np.searchsorted(self.songs, np.arange(songs + 1))
+        for song in range(songs):
+            part = slice(int(bounds[song]), int(bounds[song + 1]))
+            weights = song_weights(self.weights[part])
+            result[song] = (weights[:, None] * shares[part]).mean(axis=0)
+        return np.asarray(np.log(result))

@@ -1,14 +1,14 @@
-"""The ensemble over a run folder: stores become a fusion.
+"""The ensemble over a run folder: members' stores become a fusion.
 
-Enters: members' stores on disk. Leaves: `fusion/`, and the fusion with its
-indexes opened again. Embedding itself is handed in: no torch here.
+Embedding itself is handed in: no torch here.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,55 +60,95 @@ def choose_members(run: Run, names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names or trained))
 
 
-def stale_stores(
-    run: Run, catalogue: Catalogue, members: Sequence[str], listening: InferenceConfig = AS_TRAINED
-) -> list[tuple[str, str]]:
-    """(member, split) of each store that is missing or no longer fits.
+@dataclass(frozen=True, eq=False)
+class RunStores:
+    """The members' stores of a run; what is read, checked or hashed is so once."""
 
-    It must be of the member's checkpoint and of the catalogue's songs, or their vocal stems where
-    the member takes these, heard as `listening` says.
-    """
-    stale = []
-    for member in members:
-        for split in SPLITS:
-            if not catalogue.of(split):
-                continue
-            try:
-                _checked_store(run, catalogue, member, split, listening)
-            except (UserError, KeyError, TypeError):  # what is broken is refused when it is loaded
-                stale.append((member, split))
-    return stale
+    run: Run
+    catalogue: Catalogue
+    members: Sequence[str]
+    inference: InferenceConfig = AS_TRAINED  # how the stores' songs must be embedded
+    _read: dict[tuple[str, str], Store] = field(default_factory=dict, init=False)
 
+    @cached_property
+    def configs(self) -> dict[str, MemberConfig]:
+        """Member → its settings."""
+        return {
+            name: config_from_dict(
+                read_json(self.run.member(name) / "config.json", train_again(self.run, name))[
+                    "config"
+                ]
+            )
+            for name in self.members
+        }
 
-def can_remake(catalogue: Catalogue) -> bool:
-    """Whether all validation songs have both stems, so that their vocals can be turned down."""
-    return all(song.vocals and song.backing for song in catalogue.of("validation"))
+    @cached_property
+    def checkpoints(self) -> dict[str, str]:
+        """Member → hash of its weights."""
+        return {name: file_fingerprint(self.run.weights(name)) for name in self.members}
 
+    @cached_property
+    def separator(self) -> str:
+        """Fingerprint of what separates mixtures for members that take vocals."""
+        return separator_fingerprint(self.run, self.catalogue)
 
-def stale_remade(
-    run: Run, catalogue: Catalogue, members: Sequence[str], listening: InferenceConfig = AS_TRAINED
-) -> list[str]:
-    """The members whose store of remade songs is missing or no longer fits; none without stems."""
-    stale = []
-    for member in members if can_remake(catalogue) else ():
+    @property
+    def has_attenuated(self) -> bool:
+        """Whether all validation songs have both stems, so that their vocals can be lowered."""
+        return all(song.vocals and song.backing for song in self.catalogue.of("validation"))
+
+    @property
+    def takes_vocals(self) -> bool:
+        """Whether a member takes songs' vocal stems."""
+        return any(config.train.recording == "vocals" for config in self.configs.values())
+
+    def embedder(self, member: str) -> str:
+        """What embeds a member's songs now, as `embedder_of` says it of its stores."""
+        how = self.inference.made_from(self.configs[member])
+        return embedder_of({"checkpoint": self.checkpoints[member], **how})
+
+    def store(self, member: str, split: str) -> Store:
+        """A member's store, which must be made from what there is now; `UserError` else."""
+        if (member, split) not in self._read:
+            store, config = read_store(self.run.store(member, split)), self.configs[member]
+            separates = split == REMADE and config.train.recording == "vocals"
+            separator = self.separator if separates else ""
+            made_from = origin(self.catalogue, split, config, self.inference, separator)
+            check_store(store, self.checkpoints[member], made_from)
+            self._read[member, split] = store
+        return self._read[member, split]
+
+    def of(self, split: str) -> list[Store]:
+        """The members' stores of a split, none if it has no songs; `UserError` if one is stale."""
+        if not self.catalogue.of(split):
+            return []
+        return [self.store(member, split) for member in self.members]
+
+    def attenuated(self) -> list[Store]:
+        """The members' stores of validation songs with lowered vocals; none without stems."""
+        return [self.store(name, REMADE) for name in self.members if self.has_attenuated]
+
+    def stale(self) -> list[tuple[str, str]]:
+        """(member, split) of each store that is missing or no longer fits.
+
+        It must be of the member's checkpoint and of the catalogue's songs, or their vocal stems
+        where the member takes these, embedded as `inference` says.
+        """
+        splits = [split for split in SPLITS if self.catalogue.of(split)]
+        return [
+            (name, split) for name in self.members for split in splits if self._bad(name, split)
+        ]
+
+    def stale_attenuated(self) -> list[str]:
+        """The members whose store of attenuated songs is missing or stale; none without stems."""
+        return [name for name in self.members if self.has_attenuated and self._bad(name, REMADE)]
+
+    def _bad(self, member: str, split: str) -> bool:
         try:
-            _checked_store(run, catalogue, member, REMADE, listening)
-        except (UserError, KeyError, TypeError):
-            stale.append(member)
-    return stale
-
-
-def _checked_store(
-    run: Run, catalogue: Catalogue, member: str, split: str, listening: InferenceConfig
-) -> Store:
-    """A member's store, which must be made from what there is now; `UserError` where it is not."""
-    store = read_store(run.store(member, split))
-    config, separator = _config(run, member), ""
-    if split == REMADE and config.train.recording == "vocals":
-        separator = separator_fingerprint(run, catalogue)
-    made_from = origin(catalogue, split, config, listening, separator)
-    check_store(store, file_fingerprint(run.weights(member)), made_from)
-    return store
+            self.store(member, split)
+        except (UserError, KeyError, TypeError):  # what is broken is refused when it is loaded
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -116,9 +156,9 @@ class Choices:
     """What `fuse` can be asked for."""
 
     aggregate: str = "probability"  # a key of `AGGREGATES`
-    method: str = AUTO  # a key of `FUSIONS`, or "auto"
+    method: str = AUTO  # a key of `FUSERS`, or "auto"
     score_norm: str = "none"  # a name in `SCORE_NORMS`
-    target_fpr: float = TARGET_FPR  # share of strangers' songs that may get a name
+    target_fpr: float = TARGET_FPR  # share of unknown singers' songs that may get a name
     index: str = "flat"  # a key of `KINDS`, of the segments' index
     drop_enrolled: bool = False  # singers enrolled by other members may be lost
     seed: int = 0
@@ -139,8 +179,15 @@ def fuse_run(
     catalogue: Catalogue,
     members: Sequence[str],
     choices: Choices = Choices(),
-    listening: InferenceConfig = AS_TRAINED,
+    inference: InferenceConfig = AS_TRAINED,
     say: Callable[[str], None] | None = None,
+) -> Fusion:
+    """`fuse_stores` of the members' stores."""
+    return fuse_stores(RunStores(run, catalogue, members, inference), choices, say)
+
+
+def fuse_stores(
+    stores: RunStores, choices: Choices = Choices(), say: Callable[[str], None] | None = None
 ) -> Fusion:
     """Fit the fusion of the members' stores and write index, fusion, verification and predictions.
 
@@ -149,7 +196,12 @@ def fuse_run(
 
     Validation numbers are cross-fitted by album; where the catalogue has test songs, the fusion
     fitted on all validation songs answers them and has its own rows. Singers who were enrolled stay
-    so, if the same members heard them in the same way. `say` is told what is worth a line.
+    so, if the same members embedded them in the same way.
+
+    Args:
+        stores: the members' stores.
+        choices: what can be asked for.
+        say: called with each sentence that is worth a line.
 
     Raises:
         UserError: a store is missing, or does not fit its checkpoint, the catalogue or the others;
@@ -157,105 +209,86 @@ def fuse_run(
             enrolls in this run.
     """
     choices.check()
+    run = stores.run
     new = replace(run, fused=f"{run.fused}.new")
     with locked(run, "fusion"):
         shutil.rmtree(new.fusion_folder, ignore_errors=True)  # a killed one's
         try:
-            fusion = _write_all(run, new, catalogue, members, choices, listening, say)
+            fusion = _write_all(stores, new, choices, say or (lambda _: None))
             replace_folder(new.fusion_folder, run.fusion_folder)
         finally:
             shutil.rmtree(new.fusion_folder, ignore_errors=True)
     return fusion
 
 
-def _write_all(
-    run: Run,
-    new: Run,
-    catalogue: Catalogue,
-    members: Sequence[str],
-    choices: Choices,
-    listening: InferenceConfig,
-    say: Callable[[str], None] | None,
-) -> Fusion:
-    """What `fuse_run` does, into the folder of `new`."""
-    enrolled = kept_enrolled(run, members, choices, listening)
-    stores = {split: read_stores(run, catalogue, members, split, listening) for split in SPLITS}
-    remade = [
-        _checked_store(run, catalogue, member, REMADE, listening)
-        for member in members
-        if can_remake(catalogue)
-    ]
-    tell = say or (lambda _: None)
-    indexes = {store.member: _index(store, choices.index) for store in stores["train"]}
+def _write_all(stores: RunStores, new: Run, choices: Choices, say: Callable[[str], None]) -> Fusion:
+    """What `fuse_stores` does, into the folder of `new`."""
+    enrolled = kept_enrolled(stores, choices.drop_enrolled)
+    train, validation, test = (stores.of(split) for split in SPLITS)
+    indexes = {store.member: _index(store, choices.index) for store in train}
     fusion, scores = fit_fusion(
         indexes,
-        stores["validation"],
+        validation,
         choices.aggregate,
         choices.seed,
         method=choices.method,
         score_norm=choices.score_norm,
         target_fpr=choices.target_fpr,
-        listening=listening,
-        remade=remade,
+        listening=stores.inference,
+        attenuated=stores.attenuated(),
     )
-    tables = {"validation": table_of(stores["validation"][0], scores)}
-    if catalogue.of("test"):
-        scores = predict_songs(fusion, stores["test"], indexes).scores
-        rows = result_rows(stores["test"][0], scores, seed=choices.seed)
-        fusion = replace(fusion, results=(*fusion.results, *rows))
-        tables["test"] = table_of(stores["test"][0], scores)
-    takes_vocals = any(_config(run, name).train.recording == "vocals" for name in members)
+    tables = {"validation": table_of(validation[0], scores)}
+    if test:
+        scores = predict_songs(fusion, test, indexes).scores
+        rows = result_rows(test[0], scores, seed=choices.seed)
+        report = replace(fusion.report, results=(*fusion.report.results, *rows))
+        fusion = replace(fusion, report=report)
+        tables["test"] = table_of(test[0], scores)
+    songs = stores.catalogue.songs
     fusion = replace(
         fusion,
-        embedded_by={store.member: embedder_of(store.made_from) for store in stores["train"]},
-        catalogue=catalogue.fingerprint(),
-        vocals=stems_fingerprint(catalogue.songs, "vocals") if takes_vocals else "",
+        embedded_by={store.member: embedder_of(store.made_from) for store in train},
+        catalogue=stores.catalogue.fingerprint(),
+        vocals=stems_fingerprint(songs, "vocals") if stores.takes_vocals else "",
     )
-    made_from = [str(sorted(store.made_from.items())) for store in stores["train"]]
+    made_from = [str(sorted(store.made_from.items())) for store in train]
     fusion = with_id(fusion, [choices.index, *made_from])
-    verification = fit_verification(stores["train"], stores["validation"], listening)
-    write_index(new.index_table, stores["train"], choices.index, enrolled.songs, fusion.id)
-    held = {store.member: _some(store.segment_embeddings) for store in stores["validation"]}
+    verification = fit_verification(train, validation, stores.inference)
+    write_index(new.index_table, train, choices.index, enrolled.songs, fusion.id)
+    held = {store.member: _some(store.segment_embeddings) for store in validation}
 
-    def tell_recall(member: str, built: Vectors, rows: Floats) -> None:
+    def say_recall(member: str, built: Vectors, rows: Floats) -> None:
         if built.kind != "flat":
-            tell(
+            say(
                 f"{built.kind} index of {len(built)} segments of member {member}: recall@10 "
                 f"{recall(built, rows, held[member]):.3f} against exact, "
                 f"{len(held[member])} queries"
             )
 
-    read_indexes(new.index_table, on_built=tell_recall)
+    read_indexes(new.index_table, on_built=say_recall)
     write_fusion(new.fusion, fusion)
     write_verification(new.verification, replace(verification, fusion=fusion.id))
     for split, table in tables.items():
         write_table(new.predictions / f"{split}.npz", table)
     if enrolled.problem:
-        tell(f"who was enrolled before is not known and enrolled no longer: {enrolled.problem}")
+        say(f"who was enrolled before is not known and enrolled no longer: {enrolled.problem}")
     if enrolled.songs:
-        tell(f"still enrolled: {', '.join(enrolled.songs)}")
+        say(f"still enrolled: {', '.join(enrolled.songs)}")
     if enrolled.lost:
-        tell(f"no longer enrolled: {', '.join(enrolled.lost)}")
+        say(f"no longer enrolled: {', '.join(enrolled.lost)}")
     return fusion
 
 
-def kept_enrolled(
-    run: Run, members: Sequence[str], choices: Choices, listening: InferenceConfig
-) -> Enrolled:
-    """What stays enrolled when these members are fused; `UserError` if something would be lost."""
-    embedders = {
-        name: embedder_of(
-            {
-                "checkpoint": file_fingerprint(run.weights(name)),
-                **listening.made_from(_config(run, name)),
-            }
-        )
-        for name in members
-    }
-    found = enrolled_songs(run.index_table, embedders)
-    if found.lost and not choices.drop_enrolled:
+def kept_enrolled(stores: RunStores, drop: bool) -> Enrolled:
+    """What stays enrolled when the members are fused; `UserError` if something would be lost.
+
+    `drop`: it may be.
+    """
+    embedders = {name: stores.embedder(name) for name in stores.members}
+    found = enrolled_songs(stores.run.index_table, embedders)
+    if found.lost and not drop:
         raise UserError(
-            f"what was enrolled of {', '.join(found.lost)} was heard by other members or in "
+            f"what was enrolled of {', '.join(found.lost)} was embedded by other members or in "
             "another way and would be lost; --drop_enrolled lets it go, to be enrolled again: "
             f"{Command('enroll', singer=found.lost[0], audio_dir='SONGS')}"
         )
@@ -274,26 +307,12 @@ def _index(store: Store, kind: str) -> MemberIndex:
         raise UserError(f"--index {kind}, member {store.member}: {error}") from None
 
 
-def _config(run: Run, member: str) -> MemberConfig:
-    """A member's settings."""
-    found = read_json(run.member(member) / "config.json", train_again(run, member))
-    return config_from_dict(found["config"])
-
-
-def read_stores(
-    run: Run, catalogue: Catalogue, members: Sequence[str], split: str, listening: InferenceConfig
-) -> list[Store]:
-    """The members' stores of a split, none if it has no songs; `UserError` if one does not fit."""
-    if not catalogue.of(split):
-        return []
-    return [_checked_store(run, catalogue, member, split, listening) for member in members]
-
-
 def open_fusion(run: Run, names: Sequence[str] | None) -> tuple[Fusion, dict[str, MemberIndex]]:
     """The fusion and the indexes of its members, or of those of them that are named.
 
-    Raises `UserError` if there is no fusion, it is of other songs than the run has now, its index
-    is not its own, or a named member is not part of it.
+    Raises:
+        UserError: there is no fusion, it is of other songs than the run has now, its index is not
+            its own, or a named member is not part of it.
     """
     fusion = read_fusion(run.fusion)
     check_songs(run, fusion)

@@ -1,13 +1,12 @@
-"""Similarities measured against those to strangers: adaptive symmetric score normalisation.
+"""Similarities measured against those to other singers: adaptive symmetric score normalisation.
 
-Enters: cosines between queries and indexed vectors, and a cohort of training songs. Leaves: the
-same as numbers of standard deviations above what strangers reach, so that a song that resembles
-everybody no longer votes louder than one that resembles few.
+Cosines become numbers of standard deviations above what other singers reach, so that a song that
+resembles everybody no longer votes louder than one that resembles few: (s − μ_q)/σ_q and
+(s − μ_t)/σ_t, averaged; μ and σ over the `NEAREST` cohort songs nearest to the query and to the
+indexed vector. Songs of the indexed vector's own singer are left out on both sides.
 
-Matějka et al., "Analysis of score normalization in multilingual speaker recognition", Interspeech
-2017, AS-norm1: (s − μ_q)/σ_q and (s − μ_t)/σ_t, averaged; μ and σ over the `NEAREST` cohort songs
-nearest to the query and to the indexed vector. Songs of the indexed vector's own singer are no
-strangers to it, nor to a query that is compared with it: they are left out on both sides.
+Source: Matějka et al., Analysis of score normalization in multilingual speaker recognition,
+Interspeech 2017, AS-norm1.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from ensemble.index.members import MemberIndex
 
 SCORE_NORMS = ("none", "as_norm")
 NEAREST = 50  # cohort songs that are looked at; fewer where there are fewer
-LARGEST = 2000  # cohort songs, evenly taken from the training songs
-LEAST_SD = 1e-3  # cosine: below, all strangers are equally far
+MAX_COHORT = 2000  # songs, evenly taken from the training songs
+MIN_SD = 1e-3  # cosine: below, all other singers are equally far
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Training songs that stand for strangers."""
+    """Training songs that stand for singers other than a song's own."""
 
     embeddings: NDArray[np.float32]  # (songs, dim), unit length
     labels: NDArray[np.int64]  # (songs,)
 
     def levels(self, queries: Floats, labels: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-        """Mean and SD (queries, n, 2) of the cosines of each query to its nearest strangers.
+        """Mean and SD (queries, n, 2) of the cosines of each query to its nearest cohort songs.
 
-        `labels` (queries, n): for whom the songs of that singer are no strangers.
+        `labels` (queries, n): the singers whose songs are left out of the cohort.
         """
         result = np.zeros((*labels.shape, 2))
         for row, (query, wanted) in enumerate(zip(queries, labels, strict=True)):
@@ -46,14 +45,14 @@ class Cohort:
             order = np.argsort(-cosines, kind="stable")
             ranked, singers = cosines[order], self.labels[order]
             for label in np.unique(wanted):
-                strangers = ranked[singers != label][:NEAREST]
-                level = (strangers.mean(), max(strangers.std(), LEAST_SD))
+                others = ranked[singers != label][:NEAREST]
+                level = (others.mean(), max(others.std(), MIN_SD))
                 result[row, wanted == label] = level
         return result
 
 
 def cohort_of(index: MemberIndex, without: int | None = None) -> Cohort | None:
-    """The cohort of an index; None where it has fewer than three singers to be strangers.
+    """The cohort of an index; None where it has fewer than three singers.
 
     `without`: no song of the singer of this label, whom the index is not to know.
     """
@@ -62,7 +61,7 @@ def cohort_of(index: MemberIndex, without: int | None = None) -> Cohort | None:
         return None
     if without is not None:
         trained = trained[index.labels[trained] != without]
-    kept = trained[np.linspace(0, len(trained) - 1, min(LARGEST, len(trained))).astype(np.int64)]
+    kept = trained[np.linspace(0, len(trained) - 1, min(MAX_COHORT, len(trained))).astype(np.int64)]
     return Cohort(index.embeddings[kept], index.labels[kept])
 
 

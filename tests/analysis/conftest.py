@@ -26,8 +26,8 @@ from embedder.metrics import summarise
 from embedder.run import Run, create_run
 from ensemble.apply import predict_songs
 from ensemble.fusion.fit import fit_fusion
-from ensemble.fusion.fitted import Fusion, ResultRow, write_fusion
-from ensemble.fusion.fusers import Pooling
+from ensemble.fusion.fitted import Fusion, FusionReport, ResultRow, write_fusion
+from ensemble.fusion.fusers import LogLinear
 from ensemble.fusion.knn import Votes
 from ensemble.index.members import index_of
 from ensemble.predictions import Table, table_of, write_table
@@ -109,13 +109,15 @@ def make_run(
                 singers=tuple(singers),
                 aggregate="mean",
                 temperatures=dict.fromkeys(experts, 1.0),
-                pooling=Pooling("log_linear", dict.fromkeys(experts, 0.625)),
+                fuser=LogLinear(dict.fromkeys(experts, 0.625)),
                 votes=dict.fromkeys(experts, Votes(5, 0.1)),
                 made_from={member: f"hash of {member}" for member in members},
                 probes={},
-                results=tuple(
-                    ResultRow(name, "validation", "song", True, summary)
-                    for name in (*experts, "fused")
+                report=FusionReport(
+                    results=tuple(
+                        ResultRow(name, "validation", "song", True, summary)
+                        for name in (*experts, "fused")
+                    )
                 ),
             )
             write_fusion(run.fusion, fusion)

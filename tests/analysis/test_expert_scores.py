@@ -20,7 +20,7 @@ def test_before_calibration_is_what_the_fusion_reports(answered: Run) -> None:
     found = uncalibrated(run_data)
     table = run_data.predicted[0]
     assert set(found["validation"]) == set(table.experts)
-    for row in run_data.fusion.calibration:
+    for row in run_data.fusion.report.calibration:
         if "/knn_" in row.expert:  # whose votes the fusion reports cross-fitted
             continue
         logs = np.log(found["validation"][row.expert])

@@ -22,7 +22,7 @@ from analysis.segment_scores import (
 from embedder.inference.store import read_store, write_store
 from embedder.run import Run
 from ensemble.fusion.experts import expert_name
-from ensemble.fusion.knn import SegmentNeighbours, segment_votes
+from ensemble.fusion.knn import SegmentNeighbours
 
 
 def heard(counts: list[int], singers: int = 6, seed: int = 0) -> Heard:
@@ -78,7 +78,7 @@ def test_without_a_head_the_neighbours_vote(answered: Run) -> None:
     _, evidence = evidence_of(run_data, "triplet")["validation"]
     raw = evidence.raw[name]
     assert isinstance(raw, SegmentNeighbours)
-    songs = segment_votes(raw, 4, run_data.fusion.votes[name])  # the mean over a song's segments
+    songs = raw.logits(4, run_data.fusion.votes[name])  # the mean over a song's segments
     means = found.probabilities.reshape(24, 6, 4).mean(axis=1)
     np.testing.assert_allclose(means, np.exp(songs), atol=1e-6)
 

@@ -25,10 +25,10 @@ from ensemble.answering import (
     write_prediction,
 )
 from ensemble.fusion.experts import FUSED
-from ensemble.fusion.fusers import weighted
+from ensemble.fusion.fusers import answering
 from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
-from ensemble.open_set import LEAST_PREFERENCE
+from ensemble.open_set import MIN_PREFERENCE
 from ensemble.predictions import read_table
 
 MEMBERS = ["aam", "triplet"]
@@ -125,13 +125,9 @@ def test_a_batch_that_a_member_did_not_hear_has_nothing_of_it(world: Any) -> Non
         *first.answers.confidence,
         *second.answers.confidence,
     ]
-    logs = sum(
-        weight * second.answers.scores[name]
-        for name, weight in zip(
-            second.answers.scores, weighted(world.fusion.pooling, list(second.answers.scores)[:-1]),
-            strict=False,
-        )
-    )  # fmt: skip
+    own = {name: logs for name, logs in second.answers.scores.items() if name != FUSED}
+    both, weights = answering(world.fusion.weights, own)
+    logs = (weights[:, None, None] * both).sum(axis=0)
     expected = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
     assert np.allclose(second.answers.scores[FUSED], expected)
 
@@ -266,9 +262,9 @@ def test_enrolled_singers_are_judged_by_how_clearly_they_are_preferred(
     assert (found.scores[FUSED].argmax(axis=1) == KNOWN).all()
     assert (found.confidence < unknown.threshold).any()  # to the experts, a stranger
     gone = strangers(unknown, found, KNOWN)
-    assert np.array_equal(gone, found.preference < LEAST_PREFERENCE)
+    assert np.array_equal(gone, found.preference < MIN_PREFERENCE)
     assert not gone.all()
-    low = replace(found, preference=np.full(3, LEAST_PREFERENCE - 1))
+    low = replace(found, preference=np.full(3, MIN_PREFERENCE - 1))
     assert strangers(unknown, low, KNOWN).all()
 
 

@@ -15,7 +15,7 @@ from ensemble.apply import Answers, apply_fusion, predict_songs
 from ensemble.fusion.experts import FUSED, gather
 from ensemble.index.members import MemberIndex
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
-from ensemble.open_set import SOFT
+from ensemble.open_set import SOFTENING
 
 KNOWN = 6
 NEW = ("new one", "new two")
@@ -57,7 +57,7 @@ def test_the_answer_is_the_experts_calibrated_weighted_and_pooled(world: Any) ->
             log = np.log(softmax(logits[song] / fusion.temperatures[name]))
             assert np.allclose(found.scores[name][song], log)
             pooled += fusion.weights[name] * log
-            soft += softmax(logits[song] / SOFT) / len(raw)
+            soft += softmax(logits[song] / SOFTENING.temperature) / len(raw)
         assert np.allclose(found.scores[FUSED][song], np.log(softmax(pooled)))
         assert found.confidence[song] == pytest.approx(soft.max())
     assert np.isneginf(found.preference).all()  # nobody is enrolled

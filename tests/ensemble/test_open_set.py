@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from embedder.metrics import ranking
+from embedder.metrics import Estimate, ranking
 from ensemble import open_set
 from ensemble.apply import predict_songs
 from ensemble.fusion.experts import gather
@@ -17,19 +17,22 @@ from ensemble.fusion.knn import Neighbours, SegmentNeighbours
 from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import index_of
 from ensemble.open_set import (
+    MIN_PREFERENCE,
     NEAREST,
     OPTIMISM,
     PARTS,
     LeftOut,
-    area_of,
+    OpenSetThreshold,
+    auroc_of,
     choose_measure,
     confidence,
-    cross_fitted,
-    fit_unknown,
+    cross_fitted_decisions,
+    fit_threshold,
     fpr_of,
+    is_unknown,
     leave_singers_out,
     scales_of,
-    score,
+    known_score,
     threshold_for,
 )
 
@@ -84,7 +87,7 @@ def test_the_confidence_of_a_left_out_singer_is_that_among_the_others(
     world: Any, left_out: LeftOut
 ) -> None:
     fusion, labels = world.fusion, world.validation[0].labels
-    known, strange = left_out.known["confidence"][""], left_out.strange["confidence"][""]
+    known, strange = left_out.known["confidence"][""], left_out.unknown["confidence"][""]
     for song in range(0, len(labels), 5):
         one = [store.take(np.array([song])) for store in world.validation]
         gone = int(labels[song])
@@ -105,7 +108,7 @@ def test_energy_and_distance_are_what_they_are_called(world: Any, left_out: Left
     for song, logits in enumerate(world.validation[0].logits("mean")):
         energies[False][song] = np.log(np.exp(logits).sum())
         energies[True][song] = np.log(np.exp(np.delete(logits, labels[song])).sum())
-    sides = {False: left_out.known, True: left_out.strange}
+    sides = {False: left_out.known, True: left_out.unknown}
     for out in (False, True):  # the second member has no head
         assert list(sides[out]["energy"]) == ["one"]
         assert np.allclose(sides[out]["energy"]["one"], energies[out])
@@ -131,12 +134,12 @@ def test_a_score_is_the_mean_of_standard_deviations_by_the_logistic_function(
             each = []
             for member, values in left_out.known[part].items():
                 spread = (values.mean(), values.std())
-                each.append((left_out.strange[part][member] - spread[0]) / spread[1])
+                each.append((left_out.unknown[part][member] - spread[0]) / spread[1])
             means.append(np.mean(each, axis=0))
         expected = 1 / (1 + np.exp(-np.mean(means, axis=0)))
-        assert np.allclose(score(measure, left_out.strange, scales), expected)
-    bare = {part: left_out.strange[part] for part in ("confidence", "distance")}
-    assert np.array_equal(score("energy", bare, scales), score("distance", bare, scales))
+        assert np.allclose(known_score(measure, left_out.unknown, scales), expected)
+    bare = {part: left_out.unknown[part] for part in ("confidence", "distance")}
+    assert np.array_equal(known_score("energy", bare, scales), known_score("distance", bare, scales))
 
 
 def test_without_heads_there_is_no_energy_and_with_two_singers_nothing(world: Any) -> None:
@@ -188,7 +191,7 @@ def test_auroc_and_false_positives_are_those_of_scikit_learn() -> None:
     known, strange = rng.normal(1, 1, 60).round(1), rng.normal(0, 1, 60).round(1)  # with ties
     draws = np.concatenate([np.arange(60)[None], rng.integers(60, size=(9, 60))])
     weights = np.stack([np.bincount(draw, minlength=60) for draw in draws]).astype(float)
-    areas, rates = area_of(known, strange)(weights), fpr_of(known, strange, 0.95)(weights)
+    areas, rates = auroc_of(known, strange)(weights), fpr_of(known, strange, 0.95)(weights)
     truth = np.repeat([1, 0], 60)
     for draw, area, rate in zip(draws, areas, rates, strict=True):
         values = np.concatenate([known[draw], strange[draw]])
@@ -214,7 +217,7 @@ def test_the_confidence_stands_unless_another_measure_is_better_by_more_than_it_
 def test_a_song_s_measure_and_threshold_are_those_of_singers_of_other_folds() -> None:
     found = made_up(1, {"confidence": 0.5, "energy": 1.5, "distance": 1.0})
     labels, right = found.labels, np.random.default_rng(2).random(40) < 0.8
-    got, kept = cross_fitted(found, right.astype(float), 0.2, seed=3)
+    got, kept = cross_fitted_decisions(found, right.astype(float), 0.2, seed=3)
     order = np.random.default_rng(3).permutation(10)
     for number in range(5):
         singers = order[2 * number : 2 * number + 2].tolist()
@@ -227,10 +230,10 @@ def test_a_song_s_measure_and_threshold_are_those_of_singers_of_other_folds() ->
         assert np.array_equal(kept[held], right[held] * (known[held] >= limit))
     # What the held-out singers' songs are like changes nothing about how they are judged.
     singer = order[0]
-    for side in (found.known, found.strange):
+    for side in (found.known, found.unknown):
         for values in side.values():
             values[""][labels == order[1]] = 0.9
-    again = cross_fitted(found, right.astype(float), 0.2, seed=3)
+    again = cross_fitted_decisions(found, right.astype(float), 0.2, seed=3)
     for one, other in zip((got, kept), again, strict=True):
         assert np.array_equal(one[labels == singer], other[labels == singer])
 
@@ -239,7 +242,7 @@ def test_what_is_reported_is_measured_on_the_left_out_songs(left_out: LeftOut) -
     labels = left_out.labels
     rng = np.random.default_rng(0)
     logs = np.log(rng.dirichlet(np.ones(KNOWN), len(labels)))
-    found = fit_unknown(left_out, logs, 0.2, seed=1)
+    found = fit_threshold(left_out, logs, 0.2, seed=1)
     scales = scales_of(left_out.known)
     assert found.measure == choose_measure(left_out, np.arange(len(labels)), scales)
     known, strange = left_out.scores(found.measure, scales)
@@ -253,7 +256,7 @@ def test_what_is_reported_is_measured_on_the_left_out_songs(left_out: LeftOut) -
         assert estimate.low <= area <= estimate.high
         assert estimate.groups == KNOWN  # singers are resampled, not songs
     right = (ranking(logs)[:, 0] == labels).astype(float)
-    got, kept = cross_fitted(left_out, right, 0.2, seed=1)
+    got, kept = cross_fitted_decisions(left_out, right, 0.2, seed=1)
     assert found.fpr.value == pytest.approx(got.mean())
     assert found.accuracy.value == pytest.approx(kept.mean())
     assert found.accuracy_before.value == pytest.approx(right.mean())
@@ -264,7 +267,7 @@ def test_what_is_reported_is_measured_on_the_left_out_songs(left_out: LeftOut) -
 
 def test_a_lower_target_asks_for_more_confidence(left_out: LeftOut) -> None:
     logs = np.log(np.full((len(left_out.labels), KNOWN), 1 / KNOWN))
-    found = [fit_unknown(left_out, logs, target) for target in (0.03, 0.1, 0.4)]
+    found = [fit_threshold(left_out, logs, target) for target in (0.03, 0.1, 0.4)]
     assert found[0].threshold > found[1].threshold > found[2].threshold
     assert found[0].fpr.value <= found[1].fpr.value <= found[2].fpr.value
 
@@ -274,18 +277,18 @@ def test_a_weak_confidence_gives_way_and_known_songs_keep_their_names() -> None:
     found = made_up(5, {"confidence": 0.6, "energy": 2.5, "distance": 2.5}, songs=6)
     logs = np.full((60, 10), -9.0)
     logs[np.arange(60), found.labels] = 0.0  # all right
-    fitted = fit_unknown(found, logs, 0.1)
+    fitted = fit_threshold(found, logs, 0.1)
     assert fitted.measure == "both"
     without_head = {part: found.known[part] for part in ("confidence", "distance")}
-    assert score("both", without_head, fitted.scales).shape == (60,)
-    assert score("energy", without_head, fitted.scales).shape == (60,)  # the distance decides
+    assert known_score("both", without_head, fitted.scales).shape == (60,)
+    assert known_score("energy", without_head, fitted.scales).shape == (60,)  # the distance decides
     assert not fitted.costly
     assert fitted.accuracy.value > 0.8
     alone = LeftOut(
         found.labels,
-        *({"confidence": side["confidence"]} for side in (found.known, found.strange)),
+        *({"confidence": side["confidence"]} for side in (found.known, found.unknown)),
     )
-    weak = fit_unknown(alone, logs, 0.1)
+    weak = fit_threshold(alone, logs, 0.1)
     assert weak.measure == "confidence"
     assert weak.costly
     assert "named right with --unknown" in weak.worth()
@@ -314,10 +317,54 @@ def test_what_is_asked_when_applied_is_what_was_fitted(measure: str, world: Any)
     fusion = replace(
         world.fusion, unknown=replace(world.fusion.unknown, measure=measure, scales=scales)
     )
-    expected = score(measure, found.known, scales)
+    expected = known_score(measure, found.known, scales)
     asked = predict_songs(fusion, world.validation, world.indexes)
     assert np.allclose(asked.confidence, expected)
     some = [store.take(np.array([3])) for store in world.validation]
     assert predict_songs(fusion, some, world.indexes).confidence[0] == asked.confidence[3]
     bare = predict_songs(fusion, [world.validation[1]], {"two": world.indexes["two"]})
     assert np.isfinite(bare.confidence).all()  # a member without a head
+
+
+def threshold_at(threshold: float) -> OpenSetThreshold:
+    numbers = iter(np.linspace(0, 1, 15))
+    one = [Estimate(*(next(numbers) for _ in range(3))) for _ in range(5)]
+    scales = {"energy": {"one": (1 / 3, 2.0)}, "distance": {"one": (0.5, 0.1)}}
+    return OpenSetThreshold("both", scales, threshold, 0.2, 40, 8, {"confidence": one[0]}, *one[1:])
+
+
+def test_the_confidence_is_the_largest_mean_share_of_softened_logits() -> None:
+    rng = np.random.default_rng(0)
+    logits = {name: 6 * rng.normal(size=(7, 4)) for name in "abc"}
+    found = confidence(logits)
+    for song in range(7):
+        shares = []
+        for values in logits.values():
+            raised = [np.exp(value / 2) for value in values[song]]
+            shares.append([one / sum(raised) for one in raised])
+        means = [sum(column) / 3 for column in zip(*shares, strict=True)]
+        assert found[song] == pytest.approx(max(means))
+
+
+def test_experts_that_disagree_are_less_sure_than_one_of_them() -> None:
+    one, other = np.array([[9.0, 0, 0]]), np.array([[0, 9.0, 0]])
+    assert confidence({"a": one, "b": one})[0] > 0.95
+    assert confidence({"a": one, "b": other})[0] == pytest.approx(0.5, abs=0.02)
+    assert confidence({"a": np.zeros((1, 3))})[0] == pytest.approx(1 / 3)
+    assert confidence({"a": one + 100}) == pytest.approx(confidence({"a": one}))
+    with pytest.raises(ValueError, match="no expert"):
+        confidence({})
+
+
+def test_trained_singers_are_judged_by_confidence_and_enrolled_ones_by_preference() -> None:
+    edge = MIN_PREFERENCE
+    cases = [  # confidence, enrolled first, preference → nobody's
+        (0.29, False, -np.inf, True),
+        (0.30, False, -np.inf, False),
+        (0.29, False, 5.0, True),  # the preference says nothing of a trained singer
+        (0.99, True, edge - 0.01, True),
+        (0.01, True, edge, False),  # nor the confidence of an enrolled one
+    ]
+    sure, enrolled, preference, expected = map(np.array, zip(*cases, strict=True))
+    assert is_unknown(threshold_at(0.3), sure, enrolled, preference).tolist() == expected.tolist()
+    assert not is_unknown(threshold_at(0.0), sure[:3], enrolled[:3], preference[:3]).any()

@@ -14,6 +14,7 @@ from analysis.pages.experts import best_of, changes, members_finding, members_pa
 from analysis.run_data import Predicted, read_run_data, song_title
 from embedder.agreement import double_faults, kappas
 from embedder.run import Run
+from ensemble.fusion.fitted import FusionReport
 
 Visit = Callable[..., Any]
 Named = Callable[..., Predicted]
@@ -151,8 +152,11 @@ def test_the_best_expert_is_the_fusions_or_the_one_with_the_highest_score(
     run_data = read_run_data(answered)
     assert run_data.fusion is not None
     found = opinions(run_data.predicted[0])
-    assert best_of(run_data.fusion, found) == run_data.fusion.best_expert == "aam/head"
+    assert best_of(run_data.fusion, found) == run_data.fusion.report.best_expert == "aam/head"
     assert best_of(None, found) == "aam/head"
     table = opinions(named_table([0, 0], head=[1, 1], probe=[0, 1]))
-    assert best_of(replace(run_data.fusion, best_expert="x/head"), table) == "m/probe"
+    assert (
+        best_of(replace(run_data.fusion, report=FusionReport(best_expert="x/head")), table)
+        == "m/probe"
+    )
     assert best_of(None, opinions(named_table([0, 1]))) == ""

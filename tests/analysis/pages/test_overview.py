@@ -60,7 +60,7 @@ def test_results_table_has_the_experts_then_the_fused_row(analyzed: Run) -> None
     fusion = read_fusion(analyzed.fusion)
     ((heading, text),) = results_tables(fusion)
     assert heading == ("Experts, validation split, song level, 12 songs, cross-fitted by album")
-    found = fusion.results[0].metrics.top_1
+    found = fusion.report.results[0].metrics.top_1
     interval = f"0.750<small>{found.low:.3f} to {found.high:.3f}</small>"
     row = f"<tr><td>aam/knn_song</td><td class=number>0.62</td><td class=number>{interval}"
     assert row in text

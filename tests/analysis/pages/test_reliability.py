@@ -88,10 +88,10 @@ def test_the_table_has_the_fusions_numbers(answered: Run) -> None:
     run_data = read_run_data(answered)
     assert run_data.fusion is not None
     text = reliability_page(run_data)
-    for row in run_data.fusion.calibration:
+    for row in run_data.fusion.report.calibration:
         if row.expert == "aam/head":
             assert f"<td class=number>{row.ece[0]:.3f}</td>" in text
-    fused = next(row.metrics for row in run_data.fusion.results if row.expert == "fused")
+    fused = next(row.metrics for row in run_data.fusion.report.results if row.expert == "fused")
     assert f"<td>fused</td><td class=number>24</td><td class=number>{fused.top_1.value:.1%}" in text
     assert text.count("cross-fitted by album") == 1
 

@@ -17,7 +17,7 @@ from embedder.measures.records import Spectrograms, write_spectrograms
 from embedder.measures.robustness import severity_levels
 from embedder.run import Run, create_run
 from ensemble.fusion.fitted import Fusion
-from ensemble.fusion.fusers import Pooling
+from ensemble.fusion.fusers import LogLinear
 from ensemble.fusion.knn import Votes
 from ensemble.robustness import Conditions, Row, begin, write_rows
 
@@ -98,7 +98,7 @@ def build_run_data(tmp_path: Path, build_store: Callable[..., Store]) -> Callabl
                 singers=tuple(singers),
                 aggregate="probability",
                 temperatures=dict.fromkeys(experts, 1.0),
-                pooling=Pooling("log_linear", dict.fromkeys(experts, 0.25)),
+                fuser=LogLinear(dict.fromkeys(experts, 0.25)),
                 votes=dict.fromkeys(experts, Votes(5, 0.1)),
                 made_from={"aam": "hash of aam"},
                 probes={},

@@ -118,6 +118,7 @@ def test_a_bundle_holds_what_prediction_needs_and_no_more(
         "run/members/aam/config.json",
         "run/members/aam/labels.json",
         "run/members/aam/model.safetensors",
+        "run/fusion/arrays.npz",
         "run/fusion/fusion.json",
         "run/fusion/index.sqlite",
         "run/fusion/verification.json",

@@ -14,8 +14,7 @@ from embedder.metrics import nll
 from ensemble.fusion.calibration import (
     LIMITS,
     PRIOR_SD,
-    apply_temperature,
-    fit_temperature,
+    TemperatureScaling,
     log_softmax,
 )
 
@@ -32,7 +31,9 @@ def drawn(songs: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 4.0])
 def test_a_known_temperature_is_found_again(temperature: float) -> None:
     logits, labels = drawn(4000, temperature)
-    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.06)
+    assert TemperatureScaling.fit(logits, labels).temperature == pytest.approx(
+        temperature, rel=0.06
+    )
 
 
 @settings(deadline=None, max_examples=20)
@@ -42,9 +43,11 @@ def test_no_temperature_on_a_fine_grid_does_better(seed: int, songs: int, scale:
 
     def objective(temperature: float) -> float:
         prior = np.log(temperature) ** 2 / (2 * PRIOR_SD**2)
-        return nll(labels, apply_temperature(logits, temperature)) * songs + float(prior)
+        return nll(
+            labels, TemperatureScaling(temperature).log_probabilities(logits)
+        ) * songs + float(prior)
 
-    found = fit_temperature(logits, labels)
+    found = TemperatureScaling.fit(logits, labels).temperature
     assert LIMITS[0] <= found <= LIMITS[1]
     assert objective(found) <= min(map(objective, np.geomspace(*LIMITS, 400))) + 1e-6
 
@@ -52,16 +55,18 @@ def test_no_temperature_on_a_fine_grid_does_better(seed: int, songs: int, scale:
 def test_songs_that_are_all_right_do_not_drive_the_temperature_to_zero() -> None:
     labels = np.arange(50) % 5
     logits = np.eye(5)[labels] * 8.0
-    found = fit_temperature(logits, labels)
+    found = TemperatureScaling.fit(logits, labels).temperature
     assert 0.3 < found < 1.0
-    confidence = np.exp(apply_temperature(logits, found).max())
+    confidence = np.exp(TemperatureScaling(found).log_probabilities(logits).max())
     assert confidence < 1 - 1e-9
 
 
 def test_noise_is_flattened() -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(300, 5)) * 5, rng.integers(5, size=300)
-    calibrated = apply_temperature(logits, fit_temperature(logits, labels))
+    calibrated = TemperatureScaling(
+        TemperatureScaling.fit(logits, labels).temperature
+    ).log_probabilities(logits)
     assert nll(labels, calibrated) == pytest.approx(np.log(5), abs=0.02)
 
 
@@ -71,25 +76,27 @@ def test_log_softmax_is_exact_and_bears_large_logits() -> None:
     np.testing.assert_allclose(got[0], [0, -1e4, -2e4])
     slow = np.exp(logits[1]) / np.exp(logits[1]).sum()
     np.testing.assert_allclose(got[1], np.log(slow), rtol=1e-12)
-    np.testing.assert_array_equal(apply_temperature(logits, 1.0), got)
+    np.testing.assert_array_equal(TemperatureScaling(1.0).log_probabilities(logits), got)
 
 
 def test_unknown_labels_and_temperatures_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="labelled songs"):
-        fit_temperature(np.zeros((2, 3)), np.array([0, -1]))
+        TemperatureScaling.fit(np.zeros((2, 3)), np.array([0, -1]))
     with pytest.raises(ValueError, match="at least on one"):
-        fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
+        TemperatureScaling.fit(np.zeros((0, 3)), np.zeros(0, int))
     for temperature in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="must be above 0"):
-            apply_temperature(np.zeros((1, 2)), temperature)
+            TemperatureScaling(temperature).log_probabilities(np.zeros((1, 2)))
 
 
 def test_a_row_that_counts_twice_is_two_rows() -> None:
     logits, labels = drawn(40, 2.0, seed=3)
     shares = np.where(np.arange(40) < 25, 2.0, 1.0)
     twice = np.repeat(np.arange(40), shares.astype(int))
-    expected = fit_temperature(logits[twice], labels[twice])
-    assert fit_temperature(logits, labels, shares) == pytest.approx(expected, rel=1e-4)
+    expected = TemperatureScaling.fit(logits[twice], labels[twice]).temperature
+    assert TemperatureScaling.fit(logits, labels, shares).temperature == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 class Stored(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -115,9 +122,11 @@ def test_scikit_learn_scales_by_the_same_temperature(temperature: float) -> None
     logits, labels = drawn(3000, temperature, seed=1)
     scaled = CalibratedClassifierCV(FrozenEstimator(Stored()), method="temperature")
     scaled.fit(logits, labels)
-    found = fit_temperature(logits, labels)
+    found = TemperatureScaling.fit(logits, labels).temperature
     (calibrated,) = scaled.calibrated_classifiers_
     assert found == pytest.approx(1 / calibrated.calibrators[0].beta_, rel=2e-3)
     np.testing.assert_allclose(
-        np.exp(apply_temperature(logits, found)), scaled.predict_proba(logits), atol=2e-3
+        np.exp(TemperatureScaling(found).log_probabilities(logits)),
+        scaled.predict_proba(logits),
+        atol=2e-3,
     )

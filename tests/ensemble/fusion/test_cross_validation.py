@@ -11,33 +11,33 @@ import pytest
 from embedder.errors import UserError
 from embedder.metrics import nll, score, song_nll
 from ensemble.fusion import cross_validation
-from ensemble.fusion.calibration import apply_temperature, fit_temperature
+from ensemble.fusion.calibration import TemperatureScaling
 from ensemble.fusion.cross_validation import (
     DEFAULT,
     CrossFit,
-    Validation,
+    ValidationData,
     album_folds,
     calibrated,
     choose_method,
+    choose_votes,
     cross_fit,
     fit,
 )
-from ensemble.fusion.experts import NO_VOTES, Evidence, Raw, candidates
-from ensemble.fusion.fusers import FUSIONS, fused
+from ensemble.fusion.experts import NO_VOTES, ExpertScores, Raw, candidates
+from ensemble.fusion.fusers import FUSERS
 from ensemble.fusion.knn import Neighbours, SegmentNeighbours, Votes
-from ensemble.fusion.tuning import choose_votes
 
-SINGERS, PIECES = 6, 3
-METHODS = tuple(FUSIONS)
+SINGERS, CHUNKS = 6, 3
+METHODS = tuple(FUSERS)
 
 
-def made_up(
+def drawn(
     qualities: Mapping[str, float],
     seed: int = 0,
     albums: int = 3,
     songs: int = 3,
     votes: bool = False,
-) -> Validation:
+) -> ValidationData:
     """Experts of singers x albums x songs that err by album, by song and by piece.
 
     `votes`: one expert more, whose neighbours' first is often right and whose others seldom are.
@@ -46,24 +46,24 @@ def made_up(
     count = SINGERS * albums * songs
     labels = np.repeat(np.arange(SINGERS), albums * songs)
     album = np.arange(count) // songs
-    owners = np.repeat(np.arange(count), PIECES)
+    owners = np.repeat(np.arange(count), CHUNKS)
     truth = np.eye(SINGERS)[labels]
     whole: dict[str, Raw] = {}
     parts: dict[str, Raw] = {}
     for name, quality in qualities.items():
         lean = rng.normal(size=(count // songs, SINGERS))[album]
         said = 2.5 * quality * truth + lean + rng.normal(size=truth.shape)
-        pieces = said[owners] + rng.normal(size=(len(owners), SINGERS))
-        parts[name] = 2 * pieces
-        whole[name] = 2 * pieces.reshape(count, PIECES, SINGERS).mean(axis=1)
+        chunks = said[owners] + rng.normal(size=(len(owners), SINGERS))
+        parts[name] = 2 * chunks
+        whole[name] = 2 * chunks.reshape(count, CHUNKS, SINGERS).mean(axis=1)
     if votes:
         for material, there in ((whole, labels), (parts, labels[owners])):
             material["voting/knn_song"] = neighbours(there, rng)
     singers = tuple(f"singer {number}" for number in range(SINGERS))
     names = tuple(f"album {number}" for number in album)
-    return Validation(
-        Evidence(singers, labels, names, whole),
-        Evidence(singers, labels[owners], tuple(names[song] for song in owners), parts),
+    return ValidationData(
+        ExpertScores(singers, labels, names, whole),
+        ExpertScores(singers, labels[owners], tuple(names[song] for song in owners), parts),
         owners,
     )
 
@@ -76,29 +76,29 @@ def neighbours(labels: np.ndarray, rng: np.random.Generator) -> Neighbours:
     return Neighbours(np.tile(np.linspace(0.9, 0.89, 10), (len(labels), 1)), found)
 
 
-def relabelled(validation: Validation, labels: np.ndarray) -> Validation:
-    """The same evidence with other labels, and nothing remembered."""
-    return Validation(
+def relabelled(validation: ValidationData, labels: np.ndarray) -> ValidationData:
+    """The same scores with other labels, and nothing remembered."""
+    return ValidationData(
         replace(validation.songs, labels=labels),
-        replace(validation.pieces, labels=labels[validation.owners]),
+        replace(validation.chunks, labels=labels[validation.owners]),
         validation.owners,
         validation.score_norm,
     )
 
 
-def some(validation: Validation, songs: np.ndarray) -> Validation:
+def some(validation: ValidationData, songs: np.ndarray) -> ValidationData:
     """Some of the songs, in the order given, and nothing remembered."""
     place = np.full(len(validation.songs.labels), -1)
     place[songs] = np.arange(len(songs))
     owners = place[validation.owners]
     rows = np.argsort(owners, kind="stable")[(owners < 0).sum() :]
 
-    def of(evidence: Evidence, kept: np.ndarray) -> Evidence:
-        raw = {name: taken(found, kept) for name, found in evidence.raw.items()}
-        albums = tuple(evidence.albums[row] for row in kept)
-        return Evidence(evidence.singers, evidence.labels[kept], albums, raw)
+    def of(scores: ExpertScores, kept: np.ndarray) -> ExpertScores:
+        raw = {name: taken(found, kept) for name, found in scores.raw.items()}
+        albums = tuple(scores.albums[row] for row in kept)
+        return ExpertScores(scores.singers, scores.labels[kept], albums, raw)
 
-    return Validation(of(validation.songs, songs), of(validation.pieces, rows), owners[rows])
+    return ValidationData(of(validation.songs, songs), of(validation.chunks, rows), owners[rows])
 
 
 def taken(raw: Raw, rows: np.ndarray) -> Raw:
@@ -110,13 +110,13 @@ def rows_of(found: CrossFit) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def validation() -> Validation:
+def validation() -> ValidationData:
     experts = {"good/head": 1.0, "fair/probe": 0.7, "noise/head": 0.0}
-    return made_up(experts, votes=True)
+    return drawn(experts, votes=True)
 
 
 @pytest.fixture(scope="module")
-def found(validation: Validation) -> CrossFit:
+def found(validation: ValidationData) -> CrossFit:
     return cross_fit(validation, METHODS)
 
 
@@ -153,7 +153,7 @@ def test_one_album_is_too_few() -> None:
 
 
 def test_each_song_s_rows_are_of_what_other_folds_fitted(
-    validation: Validation, found: CrossFit
+    validation: ValidationData, found: CrossFit
 ) -> None:
     folds = album_folds(validation.songs.albums, seed=0)
     for fold in range(5):
@@ -164,55 +164,57 @@ def test_each_song_s_rows_are_of_what_other_folds_fitted(
             np.testing.assert_array_equal(found.experts[name][held], rows)
         for name in METHODS:
             np.testing.assert_array_equal(
-                found.methods[name][held], fused(fitted.poolings[name], logs)
+                found.methods[name][held], fitted.fusers[name].log_probabilities(logs)
             )
 
 
-def test_what_is_fitted_on_songs_is_fitted_on_those_songs(validation: Validation) -> None:
+def test_what_is_fitted_on_songs_is_fitted_on_those_songs(validation: ValidationData) -> None:
     """Recomputed from arrays that hold nothing else."""
-    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+    scores, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
     songs = np.flatnonzero(folds != 2)
     fitted = fit(validation, songs, folds, ("log_linear",))
     alone = some(validation, songs)
     same = fit(alone, np.arange(len(songs)), folds[songs], ("log_linear",))
     assert same.votes == fitted.votes
     assert same.temperatures == fitted.temperatures
-    assert same.poolings["log_linear"].weights == fitted.poolings["log_linear"].weights
+    assert same.fusers["log_linear"].weights == fitted.fusers["log_linear"].weights
     for name, temperature in fitted.temperatures.items():
-        logits = evidence.logits(name, fitted.votes[name])[songs]
-        assert temperature == fit_temperature(logits, evidence.labels[songs])
+        logits = scores.logits(name, fitted.votes[name])[songs]
+        assert temperature == TemperatureScaling.fit(logits, scores.labels[songs]).temperature
     np.testing.assert_array_equal(
         calibrated(validation, fitted, songs)["good/head"],
-        apply_temperature(evidence.raw["good/head"][songs], fitted.temperatures["good/head"]),  # type: ignore[index]
+        TemperatureScaling(fitted.temperatures["good/head"]).log_probabilities(
+            scores.raw["good/head"][songs]
+        ),  # type: ignore[index]
     )
 
 
-def test_a_song_counts_the_same_however_many_pieces_it_has(validation: Validation) -> None:
+def test_a_song_counts_the_same_however_many_chunks_it_has(validation: ValidationData) -> None:
     rows = np.sort(np.concatenate([np.arange(len(validation.owners))] * 2))
-    raw = {name: taken(found, rows) for name, found in validation.pieces.raw.items()}
+    raw = {name: taken(found, rows) for name, found in validation.chunks.raw.items()}
     twice = replace(
         validation,
-        pieces=replace(validation.pieces, raw=raw),
+        chunks=replace(validation.chunks, raw=raw),
         owners=validation.owners[rows],
-        known={},
+        computed={},
     )
     folds, songs = album_folds(validation.songs.albums, seed=0), np.arange(54)
     one, other = (fit(v, songs, folds, ("log_linear",)) for v in (validation, twice))
     assert one.temperatures == other.temperatures
-    weights = [list(found.poolings["log_linear"].weights.values()) for found in (one, other)]
+    weights = [list(found.fusers["log_linear"].weights.values()) for found in (one, other)]
     np.testing.assert_allclose(weights[0], weights[1], rtol=1e-3, atol=1e-3)
 
 
-def test_what_is_remembered_is_of_the_votes_asked_for(validation: Validation) -> None:
+def test_what_is_remembered_is_of_the_votes_asked_for(validation: ValidationData) -> None:
     name = "voting/knn_song"
     for votes in (Votes(10, 0.03), Votes(1, 0.03), Votes(10, 0.3), Votes(10, 0.03)):
-        for pieces, evidence in ((False, validation.songs), (True, validation.pieces)):
-            found = validation.logits(name, votes, pieces)
-            np.testing.assert_array_equal(found, evidence.logits(name, votes))
+        for chunks, scores in ((False, validation.songs), (True, validation.chunks)):
+            found = validation.logits(name, votes, chunks)
+            np.testing.assert_array_equal(found, scores.logits(name, votes))
 
 
 @pytest.mark.usefixtures("easily")
-def test_a_fold_s_labels_change_nothing_about_its_own_scores(validation: Validation) -> None:
+def test_a_fold_s_labels_change_nothing_about_its_own_scores(validation: ValidationData) -> None:
     """Neither votes nor temperatures nor weights nor the method; but they do change the others'."""
     before = cross_fit(validation, METHODS)
     held = album_folds(validation.songs.albums, seed=0) == 3
@@ -227,14 +229,16 @@ def test_a_fold_s_labels_change_nothing_about_its_own_scores(validation: Validat
         np.testing.assert_array_equal(after.plain[name][held], rows[held])
 
 
-def test_votes_are_chosen_without_the_fold_that_they_are_used_on(validation: Validation) -> None:
-    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+def test_votes_are_chosen_without_the_fold_that_they_are_used_on(
+    validation: ValidationData,
+) -> None:
+    scores, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
     grid = candidates("voting/knn_song", "none")
     songs = np.flatnonzero(folds != 1)
     parts = [np.flatnonzero(folds[songs] == fold) for fold in (0, 2, 3, 4)]
     expected = choose_votes(
         validation.losses("voting/knn_song")[:, :, songs],
-        [evidence.albums[song] for song in songs],
+        [scores.albums[song] for song in songs],
         grid,
         parts,
     )
@@ -244,15 +248,15 @@ def test_votes_are_chosen_without_the_fold_that_they_are_used_on(validation: Val
     assert fitted.votes["good/head"] == NO_VOTES
 
 
-def test_where_nothing_can_be_held_out_votes_are_the_default(validation: Validation) -> None:
+def test_where_nothing_can_be_held_out_votes_are_the_default(validation: ValidationData) -> None:
     folds = album_folds(validation.songs.albums, seed=0)
     fitted = fit(validation, np.flatnonzero(folds == 1), folds, ("mean",))
     assert fitted.votes["voting/knn_song"] == Votes() == candidates("voting/knn_song", "none")[0]
 
 
-def slow_choices(validation: Validation) -> list[str]:
+def slow_choices(validation: ValidationData) -> list[str]:
     """For each fold the method of the lowest loss on others, of which each is left out in turn."""
-    evidence, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
+    scores, folds = validation.songs, album_folds(validation.songs.albums, seed=0)
     chosen = []
     for fold in range(5):
         losses = dict.fromkeys(METHODS, 0.0)
@@ -261,8 +265,8 @@ def slow_choices(validation: Validation) -> list[str]:
             rest = np.flatnonzero((folds != fold) & (folds != other))
             fitted = fit(validation, rest, folds, METHODS)
             logs = calibrated(validation, fitted, held)
-            for name, pooling in fitted.poolings.items():
-                losses[name] += song_nll(evidence.labels[held], fused(pooling, logs)).sum()
+            for name, fuser in fitted.fusers.items():
+                losses[name] += song_nll(scores.labels[held], fuser.log_probabilities(logs)).sum()
         chosen.append(min(losses, key=lambda name: losses[name]))
     return chosen
 
@@ -280,7 +284,7 @@ def test_the_method_of_each_fold_is_chosen_by_the_others_among_themselves(
         return real(methods, held_out, albums)
 
     monkeypatch.setattr(cross_validation, "choose_method", spy)
-    validation = made_up({"good/head": 1.0, "fair/head": 0.3, "noise/head": 0.0}, seed=1)
+    validation = drawn({"good/head": 1.0, "fair/head": 0.3, "noise/head": 0.0}, seed=1)
     found = cross_fit(validation, METHODS)
     folds, chosen = album_folds(validation.songs.albums, seed=0), slow_choices(validation)
     assert len(set(chosen)) > 1  # the folds do not agree, or there would be little to see
@@ -308,7 +312,7 @@ def test_the_default_method_stands_unless_another_is_clearly_better() -> None:
 
 
 def test_the_method_of_all_songs_is_the_one_of_the_lowest_cross_fitted_loss(
-    validation: Validation, found: CrossFit
+    validation: ValidationData, found: CrossFit
 ) -> None:
     losses = [song_nll(validation.songs.labels, found.methods[name]) for name in METHODS]
     assert found.method == choose_method(METHODS, np.array(losses), validation.songs.albums)
@@ -318,12 +322,12 @@ def test_the_method_of_all_songs_is_the_one_of_the_lowest_cross_fitted_loss(
     assert fitted.votes == found.fitted.votes
     assert fitted.temperatures == found.fitted.temperatures
     for name in METHODS:
-        assert fitted.poolings[name].weights == found.fitted.poolings[name].weights
+        assert fitted.fusers[name].weights == found.fitted.fusers[name].weights
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_method_alone_is_the_one_of_every_fold(
-    method: str, validation: Validation, found: CrossFit
+    method: str, validation: ValidationData, found: CrossFit
 ) -> None:
     alone = cross_fit(validation, (method,))
     assert alone.method == method
@@ -333,7 +337,7 @@ def test_one_method_alone_is_the_one_of_every_fold(
 
 @pytest.mark.usefixtures("easily")
 def test_with_two_albums_there_is_nothing_to_choose_by() -> None:
-    validation = made_up({"good/head": 1.0, "noise/head": 0.0})
+    validation = drawn({"good/head": 1.0, "noise/head": 0.0})
     part = some(
         validation, np.flatnonzero(np.isin(validation.songs.albums, ["album 0", "album 3"]))
     )
@@ -356,7 +360,7 @@ def test_with_as_much_noise_the_chosen_fusion_is_no_worse_than_the_best_expert(
 ) -> None:
     """Nor with more of it: one expert that knows something beside five that do not."""
     noise = {f"{name}/head": 0.0 for name in "uvwxy"[: max(3, 6 - len(informed))]}
-    validation = made_up(informed | noise, seed)
+    validation = drawn(informed | noise, seed)
     found, labels = cross_fit(validation, METHODS, seed), validation.songs.labels
     losses = {name: nll(labels, logs) for name, logs in found.experts.items()}
     scores = {name: score(labels, logs) for name, logs in found.experts.items()}
@@ -368,8 +372,8 @@ def test_with_as_much_noise_the_chosen_fusion_is_no_worse_than_the_best_expert(
     else:
         assert nll(labels, found.fused) <= min(losses.values()) + 0.03
         assert score(labels, found.fused) >= max(scores.values()) - 0.05
-    pooling = found.fitted.poolings["log_linear"]
-    said = {name: pooling.weights[name] * found.experts[name].std() for name in pooling.weights}
+    fuser = found.fitted.fusers["log_linear"]
+    said = {name: fuser.weights[name] * found.experts[name].std() for name in fuser.weights}
     assert max(said[name] for name in noise) < 0.15 * max(said.values())
 
 
@@ -377,7 +381,7 @@ def test_with_as_much_noise_the_chosen_fusion_is_no_worse_than_the_best_expert(
 
 
 def test_fitting_repeats_and_the_order_of_the_songs_does_not_matter(
-    validation: Validation,
+    validation: ValidationData,
 ) -> None:
     order = np.random.default_rng(0).permutation(len(validation.songs.labels))
     methods = ("vote", "log_linear")

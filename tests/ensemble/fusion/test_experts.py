@@ -14,7 +14,7 @@ from embedder.inference.store import Store
 from ensemble.fusion import experts
 from ensemble.fusion.experts import (
     EXPERTS,
-    Evidence,
+    ExpertScores,
     candidates,
     check_agreement,
     expert_name,
@@ -27,11 +27,9 @@ from ensemble.fusion.knn import (
     Neighbours,
     SegmentNeighbours,
     Votes,
-    segment_votes,
-    song_votes,
 )
 from ensemble.fusion.probe import Probe
-from ensemble.fusion.score_norm import LEAST_SD, NEAREST, SCORE_NORMS
+from ensemble.fusion.score_norm import MIN_SD, NEAREST, SCORE_NORMS
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
@@ -68,7 +66,7 @@ def sd_above(index: MemberIndex, vector: np.ndarray, label: int, cosine: float) 
         if singer != label
     ]
     near = np.sort(there)[::-1][:NEAREST]
-    return float((cosine - near.mean()) / max(near.std(), LEAST_SD))
+    return float((cosine - near.mean()) / max(near.std(), MIN_SD))
 
 
 def slow_neighbours(
@@ -106,12 +104,12 @@ def slow_logits(
         return store.embeddings.astype(np.float64) @ probe.weights.T + probe.bias
     if kind == "knn_song":
         near = slow_neighbours(store.embeddings, index, False, score_norm)
-        return song_votes(near, len(store.singers), votes)
+        return near.logits(len(store.singers), votes)
     assert kind == "knn_segment", f"{kind} is not recomputed here"
     near = slow_neighbours(store.segment_embeddings, index, True, score_norm)
     weights = store.segment_weight.astype(np.float64)
     part = SegmentNeighbours(near, store.segment_song, weights)
-    return segment_votes(part, len(store.singers), votes)
+    return part.logits(len(store.singers), votes)
 
 
 @pytest.mark.parametrize("score_norm", SCORE_NORMS)
@@ -244,7 +242,7 @@ def test_a_validation_song_is_never_its_own_neighbour(
     train = stores_of(make_store, "train")[0]
     with pytest.raises(ValueError, match="32 songs are also in the index"):
         gather([replace(train, split="validation")], indexes, "mean")
-    evidence: Evidence = gather([replace(train, split="")], indexes, "mean")
+    evidence: ExpertScores = gather([replace(train, split="")], indexes, "mean")
     near = evidence.raw["aam/knn_song"]  # files to predict may be training files
     assert isinstance(near, Neighbours)
     assert near.similarities[:, 0].min() > 0.999

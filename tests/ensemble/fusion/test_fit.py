@@ -23,18 +23,18 @@ from embedder.metrics import Estimate, brier, ece, nll, score, summarise
 from ensemble.apply import Scores, predict_songs
 from ensemble.fusion import fit
 from ensemble.fusion.chunks import in_chunks
-from ensemble.fusion.cross_validation import DEFAULT, CrossFit, Validation, cross_fit
+from ensemble.fusion.cross_validation import DEFAULT, CrossFit, ValidationData, cross_fit
 from ensemble.fusion.experts import FUSED, candidates, gather
 from ensemble.fusion.fit import AUTO, best_expert, check_choices, fit_fusion, fit_probes
 from ensemble.fusion.fitted import Fusion
-from ensemble.fusion.fusers import FUSIONS
-from ensemble.fusion.probe import fit_probe
+from ensemble.fusion.fusers import FUSERS
+from ensemble.fusion.probe import Probe
 from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
-METHODS = tuple(FUSIONS)
+METHODS = tuple(FUSERS)
 
 
 class Made(NamedTuple):
@@ -76,11 +76,11 @@ def larger(make_store: Maker) -> Made:
 
 def validation_of(
     made: Made, aggregate: str = "probability", score_norm: str = "none"
-) -> Validation:
+) -> ValidationData:
     """What `fit_fusion` fits on, from its parts."""
     probes = fit_probes(made.indexes)
     parts, owners = in_chunks(made.stores)
-    return Validation(
+    return ValidationData(
         gather(made.stores, made.indexes, aggregate, probes, score_norm),
         gather(parts, made.indexes, aggregate, probes, score_norm),
         owners,
@@ -100,12 +100,12 @@ def _no_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_are_cross_fitted_and_the_fused_row_is_last(made: Made, found: CrossFit) -> None:
-    assert [row.expert for row in made.fusion.results] == [*made.fusion.experts, FUSED]
+    assert [row.expert for row in made.fusion.report.results] == [*made.fusion.experts, FUSED]
     expected = {**found.experts, FUSED: found.fused}
     assert list(made.scores) == list(expected)
     for name, logs in expected.items():
         np.testing.assert_array_equal(made.scores[name], logs)
-    for row in made.fusion.results:
+    for row in made.fusion.report.results:
         assert (row.split, row.level, row.cross_fitted) == ("validation", "song", True)
         assert row.metrics == summarise(made.labels, expected[row.expert], 3, made.stores[0].albums)
         assert row.metrics.top_1.groups == 15  # albums
@@ -116,8 +116,8 @@ def test_what_is_applied_was_fitted_on_all_songs(made: Made, found: CrossFit) ->
     fusion = made.fusion
     assert fusion.temperatures == found.fitted.temperatures
     assert fusion.votes == found.fitted.votes
-    assert fusion.pooling.method == found.method
-    assert fusion.weights == found.fitted.poolings[found.method].weights
+    assert fusion.method == found.method
+    assert fusion.weights == found.fitted.fusers[found.method].weights
     assert fusion.made_from == {member: f"{member}-1" for member in MEMBERS}
     assert fusion.singers == made.stores[0].singers
     assert list(fusion.probes) == list(MEMBERS)
@@ -134,7 +134,7 @@ def paired(first: np.ndarray, second: np.ndarray, albums: Sequence[str]) -> Esti
 
 
 def test_every_method_is_compared_with_the_best_single_expert(made: Made, found: CrossFit) -> None:
-    rows, single = np.arange(30), found.experts[made.fusion.best_expert]
+    rows, single = np.arange(30), found.experts[made.fusion.report.best_expert]
     albums = made.stores[0].albums
     right = {name: nll(made.labels, logs) for name, logs in found.methods.items()}
     points = [
@@ -145,8 +145,8 @@ def test_every_method_is_compared_with_the_best_single_expert(made: Made, found:
         ]
         for logs in (single, *found.methods.values())
     ]
-    assert [row.method for row in made.fusion.methods] == list(METHODS)
-    for number, row in enumerate(made.fusion.methods):
+    assert [row.method for row in made.fusion.report.methods] == list(METHODS)
+    for number, row in enumerate(made.fusion.report.methods):
         logs = found.methods[row.method]
         assert row.metrics == summarise(made.labels, logs, 3, albums)
         assert row.metrics.nll.value == right[row.method]
@@ -190,20 +190,22 @@ def test_nothing_printed_of_a_song_was_fitted_on_it_or_its_attenuated_copy(made:
     labels = np.where(held, (made.labels + 1) % 5, made.labels)
     stores = made.stores[:2]
     wrong = [replace(store, labels=labels) for store in stores]
-    clean, scores = fit_fusion(made.indexes, stores, seed=3, remade=remade(False))
-    poisoned, after = fit_fusion(made.indexes, wrong, seed=3, remade=remade(True))
+    clean, scores = fit_fusion(made.indexes, stores, seed=3, attenuated=remade(False))
+    poisoned, after = fit_fusion(made.indexes, wrong, seed=3, attenuated=remade(True))
     assert poisoned.temperatures != clean.temperatures  # it did reach what is fitted on all
     for name, logs in scores.items():
         np.testing.assert_array_equal(after[name][held], logs[held])
 
 
 def test_calibration_is_shown_before_and_after(made: Made, found: CrossFit) -> None:
-    assert [row.expert for row in made.fusion.calibration] == list(made.fusion.experts)
-    for row in made.fusion.calibration:
+    assert [row.expert for row in made.fusion.report.calibration] == list(made.fusion.experts)
+    for row in made.fusion.report.calibration:
         plain, after = found.plain[row.expert], found.experts[row.expert]
         for metric, pair in ((nll, row.nll), (brier, row.brier), (ece, row.ece)):
             assert pair == (metric(made.labels, plain), metric(made.labels, after))
-    heads = {row.expert: row for row in made.fusion.calibration if row.expert.endswith("/head")}
+    heads = {
+        row.expert: row for row in made.fusion.report.calibration if row.expert.endswith("/head")
+    }
     assert heads["noise/head"].nll[0] > heads["noise/head"].nll[1] + 0.5  # it is sure of nothing
 
 
@@ -217,7 +219,7 @@ def test_the_best_expert_has_the_highest_score_and_of_equal_ones_the_lowest_loss
             nll(made.labels, made.scores[name]),
         ),
     )
-    assert made.fusion.best_expert == ranks[0]
+    assert made.fusion.report.best_expert == ranks[0]
     labels = np.array([0, 1])
     tied = {"loud": np.log([[0.6, 0.4], [0.4, 0.6]]), "sure": np.log([[0.9, 0.1], [0.1, 0.9]])}
     worse = {"wrong": np.log([[0.01, 0.99], [0.01, 0.99]])}
@@ -240,7 +242,7 @@ def test_the_noise_gets_little_say_and_the_test_split_agrees(
     scores, labels = predict_songs(larger.fusion, test, larger.indexes).scores, test[0].labels
     best = min(nll(labels, logs) for name, logs in scores.items() if name != FUSED)
     assert nll(labels, scores[FUSED]) <= best
-    reported = larger.fusion.results[-1].metrics.nll
+    reported = larger.fusion.report.results[-1].metrics.nll
     assert reported.low - 0.1 < nll(labels, scores[FUSED]) < reported.high + 0.1
     said = {name: weight * scores[name].std() for name, weight in larger.fusion.weights.items()}
     loudest = max(value for name, value in said.items() if name.startswith("noise/"))
@@ -251,8 +253,8 @@ def test_the_noise_gets_little_say_and_the_test_split_agrees(
 @pytest.mark.parametrize("method", ["best_single", "vote"])
 def test_a_method_that_is_asked_for_is_taken(method: str, made: Made, found: CrossFit) -> None:
     fusion, scores = fit_fusion(made.indexes, made.stores, seed=3, method=method)
-    assert fusion.pooling.method == method
-    assert [row.method for row in fusion.methods] == [method]
+    assert fusion.method == method
+    assert [row.method for row in fusion.report.methods] == [method]
     np.testing.assert_array_equal(scores[FUSED], found.methods[method])
     assert (fusion.unknown, fusion.gate) == (None, None)  # where no singer could be left out
 
@@ -270,7 +272,7 @@ def test_what_is_asked_for_is_kept_and_reaches_the_experts(made: Made) -> None:
     )
     assert (fusion.aggregate, fusion.score_norm, fusion.listening) == ("vote", "as_norm", heard)
     expected = cross_fit(validation_of(made, "vote", "as_norm"), ("log_linear",))
-    assert fusion.weights == expected.fitted.poolings["log_linear"].weights
+    assert fusion.weights == expected.fitted.fusers["log_linear"].weights
     for name in ("good/head", "good/knn_song", "fair/knn_segment"):
         assert fusion.votes[name] in candidates(name, "as_norm")
         np.testing.assert_array_equal(scores[name], expected.experts[name])
@@ -293,7 +295,7 @@ def test_a_single_member_fuses_to_about_its_experts(make_store: Maker) -> None:
     train, validation = (make_store("good", split, head=False) for split in splits)
     fusion, _ = fit_fusion({"good": index_of(train)}, [validation])
     assert fusion.experts == ("good/knn_song", "good/knn_segment", "good/probe")
-    *single, fused = (row.metrics for row in fusion.results)
+    *single, fused = (row.metrics for row in fusion.report.results)
     assert fused.top_1.value >= max(row.top_1.value for row in single) - 0.02
     assert fused.nll.value <= min(row.nll.value for row in single) + 0.02
 
@@ -304,7 +306,7 @@ def test_probes_learn_from_trained_singers_songs_alone(made: Made) -> None:
     probe = fit_probes({"good": later})["good"]
     rows = np.flatnonzero(index.labels < 4)
     albums = [index.albums[row] for row in rows]
-    slow = fit_probe(index.embeddings[rows], index.labels[rows], albums, 4)
+    slow = Probe.fit(index.embeddings[rows], index.labels[rows], albums, 4)
     np.testing.assert_array_equal(probe.weights, slow.weights)
     np.testing.assert_array_equal(probe.bias, slow.bias)
     assert fit_probes({"good": replace(index, known=1)}) == {}

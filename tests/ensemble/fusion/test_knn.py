@@ -12,8 +12,6 @@ from ensemble.fusion.knn import (
     Neighbours,
     SegmentNeighbours,
     Votes,
-    segment_votes,
-    song_votes,
 )
 
 
@@ -36,7 +34,7 @@ def slow_votes(near: Neighbours, row: int, singers: int, votes: Votes) -> list[f
 @pytest.mark.parametrize("k", [1, 3, 9, 100])
 def test_votes_are_a_smoothed_log_sum(k: int) -> None:
     near, votes = drawn(6, 9, 4, seed=0), Votes(k, 0.2)
-    got = song_votes(near, 4, votes)
+    got = near.logits(4, votes)
     for row in range(6):
         slow = [math.log(vote) for vote in slow_votes(near, row, 4, votes)]
         np.testing.assert_allclose(got[row], slow, rtol=1e-12)
@@ -44,9 +42,9 @@ def test_votes_are_a_smoothed_log_sum(k: int) -> None:
 
 def test_votes_ignore_an_offset_of_all_similarities_and_stay_finite() -> None:
     near = drawn(10, 30, 3, seed=3)
-    one = song_votes(near, 3, Votes(30, 1e-3))
+    one = near.logits(3, Votes(30, 1e-3))
     moved = Neighbours(near.similarities + 5, near.labels)
-    np.testing.assert_allclose(one, song_votes(moved, 3, Votes(30, 1e-3)))
+    np.testing.assert_allclose(one, moved.logits(3, Votes(30, 1e-3)))
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one.argmax(axis=1), near.labels[:, 0])  # a small tau: 1-NN
 
@@ -56,7 +54,7 @@ def test_a_song_s_segments_vote_by_the_mean_of_their_shares() -> None:
     songs = np.array([0, 0, 0, 1, 2, 2, 2])
     weights = np.array([0.5, 0.0, 1.0, 0.2, 0.0, 0.0, 0.0])
     counting = [[0.5, 0.0, 1.0], [1.0], [1.0, 1.0, 1.0]]  # without voice: as if all were sung
-    got = segment_votes(SegmentNeighbours(near, songs, weights), 5, votes)
+    got = SegmentNeighbours(near, songs, weights).logits(5, votes)
     row = 0
     for song, counts in enumerate(counting):
         mean = np.zeros(5)
@@ -72,22 +70,22 @@ def test_one_segment_near_another_singer_does_not_outvote_the_rest() -> None:
     labels = np.array([[1, 1, 0]] + [[0, 0, 1]] * 3)
     similarities = np.array([[0.99, 0.98, -0.9]] + [[0.3, 0.2, -0.5]] * 3)
     near = SegmentNeighbours(Neighbours(similarities, labels), np.zeros(4, int), np.ones(4))
-    assert segment_votes(near, 2, Votes(3, 0.1)).argmax() == 0
+    assert near.logits(2, Votes(3, 0.1)).argmax() == 0
 
 
 def test_some_of_the_neighbours_are_those_of_the_songs_asked_for() -> None:
     near, votes = drawn(7, 12, 5, seed=2), Votes(4, 0.1)
-    whole = song_votes(near, 5, votes)
+    whole = near.logits(5, votes)
     order = np.array([6, 0, 3])
-    np.testing.assert_array_equal(song_votes(near.take(order), 5, votes), whole[order])
+    np.testing.assert_array_equal(near.take(order).logits(5, votes), whole[order])
 
     weights = np.random.default_rng(0).random(7)
     segments = SegmentNeighbours(near, np.array([0, 0, 0, 1, 2, 3, 3]), weights)
-    by_song = segment_votes(segments, 5, votes)
+    by_song = segments.logits(5, votes)
     for songs in (np.array([3, 0, 1]), np.array([2]), np.array([1, 1])):
         part = segments.take(songs)
-        np.testing.assert_array_equal(segment_votes(part, 5, votes), by_song[songs])
-    assert segment_votes(segments.take(np.zeros(0, int)), 5, votes).shape == (0, 5)
+        np.testing.assert_array_equal(part.logits(5, votes), by_song[songs])
+    assert segments.take(np.zeros(0, int)).logits(5, votes).shape == (0, 5)
 
 
 @pytest.mark.parametrize(("k", "tau"), [(0, 0.1), (5, 0.0), (5, -1.0), (5, math.nan)])
@@ -98,6 +96,6 @@ def test_votes_out_of_range_are_refused(k: int, tau: float) -> None:
 
 def test_nobody_and_neighbours_without_a_singer_are_refused() -> None:
     with pytest.raises(ValueError, match=r"similarities \(2, 0\)"):
-        song_votes(Neighbours(np.zeros((2, 0)), np.zeros((2, 0), int)), 3, Votes())
+        Neighbours(np.zeros((2, 0)), np.zeros((2, 0), int)).logits(3, Votes())
     with pytest.raises(ValueError, match=r"similarities \(2, 3\), labels \(2, 2\)"):
-        song_votes(Neighbours(np.zeros((2, 3)), np.zeros((2, 2), int)), 3, Votes())
+        Neighbours(np.zeros((2, 3)), np.zeros((2, 2), int)).logits(3, Votes())

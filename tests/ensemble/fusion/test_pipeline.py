@@ -27,14 +27,13 @@ from embedder.training.members import train_member
 from ensemble.answering import answer
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fitted import read_fusion, write_fusion
-from ensemble.fusion.fusers import FUSIONS
+from ensemble.fusion.fusers import FUSERS
 from ensemble.fusion.pipeline import (
     Choices,
+    RunStores,
     choose_members,
     fuse_run,
     open_fusion,
-    stale_remade,
-    stale_stores,
 )
 from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
 from ensemble.predictions import read_table
@@ -76,36 +75,38 @@ def test_members_are_all_or_those_that_are_named(trained: Run, tmp_path: Path) -
 
 def test_a_fresh_run_has_no_stale_store_and_a_changed_one_those_that_changed(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
-    assert stale_stores(trained, catalogue, MEMBERS) == []
+    assert RunStores(trained, catalogue, MEMBERS).stale() == []
     trained.store("aam", "validation").unlink()
     trained.store("triplet", "test").write_bytes(b"PK broken")
     made_from = read_store(trained.store("triplet", "train")).made_from
     rewrite(trained, "triplet", "train", made_from={**made_from, "checkpoint": "other"})
     stale = [("aam", "validation"), ("triplet", "train"), ("triplet", "test")]
-    assert stale_stores(trained, catalogue, MEMBERS) == stale
-    assert stale_stores(trained, catalogue, ["aam"]) == stale[:1]
+    assert RunStores(trained, catalogue, MEMBERS).stale() == stale
+    assert RunStores(trained, catalogue, ["aam"]).stale() == stale[:1]
     trained.weights("aam").write_bytes(trained.weights("aam").read_bytes() + b"\0")  # retrained
-    assert stale_stores(trained, catalogue, ["aam"]) == [("aam", s) for s in SPLITS]
+    assert RunStores(trained, catalogue, ["aam"]).stale() == [("aam", s) for s in SPLITS]
 
 
 def test_with_other_songs_every_store_is_stale(trained: Run) -> None:
     songs = read_catalogue(trained.catalogue).songs
     fewer = Catalogue(tuple(s for s in songs if s.split != "test"))
     expected = [(m, s) for m in MEMBERS for s in ("train", "validation")]  # no test songs, no store
-    assert stale_stores(trained, fewer, MEMBERS) == expected
+    assert RunStores(trained, fewer, MEMBERS).stale() == expected
 
 
 def test_another_grid_or_detector_makes_every_store_stale(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     every = [(m, s) for m in MEMBERS for s in SPLITS]
-    assert stale_stores(trained, catalogue, MEMBERS, InferenceConfig(2.0, 1.0)) == []  # as trained
+    assert (
+        RunStores(trained, catalogue, MEMBERS, InferenceConfig(2.0, 1.0)).stale() == []
+    )  # as trained
     for other in (
         InferenceConfig(2.5),
         InferenceConfig(hop_s=0.5),
         InferenceConfig(tta=1),
         InferenceConfig(detector="d"),
     ):
-        assert stale_stores(trained, catalogue, MEMBERS, other) == every
+        assert RunStores(trained, catalogue, MEMBERS, other).stale() == every
     before = contents(trained.root)
     with pytest.raises(
         UserError, match=r"made from grid 2 s every 1 s, but .* now 2 s every 1 s a"
@@ -139,11 +140,14 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
     )  # fmt: skip
 
     def embed() -> tuple[list[tuple[str, str]], list[str]]:
-        stale = stale_stores(trained, catalogue, members), stale_remade(trained, catalogue, members)
+        stale = (
+            RunStores(trained, catalogue, members).stale(),
+            RunStores(trained, catalogue, members).stale_attenuated(),
+        )
         embed_stale(trained, catalogue, stale[0], InferenceConfig(), "cpu")
         embed_remade(trained, catalogue, stale[1], InferenceConfig(), "cpu")
-        assert stale_stores(trained, catalogue, members) == []
-        assert stale_remade(trained, catalogue, members) == []
+        assert RunStores(trained, catalogue, members).stale() == []
+        assert RunStores(trained, catalogue, members).stale_attenuated() == []
         return stale
 
     assert embed() == ([("voice", split) for split in SPLITS], ["voice"])
@@ -163,19 +167,22 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
         open_fusion(trained, None)
     trained.separator.mkdir()
     trained.separator_weights.write_bytes(b"another separator")  # of vocals to remade songs
-    assert stale_stores(trained, catalogue, members) == []
-    assert stale_remade(trained, catalogue, members) == ["voice"]
+    assert RunStores(trained, catalogue, members).stale() == []
+    assert RunStores(trained, catalogue, members).stale_attenuated() == ["voice"]
 
 
 def test_stems_that_come_later_make_no_store_of_mixtures_stale(trained: Run) -> None:
     with_stems = read_catalogue(trained.catalogue)
     bare = Catalogue(tuple(replace(s, vocals="", backing="") for s in with_stems.songs))
-    assert stale_stores(trained, bare, MEMBERS) == []
+    assert RunStores(trained, bare, MEMBERS).stale() == []
     write_catalogue(trained.catalogue, bare)
     open_fusion(trained, None)
 
 
 # Fusing -----------------------------------------------------------------------------------------
+
+
+FILES = ("fusion.json", "arrays.npz", "results.json", "verification.json", "index.sqlite")
 
 
 def test_fusing_writes_everything_and_the_same_bytes_again(trained: Run) -> None:
@@ -185,20 +192,22 @@ def test_fusing_writes_everything_and_the_same_bytes_again(trained: Run) -> None
     made = {name for name in written if name.startswith("fusion")}
     vectors = {name for name in made if name.endswith(".faiss")}
     assert {name.split(".")[0] for name in vectors} == {f"fusion/{name}" for name in MEMBERS}
-    fitted = {f"fusion/{name}" for name in ("fusion.json", "verification.json", "index.sqlite")}
+    fitted = {f"fusion/{name}" for name in FILES}
     predicted = {f"fusion/predictions/{split}.npz" for split in ("validation", "test")}
     assert made == {*fitted, *vectors, *predicted}
     shutil.rmtree(trained.fusion_folder)
     again = fuse_run(trained, catalogue, MEMBERS)
-    assert again.results == first.results == read_fusion(trained.fusion).results
+    assert (
+        again.report.results == first.report.results == read_fusion(trained.fusion).report.results
+    )
     assert tables(trained) == songs
     del written["fusion/index.sqlite"]
     assert {**contents(trained.root), **written} == contents(trained.root)
     assert again.members == tuple(MEMBERS)
     assert list(again.experts) == EXPERTS
-    assert [row.method for row in again.methods] == list(FUSIONS)
+    assert [row.method for row in again.report.methods] == list(FUSERS)
     other = fuse_run(trained, catalogue, MEMBERS, Choices(seed=1))  # other folds
-    assert other.results != first.results
+    assert other.report.results != first.report.results
     assert other.temperatures == first.temperatures  # which are fitted on all songs
 
 
@@ -206,7 +215,7 @@ def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
     fusion = fuse_run(trained, catalogue, MEMBERS, QUICK)
     names = [*EXPERTS, FUSED]
-    rows = [(row.split, row.expert, row.cross_fitted) for row in fusion.results]
+    rows = [(row.split, row.expert, row.cross_fitted) for row in fusion.report.results]
     assert rows == [
         *(("validation", name, True) for name in names),
         *(("test", name, False) for name in names),
@@ -216,7 +225,7 @@ def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     assert table.ids == tuple(s.id for s in songs)
     assert [table.singers[label] for label in table.truth] == [s.singer for s in songs]
     top1 = float(np.mean(table.log_probabilities.argmax(axis=1) == table.truth))
-    (fused,) = [row for row in fusion.results if (row.split, row.expert) == ("test", FUSED)]
+    (fused,) = [row for row in fusion.report.results if (row.split, row.expert) == ("test", FUSED)]
     assert fused.metrics.top_1.value == pytest.approx(top1)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
     loaded, found = open_fusion(trained, None)
@@ -234,21 +243,23 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
             changed = {**made_from, "catalogue": fewer.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
     fusion = fuse_run(trained, fewer, MEMBERS, QUICK)
-    assert {row.split for row in fusion.results} == {"validation"}
+    assert {row.split for row in fusion.report.results} == {"validation"}
     assert not (trained.predictions / "test.npz").exists()
 
 
 def test_remade_songs_are_heard_again_when_they_no_longer_fit(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
-    assert stale_remade(trained, catalogue, MEMBERS) == []
-    assert stale_remade(trained, catalogue, MEMBERS, InferenceConfig(tta=1)) == MEMBERS
+    assert RunStores(trained, catalogue, MEMBERS).stale_attenuated() == []
+    assert (
+        RunStores(trained, catalogue, MEMBERS, InferenceConfig(tta=1)).stale_attenuated() == MEMBERS
+    )
     made_from = read_store(trained.store("aam", REMADE)).made_from
     rewrite(trained, "aam", REMADE, made_from={**made_from, REMADE: "vocals 3 dB lower"})
-    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
+    assert RunStores(trained, catalogue, MEMBERS).stale_attenuated() == ["aam"]
     with pytest.raises(UserError, match="remade store of member aam was made from remade vocals 3"):
         fuse_run(trained, catalogue, MEMBERS, QUICK)
     trained.store("aam", REMADE).unlink()
-    assert stale_remade(trained, catalogue, MEMBERS) == ["aam"]
+    assert RunStores(trained, catalogue, MEMBERS).stale_attenuated() == ["aam"]
 
 
 def test_weights_are_learnt_on_remade_songs_where_there_are_stems(trained: Run) -> None:
@@ -262,7 +273,7 @@ def test_weights_are_learnt_on_remade_songs_where_there_are_stems(trained: Run) 
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": bare.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
-    assert stale_remade(trained, bare, MEMBERS) == []
+    assert RunStores(trained, bare, MEMBERS).stale_attenuated() == []
     without = fuse_run(trained, bare, MEMBERS, QUICK)
     assert with_stems.weights != without.weights  # learnt on other pieces
     assert with_stems.temperatures == without.temperatures  # of the songs as they are
@@ -296,7 +307,7 @@ def test_choices_are_kept(trained: Run) -> None:
     chosen = Choices("vote", "mean", "as_norm", 0.3, "hnsw")
     fuse_run(trained, catalogue, MEMBERS, chosen, say=said.append)
     fusion, indexes = open_fusion(trained, None)
-    assert (fusion.aggregate, fusion.pooling.method, fusion.score_norm) == chosen_names(chosen)
+    assert (fusion.aggregate, fusion.method, fusion.score_norm) == chosen_names(chosen)
     assert fusion.unknown is not None
     assert fusion.unknown.target_fpr == 0.3
     assert {index.segments.kind for index in indexes.values()} == {"hnsw"}
@@ -383,7 +394,7 @@ def test_who_would_be_lost_is_named_and_must_be_let_go(enrolled: Run) -> None:
     fuse_run(enrolled, catalogue, ["triplet"], QUICK)
     known = read_fusion(enrolled.fusion).singers[1]
     before = contents(enrolled.root)
-    message = rf"what was enrolled of new, {known} was heard .*; --drop_enrolled lets it go"
+    message = rf"what was enrolled of new, {known} was embedded .*; --drop_enrolled lets it go"
     with pytest.raises(UserError, match=message):
         fuse_run(enrolled, catalogue, MEMBERS, QUICK)
     assert contents(enrolled.root) == before
@@ -413,7 +424,7 @@ from embedder.run import SPLITS, open_run
 from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import read_store
-from ensemble import pipeline
+from ensemble.fusion import pipeline
 from ensemble.answering import answer
 from ensemble.fusion.pipeline import Choices, fuse_run, open_fusion
 

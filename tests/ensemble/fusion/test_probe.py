@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
-from ensemble.fusion.probe import FOLDS, ROUNDS, STRENGTHS, TOLERANCE, fit_probe
+from ensemble.fusion.probe import FOLDS, ROUNDS, STRENGTHS, TOLERANCE, Probe
 
 DIM = 6
 
@@ -60,7 +60,7 @@ def test_logits_are_the_decision_of_the_regression_that_held_out_albums_choose(
     spread: float,
 ) -> None:
     rows, labels, albums = songs_of(5, spread=spread)
-    probe = fit_probe(rows, labels, albums, 5)
+    probe = Probe.fit(rows, labels, albums, 5)
     features = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)) * DIM**0.5
     slow = slow_probe(features, labels, albums)
     np.testing.assert_allclose(
@@ -75,7 +75,7 @@ def test_albums_that_differ_much_make_the_regularisation_strong() -> None:
     sizes = []
     for spread in (0.1, 4.0):
         rows, labels, albums = songs_of(5, spread=spread, albums=3, seed=1)
-        sizes.append(np.abs(fit_probe(rows, labels, albums, 5).weights).max())
+        sizes.append(np.abs(Probe.fit(rows, labels, albums, 5).weights).max())
     assert sizes[0] > 5 * sizes[1]
 
 
@@ -84,7 +84,7 @@ def test_singers_who_stand_apart_are_named_with_confidence_on_other_albums() -> 
     rows, labels, albums = songs_of(5, spread=0.2, albums=6)
     held = np.array([album[-1] in "45" for album in albums])
     known = [album for album, left_out in zip(albums, held, strict=True) if not left_out]
-    logits = fit_probe(rows[~held], labels[~held], known, 5).logits(rows[held])
+    logits = Probe.fit(rows[~held], labels[~held], known, 5).logits(rows[held])
     logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     features = (rows - rows[~held].mean(axis=0, dtype=np.float64)) * DIM**0.5
     timid = LogisticRegression(C=1.0, max_iter=ROUNDS).fit(features[~held], labels[~held])
@@ -94,7 +94,7 @@ def test_singers_who_stand_apart_are_named_with_confidence_on_other_albums() -> 
 
 def test_two_singers_are_told_apart_as_scikit_learn_does() -> None:
     rows, labels, albums = songs_of(2)
-    probe = fit_probe(rows, labels, albums, 2)
+    probe = Probe.fit(rows, labels, albums, 2)
     features = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)) * DIM**0.5
     logits = probe.logits(rows)
     decision = slow_probe(features, labels, albums).decision_function(features)
@@ -104,20 +104,20 @@ def test_two_singers_are_told_apart_as_scikit_learn_does() -> None:
 def test_a_singer_without_a_song_is_never_chosen() -> None:
     rows, labels, albums = songs_of(4)
     absent = labels * 2  # 0, 2, 4, 6 of nine singers sing
-    probe = fit_probe(rows, absent, albums, 9)
+    probe = Probe.fit(rows, absent, albums, 9)
     anything = np.random.default_rng(0).normal(size=(500, DIM))
     anything /= np.linalg.norm(anything, axis=1, keepdims=True)
     logits = probe.logits(anything)
     shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
     assert set(logits.argmax(axis=1)) <= {0, 2, 4, 6}
     assert shares[:, [1, 3, 5, 7, 8]].max() < 1e-3
-    present = fit_probe(rows, labels, albums, 4).logits(anything)
+    present = Probe.fit(rows, labels, albums, 4).logits(anything)
     np.testing.assert_allclose(logits[:, :8:2], present, rtol=1e-9, atol=1e-9)
 
 
 def test_a_song_s_logits_do_not_depend_on_its_company() -> None:
     rows, labels, albums = songs_of(5)
-    probe = fit_probe(rows, labels, albums, 5)
+    probe = Probe.fit(rows, labels, albums, 5)
     together = probe.logits(rows)
     for song in range(len(rows)):
         np.testing.assert_array_equal(probe.logits(rows[song : song + 1])[0], together[song])
@@ -132,7 +132,7 @@ def test_where_no_album_can_be_left_out_the_strongest_regularisation_is_taken(al
     """One album of all; or one of each singer, with which the singer would go."""
     rows, labels, _ = songs_of(4, albums=1)
     names = [str(label % albums) for label in labels]
-    probe = fit_probe(rows, labels, names, 4)
+    probe = Probe.fit(rows, labels, names, 4)
     features = (rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)) * DIM**0.5
     slow = LogisticRegression(C=min(STRENGTHS), max_iter=ROUNDS, tol=TOLERANCE).fit(
         features, labels
@@ -144,4 +144,4 @@ def test_where_no_album_can_be_left_out_the_strongest_regularisation_is_taken(al
 def test_one_singer_needs_no_telling_apart() -> None:
     rows, labels, albums = songs_of(1)
     with pytest.raises(ValueError, match="tells singers apart; there is 1"):
-        fit_probe(rows, labels, albums, 3)
+        Probe.fit(rows, labels, albums, 3)

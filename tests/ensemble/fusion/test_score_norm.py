@@ -10,7 +10,7 @@ import pytest
 
 from embedder.inference.store import Store
 from ensemble.fusion import score_norm
-from ensemble.fusion.score_norm import LEAST_SD, Cohort, cohort_of, normalised
+from ensemble.fusion.score_norm import MIN_SD, Cohort, cohort_of, normalised
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
@@ -94,7 +94,7 @@ def test_a_song_that_resembles_everybody_falls_behind_one_that_resembles_the_que
 def test_strangers_that_are_all_alike_do_not_divide_by_zero() -> None:
     same = Cohort(np.tile(np.eye(1, 8, dtype=np.float32), (9, 1)), np.arange(9) % 3)
     levels = same.levels(np.eye(1, 8, dtype=np.float32), np.array([[0]]))
-    np.testing.assert_array_equal(levels, [[[1.0, LEAST_SD]]])
+    np.testing.assert_array_equal(levels, [[[1.0, MIN_SD]]])
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_cohort_for_a_singer_who_is_left_out_does_not_hold_the_singer(index: M
 def test_of_a_large_index_songs_are_taken_evenly(
     index: MemberIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_norm, "LARGEST", 10)
+    monkeypatch.setattr(score_norm, "MAX_COHORT", 10)
     found = cohort_of(index)
     assert found is not None
     rows = [int(np.flatnonzero((index.embeddings == row).all(1))[0]) for row in found.embeddings]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ensemble.fusion.calibration import LIMITS, PRIOR_SD, apply_temperature
-from ensemble.fusion.knn import Neighbours, Votes, song_votes
-from ensemble.fusion.tuning import (
+from ensemble.fusion.calibration import LIMITS, PRIOR_SD, TemperatureScaling
+from ensemble.fusion.cross_validation import (
     STEPS,
     choose_votes,
     clearly_best,
     held_out_losses,
-    losses,
     temperatures,
+    vote_losses,
 )
+from ensemble.fusion.knn import Neighbours, Votes
 
 SONGS, SINGERS = 60, 5
 GRID = (Votes(10, 0.03), Votes(1, 0.03), Votes(5, 0.3))
@@ -37,19 +37,19 @@ def neighbours(first: float, others: float, seed: int = 0) -> Neighbours:
 
 def test_losses_are_those_of_every_candidate_at_every_temperature() -> None:
     near = neighbours(0.8, 0.5)
-    table = losses(near, LABELS, SINGERS, GRID)
+    table = vote_losses(near, LABELS, SINGERS, GRID)
     assert len(temperatures()) == STEPS
     assert (temperatures()[0], temperatures()[-1]) == pytest.approx(LIMITS)
     for number, votes in enumerate(GRID):
-        logits = song_votes(near, SINGERS, votes)
+        logits = near.logits(SINGERS, votes)
         for step, temperature in enumerate(temperatures()):
-            logs = apply_temperature(logits, float(temperature))
+            logs = TemperatureScaling(float(temperature)).log_probabilities(logits)
             slow = [-logs[song, LABELS[song]] for song in range(SONGS)]
             np.testing.assert_allclose(table[number, step], slow, rtol=1e-12)
 
 
 def test_held_out_losses_are_at_the_temperature_that_the_other_folds_like_best() -> None:
-    table = losses(neighbours(0.7, 0.6), LABELS, SINGERS, GRID)
+    table = vote_losses(neighbours(0.7, 0.6), LABELS, SINGERS, GRID)
     found = held_out_losses(table, FOLDS)
     chosen = set()
     for fold in FOLDS:
@@ -67,7 +67,7 @@ def test_held_out_losses_are_at_the_temperature_that_the_other_folds_like_best()
 
 
 def test_a_fold_s_own_losses_do_not_choose_its_temperature() -> None:
-    table = losses(neighbours(0.7, 0.6), LABELS, SINGERS, GRID)
+    table = vote_losses(neighbours(0.7, 0.6), LABELS, SINGERS, GRID)
     other = table.copy()
     other[:, :, FOLDS[0]] = other[:, ::-1, FOLDS[0]]  # as if the coldest were the hottest
     one, two = held_out_losses(table, FOLDS), held_out_losses(other, FOLDS)
@@ -81,7 +81,7 @@ def test_a_fold_s_own_losses_do_not_choose_its_temperature() -> None:
 def test_without_clear_evidence_the_default_stands(seed: int, gain: float, expected: int) -> None:
     """Another candidate is better by 0.8 or 1.2 standard errors; a third is worse."""
     rng = np.random.default_rng(seed)
-    table = np.repeat(losses(neighbours(0.7, 0.7, seed), LABELS, SINGERS, GRID[:1]), 3, axis=0)
+    table = np.repeat(vote_losses(neighbours(0.7, 0.7, seed), LABELS, SINGERS, GRID[:1]), 3, axis=0)
     better = 0.3 * rng.normal(size=SONGS)
     sums = (better - better.mean()).reshape(-1, 3).sum(axis=1)  # of albums
     better += gain * np.std(sums, ddof=1) * np.sqrt(len(sums)) / SONGS - better.mean()
@@ -94,9 +94,9 @@ def test_without_clear_evidence_the_default_stands(seed: int, gain: float, expec
 @pytest.mark.parametrize("seed", range(5))
 def test_a_clearly_better_candidate_is_taken(seed: int) -> None:
     near = neighbours(0.95, 0.2, seed)  # only the nearest neighbour knows
-    assert choose_votes(losses(near, LABELS, SINGERS, GRID), ALBUMS, GRID, FOLDS) == GRID[1]
+    assert choose_votes(vote_losses(near, LABELS, SINGERS, GRID), ALBUMS, GRID, FOLDS) == GRID[1]
     near = neighbours(0.2, 0.95, seed)  # all but the nearest do
-    table = losses(near, LABELS, SINGERS, GRID[1:])
+    table = vote_losses(near, LABELS, SINGERS, GRID[1:])
     assert choose_votes(table, ALBUMS, GRID[1:], FOLDS) == GRID[2]
 
 
