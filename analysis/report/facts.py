@@ -142,7 +142,7 @@ def fuse_command(fusion: Fusion) -> Command:
     return Command(
         "fuse",
         members=",".join(fusion.members),
-        method=fusion.pooling.method,
+        method=fusion.method,
         aggregate=fusion.aggregate if fusion.aggregate != "probability" else None,
         score_norm=fusion.score_norm if fusion.score_norm != "none" else None,
         segment_s=grid.segment_s,

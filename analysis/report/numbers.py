@@ -78,7 +78,7 @@ def song_rows(data: RunData) -> tuple[ResultRow, ...]:
 
     Those of the fusion where it has them, else computed from the predictions.
     """
-    held = data.fusion.results if data.fusion else ()
+    held = data.fusion.report.results if data.fusion else ()
     found: list[ResultRow] = []
     for table in data.predicted:
         rows = [row for row in held if row.split == table.split and row.level == "song"]

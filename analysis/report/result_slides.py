@@ -141,19 +141,19 @@ def ablation_slide(numbers: Numbers, facts: Facts) -> Slide:
 def fusion_slide(data: RunData, numbers: Numbers) -> list[Slide]:
     """What fusing adds, and how other ways to do so compare."""
     fusion = data.fusion
-    if not fusion or not fusion.methods:
+    if not fusion or not fusion.report.methods:
         return []
     rows = tuple(
         (one.method, f"{one.metrics.score.value:.3f}", signed(one.score_gain), signed(one.nll_gain))
-        for one in fusion.methods
+        for one in fusion.report.methods
     )
-    used = tuple(n for n, one in enumerate(fusion.methods) if one.method == fusion.pooling.method)
+    used = tuple(n for n, one in enumerate(fusion.report.methods) if one.method == fusion.method)
     table = Table(
         ("way to fuse", "score", "score gained", "NLL gained, nats"), rows, (1, 2, 3), used
     )
     text = (
-        f"Gains: against the best single expert, {fusion.best_expert}, picked with hindsight; 95% "
-        "intervals over albums. Bold: in use."
+        f"Gains: against the best single expert, {fusion.report.best_expert}, picked with "
+        "hindsight; 95% intervals over albums. Bold: in use."
     )
     heavy = sorted(fusion.weights.items(), key=lambda one: -one[1])[: MAX_ROWS - 1]
     cut = f", {len(heavy)} of {len(fusion.weights)}" if len(heavy) < len(fusion.weights) else ""
@@ -262,7 +262,7 @@ def calibration_slide(data: RunData, lead: Predicted) -> Slide:
     right: tuple[Block, ...] = (
         Figure(partial(charts.draw_risk, curves=found), "Risk against coverage"),
     )
-    said = sentences.calibration_sentence(data.fusion.calibration) if data.fusion else ""
+    said = sentences.calibration_sentence(data.fusion.report.calibration) if data.fusion else ""
     if said:
         right += (Text(f"Temperatures, on validation songs: {said}", 15.0, colour=SOFT),)
     return Slide(

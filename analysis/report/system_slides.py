@@ -90,7 +90,7 @@ def method_slide(data: RunData, facts: Facts) -> Slide:
              for name in fusion.experts if member_of(name) == one.name] or ["none"]
             for one in shown
         ]  # fmt: skip
-        pool = [POOLS.get(fusion.pooling.method, fusion.pooling.method), "calibrated answers",
+        pool = [POOLS.get(fusion.method, fusion.method), "calibrated answers",
                 "segments to songs", f"by {fusion.aggregate}"]  # fmt: skip
         columns += [("experts, with weights", experts), ("fusion", [pool])]
     singers = len(data.songs.singers)
@@ -183,7 +183,7 @@ def _fusion_novelties(facts: Facts, fusion: Fusion | None) -> list[str]:
         found.append(f"Each member answers in up to {len(kinds)} ways: {asked}.")
     found.append(
         "Each expert has a temperature of its own, fitted on other albums than those that it is "
-        f"measured on. {calibration_sentence(fusion.calibration)}"
+        f"measured on. {calibration_sentence(fusion.report.calibration)}"
     )
     if fusion.listening.detector:
         detector = facts.detector

@@ -30,9 +30,9 @@ from ensemble.open_set import (
     fit_threshold,
     fpr_of,
     is_unknown,
+    known_score,
     leave_singers_out,
     scales_of,
-    known_score,
     threshold_for,
 )
 
@@ -139,7 +139,9 @@ def test_a_score_is_the_mean_of_standard_deviations_by_the_logistic_function(
         expected = 1 / (1 + np.exp(-np.mean(means, axis=0)))
         assert np.allclose(known_score(measure, left_out.unknown, scales), expected)
     bare = {part: left_out.unknown[part] for part in ("confidence", "distance")}
-    assert np.array_equal(known_score("energy", bare, scales), known_score("distance", bare, scales))
+    assert np.array_equal(
+        known_score("energy", bare, scales), known_score("distance", bare, scales)
+    )
 
 
 def test_without_heads_there_is_no_energy_and_with_two_singers_nothing(world: Any) -> None:

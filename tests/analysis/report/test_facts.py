@@ -6,6 +6,7 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis.report.deck import listed
@@ -16,11 +17,11 @@ from embedder.inference.config import InferenceConfig
 from embedder.metrics import Estimate
 from embedder.presets import PRESETS
 from embedder.settings import build_config, member_name, train_command
-from ensemble.fusion.fitted import CalibrationRow, Fusion
-from ensemble.fusion.fusers import Pooling
+from ensemble.fusion.fitted import CalibrationRow, Fusion, FusionReport
+from ensemble.fusion.fusers import Mean, Stack
 
 EXPERTS = {"a/head": 1.0, "a/probe": 1.0}
-FUSION = Fusion(("x",), "mean", EXPERTS, Pooling("mean", EXPERTS), {}, {"a": "hash"}, {})
+FUSION = Fusion(("x",), "mean", EXPERTS, Mean(EXPERTS, 1.0), {}, {"a": "hash"}, {})
 
 
 def member(name: str = "a", remixed: bool | None = None, **changes: Any) -> MemberFacts:
@@ -75,9 +76,9 @@ def test_experts_and_temperatures_of_a_fusion() -> None:
     assert "in up to 2 ways: its classification head and a linear probe" in found
     assert "none of its singers" not in found
     row = CalibrationRow("a/head", (2.0, 1.0), (0, 0), (0, 0))
-    calibrated = replace(FUSION, calibration=(row,))
+    calibrated = replace(FUSION, report=FusionReport(calibration=(row,)))
     assert "2.000 before, 1.000 after" in texts(facts(member()), calibrated)
-    one = replace(FUSION, temperatures={"a/head": 1.0}, pooling=Pooling("mean", {"a/head": 1.0}))
+    one = replace(FUSION, temperatures={"a/head": 1.0}, fuser=Mean({"a/head": 1.0}, 1.0))
     assert "ways:" not in texts(facts(member()), one)
 
 
@@ -144,10 +145,10 @@ def test_prepare_names_folders_without_their_place() -> None:
 
 def test_fuse() -> None:
     experts, made = {"a/head": 1.0, "b/head": 1.0}, {"a": "x", "b": "y"}
-    plain = Fusion(("s",), "probability", experts, Pooling("mean", experts), {}, made, {})
+    plain = Fusion(("s",), "probability", experts, Mean(experts, 1.0), {}, made, {})
     assert str(fuse_command(plain)) == "python app.py fuse --members a,b --method mean"
     other = Fusion(
-        ("s",), "vote", experts, Pooling("stack", experts), {}, made, {}, "as_norm",
+        ("s",), "vote", experts, Stack(experts, 1.0, np.zeros((1, 3))), {}, made, {}, "as_norm",
         InferenceConfig(4.0, 1.5, 7),
     )  # fmt: skip
     options, _ = parsed(fuse_command(other))

@@ -201,8 +201,8 @@ def test_tables_are_real_and_hold_recomputed_numbers(shown: Any, run_data: RunDa
 def test_intervals_are_those_of_the_fusion(shown: Any, run_data: RunData) -> None:
     assert run_data.fusion
     rows = {row[0]: row for row in cells(shown.slides[ABLATION]) if row[1] == "validation*"}
-    assert len(rows) == len(run_data.fusion.results)
-    for one in run_data.fusion.results:
+    assert len(rows) == len(run_data.fusion.report.results)
+    for one in run_data.fusion.report.results:
         found = (one.metrics.top_1, one.metrics.top_3, one.metrics.score, one.metrics.macro_f1)
         assert rows[one.expert][2:] == [with_interval(estimate) for estimate in found]
 
