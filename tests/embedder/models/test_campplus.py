@@ -6,24 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from embedder.models.campplus import Campplus, DenseBlock, FrontEnd, MaskedConvolution
-from embedder.models.network import Network, count_parameters
 from embedder.settings import build_config
-
-
-def stirred(network: nn.Module) -> nn.Module:
-    """In eval mode, with batch norms that differ from the identity."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for values in (module.running_mean, module.running_var, module.weight, module.bias):
-                nn.init.uniform_(values, 0.5, 1.5)
-    return network.eval()
-
-
-def maps(seed: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(0.2, 1, shape).astype(np.float32))
+from tests.embedder.models.reference import Layers, backbone, noise, stirred
 
 
 def masked(layer: MaskedConvolution, x: np.ndarray) -> np.ndarray:
@@ -56,7 +42,7 @@ def test_the_mask_is_that_of_the_paper(count: int, segment: int, dilation: int) 
     torch.manual_seed(0)
     layer = MaskedConvolution(6, 4, dilation, segment)
     nn.init.normal_(layer.mask[2].weight, std=3.0)  # masks far from one half
-    frames = maps(count, 2, 6, count)
+    frames = noise(count, 2, 6, count)
     out = layer(frames).detach().numpy()
     for row in range(2):
         expected = masked(layer, frames[row].double().numpy())
@@ -67,7 +53,7 @@ def test_a_segment_s_mask_depends_on_the_segment_and_on_the_whole() -> None:
     """Frames moved from one segment into another leave the whole's mean, and still change masks."""
     torch.manual_seed(1)
     layer = MaskedConvolution(6, 4, 1, 10)
-    frames = maps(1, 1, 6, 30)
+    frames = noise(1, 1, 6, 30)
     swapped = frames.clone()
     swapped[:, :, 3], swapped[:, :, 23] = frames[:, :, 23], frames[:, :, 3]
     ratio = layer(swapped) / layer(frames)
@@ -91,7 +77,7 @@ def test_each_layer_hears_the_input_and_all_layers_before_it() -> None:
 
     for layer in block.layers:
         layer.register_forward_hook(listen)
-    frames = maps(2, 2, 6, 20)
+    frames = noise(2, 2, 6, 20)
     out = block(frames)
     for number in range(4):
         assert torch.equal(heard[number], torch.cat([frames, *said[:number]], dim=1))
@@ -103,15 +89,10 @@ def test_a_layer_is_norm_relu_bottleneck_norm_relu_mask() -> None:
     torch.manual_seed(3)
     block = DenseBlock(6, layers=1, bottleneck=8, growth=3, dilation=2, segment=5)
     layer = stirred(block).layers[0]
-    (first, _), narrow, (second, _), last = layer
-    frames = maps(3, 1, 6, 20)
-
-    def normed(x: Tensor, norm: nn.BatchNorm1d) -> Tensor:
-        centred = (x - norm.running_mean[:, None]) / (norm.running_var[:, None] + norm.eps).sqrt()
-        return (centred * norm.weight[:, None] + norm.bias[:, None]).clamp(min=0)
-
-    inner = torch.einsum("oc,bct->bot", narrow.weight[:, :, 0], normed(frames, first))
-    expected = masked(last, normed(inner, second)[0].detach().double().numpy())
+    layers, frames = Layers(layer), noise(3, 1, 6, 20)
+    inner = layers.conv1d(layers.norm(frames.double(), "0.0").clamp(min=0), "1")
+    inner = layers.norm(inner, "2.0").clamp(min=0)[0].numpy()
+    expected = masked(layer[3], inner)
     np.testing.assert_allclose(layer(frames)[0].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -122,7 +103,7 @@ def test_the_front_end_has_an_eighth_of_the_bands_and_every_frame() -> None:
     shapes: list[tuple[int, ...]] = []
     for layer in front.layers:
         layer.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:])))
-    mel = maps(4, 1, 80, 21)
+    mel = noise(4, 1, 80, 21)
     out = front(mel)
     bands = [80, 80, 80, 40, 40, 20, 20, 10, 10, 10]  # the second block and the fourth halve none
     assert shapes == [(4, count, 21) for count in bands]
@@ -130,12 +111,11 @@ def test_the_front_end_has_an_eighth_of_the_bands_and_every_frame() -> None:
     last = front.layers(mel[:, None])
     assert torch.equal(out[:, 13], last[:, 1, 3])  # a channel's bands lie side by side
     uneven = FrontEnd(4, 90)
-    assert uneven(maps(5, 1, 90, 5)).shape == (1, uneven.output_dim, 5) == (1, 48, 5)
+    assert uneven(noise(5, 1, 90, 5)).shape == (1, uneven.output_dim, 5) == (1, 48, 5)
 
 
 def test_blocks_and_transitions_have_the_paper_s_widths() -> None:
-    config = build_config("base", changes={"backbone": "campplus"})
-    network = Campplus(config.features, config.model)
+    network = backbone("campplus", "base")
     assert network.front.output_dim == 320
     halving = network.halving[0]
     assert (halving.in_channels, halving.out_channels, halving.kernel_size) == (320, 128, (5,))
@@ -153,27 +133,6 @@ def test_blocks_and_transitions_have_the_paper_s_widths() -> None:
     assert network.output_dim == 1024
 
 
-def test_parameters_are_as_many_as_the_paper_s() -> None:
-    """The paper's 7.18 million, with 80 mels and 512 numbers per embedding."""
-    config = build_config("base", changes={"backbone": "campplus", "embedding_dim": 512})
-    convs = 9 * 32 + 9 * 9 * 32 * 32 + 2 * 32 * 32  # the front end's, with two 1×1 shortcuts
-    norms = 2 * 32 * (1 + 8 + 2 + 1)
-    expected = convs + norms + 320 * 128 * 5 + 2 * 128
-    width = 128
-    for layers in (12, 24, 16):
-        for _ in range(layers):
-            mask = 128 * 64 + 64 + 64 * 32 + 32
-            expected += 2 * width + width * 128 + 2 * 128 + 128 * 32 * 3 + mask
-            width += 32
-        expected += 2 * width + width * (width // 2)
-        width //= 2
-    expected += 2 * width
-    assert count_parameters(Campplus(config.features, config.model)) == expected
-    whole = count_parameters(Network(config))
-    assert whole == expected + 1024 * 512 + 512 + 2 * 512
-    assert round(whole / 1e6, 2) == 7.18
-
-
 @pytest.mark.parametrize(("preset", "frames"), [("base", 100), ("laptop", 50)])
 def test_a_segment_is_as_long_as_the_paper_s(preset: str, frames: int) -> None:
     """100 frames of 20 ms; the same two seconds where frames are longer."""
@@ -185,29 +144,23 @@ def test_a_segment_is_as_long_as_the_paper_s(preset: str, frames: int) -> None:
 
 
 def test_the_widths_of_a_preset_are_in_the_paper_s_proportions() -> None:
-    config = build_config("laptop", changes={"backbone": "campplus"})
-    network = Campplus(config.features, config.model)
-    assert config.model.channels == 64
+    network = backbone("campplus", "laptop")  # 64 channels
     assert network.output_dim == 1024 // 2
     assert network.front.output_dim == 320 // 2
     assert network.blocks[0].output_dim == 512 // 2
 
 
 def test_the_statistics_are_those_of_the_last_block_at_half_the_frames() -> None:
-    torch.manual_seed(6)
-    config = build_config(changes={"backbone": "campplus", "channels": 16})
-    network = Campplus(config.features, config.model)
-    stirred(network)
+    network = stirred(backbone("campplus", channels=16))
     seen: list[Tensor] = []
     network.blocks.register_forward_hook(lambda _, __, output: seen.append(output))
-    mel = maps(6, 2, 80, 75)
+    mel = noise(6, 2, 80, 75)
     pooled = network(mel)
     assert seen[0].shape[2] == 38
     assert (seen[0] >= 0).all()  # the last norm is followed by a ReLU too
     torch.testing.assert_close(pooled[:, : pooled.shape[1] // 2], seen[0].mean(dim=2))
-    first, norm, relu = network.halving[0], *network.halving[1]
-    frames = functional.pad(network.front(mel), (2, 2))
-    taps = (first.weight[:, :, k] @ frames[:, :, k : k + 75 : 2] for k in range(5))
-    torch.testing.assert_close(
-        network.halving(network.front(mel)), relu(norm(sum(taps))), atol=1e-4, rtol=1e-4
-    )
+    layers, frames = Layers(network), network.front(mel).double()
+    halved = layers.conv1d(frames, "halving.0", stride=2, padding=2)
+    halved = layers.norm(halved, "halving.1.0").clamp(min=0)
+    found = network.halving(network.front(mel)).double()
+    torch.testing.assert_close(found, halved, atol=1e-4, rtol=1e-4)

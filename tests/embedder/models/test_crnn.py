@@ -1,4 +1,4 @@
-"""The CRNN of Nasrullah & Zhao 2019: its table of layers, its count, and a slow forward pass."""
+"""The CRNN of Nasrullah & Zhao 2019 by definition; CRNNM as two of them that share a GRU."""
 
 from __future__ import annotations
 
@@ -7,96 +7,40 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.models.crnn import Crnn
-from embedder.models.network import count_parameters
-from embedder.settings import build_config
-
-PAPER = build_config(changes={"backbone": "crnn"})
+from embedder.models.crnn import Crnn, Crnnm
+from tests.embedder.models.reference import Layers, backbone, max_pool, noise, stirred
 
 
 @pytest.fixture
 def network() -> Crnn:
-    torch.manual_seed(0)
-    network = Crnn(PAPER.features, PAPER.model)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for values in (module.running_mean, module.running_var, module.weight, module.bias):
-                nn.init.uniform_(values, 0.5, 1.5)
-    return network.eval()
+    return stirred(backbone("crnn"))  # type: ignore[no-any-return]
 
 
-def mels(seed: int, batch: int, frames: int, bands: int = 128) -> Tensor:
-    values = np.random.default_rng(seed).normal(size=(batch, bands, frames))
-    return torch.from_numpy(values.astype(np.float32))
+@pytest.fixture
+def melodic() -> Crnnm:
+    return stirred(backbone("crnnm"))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
-    ("frames", "left"),
-    [(94, (47, 23, 11, 5)), (157, (78, 39, 19, 9)), (16, (8, 4, 2, 1))],
-    ids=["3 s", "5 s", "shortest"],
-)
-def test_layers_have_the_paper_s_shapes(network: Crnn, frames: int, left: tuple[int, ...]) -> None:
-    shapes: list[tuple[int, ...]] = []
-    for block in network.blocks:
-        block.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))
-    network.gru.register_forward_hook(lambda _, __, output: shapes.append(tuple(output[0].shape)))
-    out = network(mels(0, 2, frames))
-    maps = zip((64, 128, 128, 128), (64, 16, 4, 1), left, strict=True)
-    assert shapes == [*((2, *shape) for shape in maps), (2, left[-1], 32)]
-    assert out.shape == (2, network.output_dim) == (2, 32)
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
 
 
-def test_parameters_are_as_many_as_the_paper_s_layers_have() -> None:
-    norm = 2 * 128
-    convs = sum(9 * i * o + o + 2 * o for i, o in ((1, 64), (64, 128), (128, 128), (128, 128)))
-    grus = sum(3 * 32 * (inputs + 32) + 2 * 3 * 32 for inputs in (128, 32))
-    assert count_parameters(Crnn(PAPER.features, PAPER.model)) == norm + convs + grus
-
-
-def test_it_drops_out_as_the_paper_does_and_only_in_training(network: Crnn) -> None:
-    rates = [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
-    assert rates == [0.1] * 4 + [0.3]
-    mel = mels(1, 2, 32)
-    assert torch.equal(network(mel), network(mel))
-    network.train()
-    assert not torch.equal(network(mel), network(mel))
-
-
-def test_forward_is_that_of_the_definition(network: Crnn) -> None:
-    mel = mels(2, 2, 48)
-    out = network(mel).detach().numpy()
-    state = {name: value.detach().double() for name, value in network.state_dict().items()}
-
-    def normed(x: Tensor, name: str) -> Tensor:
-        shape = (1, -1) + (1,) * (x.dim() - 2)
-        mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
-        gain, shift = state[f"{name}.weight"], state[f"{name}.bias"]
-        x = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
-        return x * gain.view(shape) + shift.view(shape)
-
-    x = normed(mel.double(), "norm")[:, None]
+@pytest.mark.parametrize("frames", [48, 94])
+def test_forward_is_that_of_the_definition(network: Crnn, frames: int) -> None:
+    mel = noise(2, 2, 128, frames)
+    layers = Layers(network)
+    x = layers.norm(mel.double(), "norm")[:, None]
     for number, (height, width) in enumerate(((2, 2), (4, 2), (4, 2), (4, 2))):
-        weight, bias = state[f"blocks.{number}.0.weight"], state[f"blocks.{number}.0.bias"]
-        padded = nn.functional.pad(x, (1, 1, 1, 1))
-        bands, frames = x.shape[2:]
-        x = bias.view(1, -1, 1, 1).expand(2, -1, bands, frames).clone()
-        for i in range(3):
-            for j in range(3):
-                piece = padded[:, :, i : i + bands, j : j + frames]
-                x += torch.einsum("oc,bcmt->bomt", weight[:, :, i, j], piece)
-        x = normed(torch.where(x > 0, x, x.exp() - 1), f"blocks.{number}.2")
-        x = x[:, :, : bands // height * height, : frames // width * width]
-        x = x.unflatten(2, (-1, height)).unflatten(4, (-1, width)).amax(dim=(3, 5))
-    steps = x[:, :, 0].numpy()  # (batch, 128, frames / 16)
-
-    def sigmoid(values: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-values))
-
+        x = layers.conv2d(x, f"blocks.{number}.0")
+        x = layers.norm(torch.where(x > 0, x, x.exp() - 1), f"blocks.{number}.2")
+        x = max_pool(x[..., : x.shape[3] // width * width], height, width)
+    assert x.shape[2] == 1
+    out = network(mel).detach().numpy()
     for row in range(2):
-        sequence = list(steps[row].T)
+        sequence = list(x[row, :, 0].numpy().T)
         for layer in range(2):
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            w, u, b, c = (state[f"gru.{name}_l{layer}"].numpy() for name in names)
+            w, u, b, c = (layers[f"gru.{name}_l{layer}"].numpy() for name in names)
             hidden = np.zeros(32)
             for t, value in enumerate(sequence):
                 wx, uh = np.split(w @ value + b, 3), np.split(u @ hidden + c, 3)
@@ -108,26 +52,75 @@ def test_forward_is_that_of_the_definition(network: Crnn) -> None:
 
 
 def test_the_first_norm_is_of_each_frequency() -> None:
-    torch.manual_seed(1)
-    network = Crnn(PAPER.features, PAPER.model).train()
-    mel = mels(3, 4, 32) * torch.arange(1, 129).view(1, -1, 1) + torch.arange(128).view(1, -1, 1)
+    network = backbone("crnn").train()
+    mel = noise(3, 4, 128, 32)
+    mel = mel * torch.arange(1, 129).view(1, -1, 1) + torch.arange(128).view(1, -1, 1)
     normed = network.norm(mel)
     assert normed.mean(dim=(0, 2)).abs().max() < 1e-4
     assert (normed.var(dim=(0, 2), correction=0) - 1).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("bands", [128, 200, 256])
-def test_more_bands_than_the_paper_s_go_too(bands: int) -> None:
-    config = build_config(changes={"backbone": "crnn", "n_mels": bands})
-    network = Crnn(config.features, config.model).eval()
-    assert network.gru.input_size == 128 * (bands // 128)
-    mel = mels(4, 2, 32, bands)
-    assert torch.isfinite(network(mel)).all()
-    low = mel.clone()
-    low[:, 0] += 5
-    assert not torch.equal(network(low), network(mel))
+# The melody branch --------------------------------------------------------------------------------
 
 
-def test_fewer_frames_than_sixteen_are_too_few(network: Crnn) -> None:
-    with pytest.raises(RuntimeError, match="too small"):
-        network(mels(5, 1, 15))
+def rows_of(seed: int, batch: int = 2, frames: int = 48) -> Tensor:
+    """Mels at random, and a melody of one entry a frame below the 40th band."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(batch, 256, frames)).astype(np.float32)
+    rows[:, 128:] = 0
+    for row, frame in np.ndindex(batch, frames):
+        rows[row, 128 + rng.integers(40), frame] = rng.uniform(0.2, 1)
+    return torch.from_numpy(rows)
+
+
+def as_crnn(network: Crnnm, half: int) -> Crnn:
+    """The CRNN that one branch and its half of the GRU's inputs make."""
+    crnn = backbone("crnn")
+    state = dict(network.state_dict())
+    blocks = "blocks" if half == 0 else "melody_blocks"
+    own = {name: state[name.replace("blocks", blocks)] for name in crnn.state_dict()}
+    own["gru.weight_ih_l0"] = own["gru.weight_ih_l0"][:, 128 * half : 128 * (half + 1)]
+    crnn.load_state_dict(own)
+    return crnn.eval()  # type: ignore[no-any-return]
+
+
+def test_without_the_melody_it_is_the_crnn(melodic: Crnnm) -> None:
+    melodic.gru.weight_ih_l0.data[:, 128:] = 0
+    rows = rows_of(0)
+    torch.testing.assert_close(melodic(rows), as_crnn(melodic, 0)(rows[:, :128]))
+
+
+def test_the_melody_s_branch_is_a_crnn_on_the_normed_image(melodic: Crnnm) -> None:
+    melodic.gru.weight_ih_l0.data[:, :128] = 0
+    rows = rows_of(1)
+    crnn = as_crnn(melodic, 1)
+    crnn.norm = nn.Identity()
+    image = melodic.melody_norm(rows[:, None, 128:])[:, 0]
+    torch.testing.assert_close(melodic(rows), crnn(image))
+
+
+def test_the_branches_meet_before_the_gru(melodic: Crnnm) -> None:
+    """A step of the GRU takes the mels' 128 maps, then the melody's."""
+    given: list[Tensor] = []
+    melodic.gru.register_forward_hook(lambda _, inputs, __: given.append(inputs[0]))
+    rows = rows_of(2)
+    out = melodic(rows)
+    mels = melodic.blocks(melodic.norm(rows[:, :128])[:, None])
+    melody = melodic.melody_blocks(melodic.melody_norm(rows[:, None, 128:]))
+    expected = torch.cat([mels[:, :, 0], melody[:, :, 0]], dim=1).transpose(1, 2)
+    torch.testing.assert_close(given[0], expected)
+    torch.testing.assert_close(out, melodic.gru(expected)[0][:, -1])
+    for half in (slice(0, 128), slice(128, 256)):
+        other = rows.clone()
+        other[:, half] = rows_of(4)[:, half]
+        assert (melodic(other) - out).abs().max() > 1e-4
+
+
+def test_a_pitch_that_training_never_had_is_as_loud_as_any_other(melodic: Crnnm) -> None:
+    norm = melodic.melody_norm.train()
+    for seed in range(50):
+        norm(rows_of(seed)[:, None, 128:])  # melodies below the 40th band
+    image = torch.zeros(1, 1, 128, 16)
+    image[:, :, 20, 3] = image[:, :, 90, 5] = 1
+    normed = norm.eval()(image).detach()[0, 0]
+    assert float(normed[20, 3]) == float(normed[90, 5]) < 30

@@ -3,88 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from embedder.models.ecapa import Ecapa, Res2Conv, SERes2Block, SqueezeExcitation
-from embedder.models.network import count_parameters
-from embedder.settings import build_config
+from tests.embedder.models.reference import Layers, backbone, noise, stirred
 
 SMALL = {"channels": 24, "mfa_channels": 20, "res2_scale": 4, "attention_channels": 8, "n_mels": 16}
 
 
-def stirred(network: nn.Module, seed: int = 0) -> Any:
-    """In eval mode, with batch norms that differ from the identity."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
-            for values in (module.running_mean, module.running_var, module.weight, module.bias):
-                nn.init.uniform_(values, 0.5, 1.5, generator=generator)
-    return network.eval()
-
-
 @pytest.fixture
 def small() -> Ecapa:
-    torch.manual_seed(0)
-    config = build_config(changes={**SMALL, "band_mask_mels": 4})
-    return stirred(Ecapa(config.features, config.model))
-
-
-def maps(seed: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
-
-
-def parameters_of(n_mels: int, channels: int, mfa: int, scale: int, attention: int) -> int:
-    """Weights, biases and two numbers of batch norm a channel, layer by layer."""
-
-    def conv(inputs: int, outputs: int, kernel: int = 1) -> int:
-        return inputs * outputs * kernel + 3 * outputs
-
-    width, squeeze = channels // scale, min(128, channels)
-    gate = 2 * channels * squeeze + squeeze + channels
-    block = 2 * conv(channels, channels) + (scale - 1) * conv(width, width, 3) + gate
-    pooling = conv(3 * mfa, attention) + attention * mfa + mfa
-    aggregation = 3 * channels * mfa + mfa
-    return conv(n_mels, channels, 5) + 3 * block + aggregation + pooling + 2 * 2 * mfa
-
-
-@pytest.mark.parametrize("preset", ["laptop", "base", "demo"])
-def test_parameters_are_as_many_as_the_layers_say(preset: str) -> None:
-    config = build_config(preset)
-    model = config.model
-    expected = parameters_of(
-        config.features.n_mels,
-        model.channels,
-        model.mfa_channels,
-        model.res2_scale,
-        model.attention_channels,
-    )
-    network = Ecapa(config.features, model)
-    assert count_parameters(network) == expected
-    assert network.output_dim == 2 * model.mfa_channels
+    return stirred(backbone("ecapa", band_mask_mels=4, **SMALL))  # type: ignore[no-any-return]
 
 
 def test_res2_is_that_of_the_definition() -> None:
     torch.manual_seed(1)
     res2 = stirred(Res2Conv(12, 4, dilation=3))
-    frames = maps(0, 2, 12, 30)
-    x = frames.split(3, dim=1)
+    frames = noise(0, 2, 12, 30)
+    layers, x = Layers(res2), frames.split(3, dim=1)
     y = [x[0]]
     for group in range(1, 4):  # y1 = K(x1), yi = K(xi + y(i-1))
-        conv, _, norm = res2.convs[group - 1]
-        heard = x[group] if group == 1 else x[group] + y[-1]
-        padded = functional.pad(heard, (3, 3))
-        taps = (conv.weight[:, :, k] @ padded[:, :, 3 * k : 3 * k + 30] for k in range(3))
-        linear = sum(taps) + conv.bias[:, None]
-        centred = linear.relu() - norm.running_mean[:, None]
-        scaled = centred / (norm.running_var[:, None] + norm.eps).sqrt()
-        y.append(scaled * norm.weight[:, None] + norm.bias[:, None])
-    torch.testing.assert_close(res2(frames), torch.cat(y, dim=1))
+        given = x[group] if group == 1 else x[group] + y[-1]
+        conv = f"convs.{group - 1}"
+        linear = layers.conv1d(given.double(), f"{conv}.0", dilation=3, padding=3)
+        y.append(layers.norm(linear.relu(), f"{conv}.2"))
+    expected = torch.cat([part.double() for part in y], dim=1)
+    torch.testing.assert_close(res2(frames).double(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -92,11 +40,11 @@ def test_a_res2_group_hears_only_the_groups_up_to_it(scale: int) -> None:
     torch.manual_seed(2)
     res2 = stirred(Res2Conv(16, scale, dilation=2))
     width = 16 // scale
-    frames = maps(1, 1, 16, 20)
+    frames = noise(1, 1, 16, 20)
     before = res2(frames).split(width, dim=1)
     for changed in range(scale):
         other = frames.clone()
-        other[:, changed * width : (changed + 1) * width] += maps(2, 1, width, 20)
+        other[:, changed * width : (changed + 1) * width] += noise(2, 1, width, 20)
         after = res2(other).split(width, dim=1)
         heard = [group for group in range(scale) if not torch.equal(before[group], after[group])]
         # The first group passes as it is and goes nowhere else; another reaches itself and all on.
@@ -107,7 +55,7 @@ def test_a_res2_group_hears_only_the_groups_up_to_it(scale: int) -> None:
 def test_a_res2_group_s_reach_grows_by_the_dilation(dilation: int) -> None:
     torch.manual_seed(3)
     res2 = stirred(Res2Conv(32, 4, dilation))
-    frames = maps(3, 1, 32, 61).requires_grad_()
+    frames = noise(3, 1, 32, 61).requires_grad_()
     for group, said in enumerate(res2(frames).split(8, dim=1)):
         (gradient,) = torch.autograd.grad(said[0, :, 30].sum(), frames, retain_graph=True)
         touched = gradient[0].abs().sum(dim=0).nonzero().flatten() - 30
@@ -117,7 +65,7 @@ def test_a_res2_group_s_reach_grows_by_the_dilation(dilation: int) -> None:
 def test_the_gate_is_that_of_the_paper() -> None:
     torch.manual_seed(4)
     gate = SqueezeExcitation(6, 3)
-    frames = maps(4, 2, 6, 15)
+    frames = noise(4, 2, 6, 15)
     first, _, second, _ = gate.gate
     out = gate(frames)
     for row in range(2):
@@ -133,7 +81,7 @@ def test_the_gate_is_that_of_the_paper() -> None:
 def test_a_block_adds_its_input() -> None:
     torch.manual_seed(5)
     block = stirred(SERes2Block(8, 4, 2))
-    frames = maps(5, 2, 8, 20)
+    frames = noise(5, 2, 8, 20)
     torch.testing.assert_close(block(frames) - frames, block.layers(frames), atol=1e-5, rtol=1e-5)
 
 
@@ -149,7 +97,7 @@ def test_each_block_hears_the_sum_of_all_before_it(small: Ecapa) -> None:
     for block in small.blocks:
         block.register_forward_hook(listen)
     small.aggregate.register_forward_hook(lambda _, inputs, __: aggregated.append(inputs[0]))
-    mel = maps(6, 2, 16, 40)
+    mel = noise(6, 2, 16, 40)
     small(mel)
     front = small.front(mel)
     torch.testing.assert_close(heard[0], front)
@@ -162,8 +110,8 @@ def test_each_block_hears_the_sum_of_all_before_it(small: Ecapa) -> None:
 
 def test_when_something_sounds_does_not_matter(small: Ecapa) -> None:
     """An event anywhere in a steady sound, clear of the ends by the reach of 29 frames."""
-    steady = maps(7, 1, 16, 1).expand(1, 16, 160)
-    event = maps(8, 1, 16, 12)
+    steady = noise(7, 1, 16, 1).expand(1, 16, 160)
+    event = noise(8, 1, 16, 12)
 
     def at(start: int) -> Tensor:
         mel = steady.clone()
@@ -176,12 +124,12 @@ def test_when_something_sounds_does_not_matter(small: Ecapa) -> None:
 
 
 def test_the_order_of_frames_matters(small: Ecapa) -> None:
-    mel = maps(9, 1, 16, 80)
+    mel = noise(9, 1, 16, 80)
     assert (small(mel) - small(mel.flip(2))).abs().max() > 0.01
 
 
 def test_an_utterance_does_not_depend_on_its_company(small: Ecapa) -> None:
-    mel = maps(10, 6, 16, 50)
+    mel = noise(10, 6, 16, 50)
     together = small(mel)
     for row, alone in itertools.product(range(6), (True, False)):
         company = mel[row : row + 1] if alone else mel[[row, (row + 1) % 6]]

@@ -7,18 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from embedder.models.crnn import convolutions, recurrence, steps_of
-from embedder.models.fgnl import Fgnl, FullyGeneralisedNonLocal, Projection, RollGate, gaussian
-from embedder.models.network import count_parameters
-from embedder.settings import build_config
-
-PAPER = build_config(changes={"backbone": "fgnl"})
-
-
-def maps_of(seed: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+from embedder.models.fgnl import FullyGeneralisedNonLocal, Projection, RollGate, gaussian
+from tests.embedder.models.reference import backbone, noise
 
 
 @pytest.fixture
@@ -100,7 +93,7 @@ def slow(block: FullyGeneralisedNonLocal, *layers: np.ndarray) -> np.ndarray:
 
 
 def test_the_block_is_that_of_its_equations(block: FullyGeneralisedNonLocal) -> None:
-    earlier, last = maps_of(0, 2, 64, 6, 5), maps_of(1, 2, 96, 3, 2)
+    earlier, last = noise(0, 2, 64, 6, 5), noise(1, 2, 96, 3, 2)
     out = block(earlier, last)
     assert out.shape == last.shape
     for row in range(2):
@@ -111,7 +104,7 @@ def test_the_block_is_that_of_its_equations(block: FullyGeneralisedNonLocal) -> 
 def test_the_gate_shares_one_between_the_rolls() -> None:
     torch.manual_seed(1)
     gate = RollGate()
-    rolls = maps_of(2, 3, 4, 4, 10)
+    rolls = noise(2, 3, 4, 4, 10)
     shares = gate(rolls) / rolls
     torch.testing.assert_close(shares, shares[:, :, :1, :1].expand_as(rolls))
     torch.testing.assert_close(shares[:, :, 0, 0].sum(dim=1), torch.ones(3))
@@ -121,7 +114,7 @@ def test_the_gate_shares_one_between_the_rolls() -> None:
 def test_any_position_of_either_layer_reaches_every_position(
     block: FullyGeneralisedNonLocal,
 ) -> None:
-    earlier, last = maps_of(3, 1, 64, 16, 16), maps_of(4, 1, 96, 8, 8)
+    earlier, last = noise(3, 1, 64, 16, 16), noise(4, 1, 96, 8, 8)
     out = block(earlier, last)
     other = earlier.clone()
     other[:, :, 0, 0] += 5
@@ -132,32 +125,23 @@ def test_any_position_of_either_layer_reaches_every_position(
 
 
 def test_with_nothing_to_add_it_is_a_crnn_with_other_poolings() -> None:
-    torch.manual_seed(2)
-    network = Fgnl(PAPER.features, PAPER.model).eval()
+    network = backbone("fgnl").eval()
     nn.init.zeros_(network.nonlocal_block.out.weight)
     nn.init.zeros_(network.nonlocal_block.out.bias)
     blocks, gru = convolutions(((2, 2),) * 4).eval(), recurrence(8 * 128)
     blocks.load_state_dict(network.blocks.state_dict())
     gru.load_state_dict(network.gru.state_dict())
-    mel = maps_of(5, 2, 128, 48)
+    mel = noise(5, 2, 128, 48)
     maps = blocks(network.norm(mel)[:, None])
     assert maps.shape == (2, 128, 8, 3)
     torch.testing.assert_close(network(mel), gru(steps_of(maps))[0][:, -1])
 
 
 def test_the_block_hears_the_last_two_layers_of_the_network() -> None:
-    torch.manual_seed(3)
-    network = Fgnl(PAPER.features, PAPER.model).eval()
+    network = backbone("fgnl").eval()
     seen: list[tuple[int, ...]] = []
     network.nonlocal_block.register_forward_hook(
         lambda _, inputs, __: seen.extend(tuple(maps.shape) for maps in inputs)
     )
-    network(maps_of(6, 2, 128, 94))
+    network(noise(6, 2, 128, 94))
     assert seen == [(2, 128, 16, 11), (2, 128, 8, 5)]
-
-
-def test_parameters_are_the_crnn_s_and_the_block_s() -> None:
-    convs = sum(9 * i * o + o + 2 * o for i, o in ((1, 64), (64, 128), (128, 128), (128, 128)))
-    grus = sum(3 * 32 * (inputs + 32) + 2 * 3 * 32 for inputs in (8 * 128, 32))
-    block = 5 * (128 * 4 + 4) + (16 + 16 + 16) + (16 * 128 + 128)
-    assert count_parameters(Fgnl(PAPER.features, PAPER.model)) == 2 * 128 + convs + grus + block

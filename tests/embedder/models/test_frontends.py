@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE, AugmentConfig, FeatureConfig
-from embedder.models.frontends import FLOOR, LEVEL, SILENCE, LogMel, SpecAugment
+from embedder.models.frontends import (
+    FLOOR,
+    LEVEL,
+    SILENCE,
+    LogMel,
+    MelodyMel,
+    SpecAugment,
+    one_level,
+)
 from embedder.presets import PRESETS
 from embedder.settings import build_config
 
@@ -72,11 +80,6 @@ def test_loudness_changes_nothing(gain_db: float, seed: int) -> None:
     torch.testing.assert_close(louder, features(wave), atol=1e-3, rtol=0)
 
 
-def test_ten_times_as_loud_is_the_same_mel() -> None:
-    wave = noise(3, 2, 8000)
-    torch.testing.assert_close(LogMel(PLAIN)(10 * wave), LogMel(PLAIN)(wave), atol=1e-3, rtol=0)
-
-
 def test_silence_is_the_floor_and_is_not_amplified() -> None:
     features = LogMel(PLAIN)
     floor = float(np.log(FLOOR))
@@ -98,11 +101,16 @@ def test_the_mean_over_time_is_taken_away_from_each_band() -> None:
     torch.testing.assert_close(level, raw - raw.mean(dim=2, keepdim=True))
 
 
-def test_a_crop_s_mel_does_not_depend_on_its_company() -> None:
+def test_neither_the_batch_nor_autocast_changes_a_crop_s_mel() -> None:
     wave = noise(2, 5, 8000) * torch.tensor([[1.0], [0.01], [3.0], [0.2], [5.0]])
-    together = LogMel(PLAIN)(wave)
+    features = LogMel(PLAIN)
+    together = features(wave)
     for row in range(5):
-        torch.testing.assert_close(LogMel(PLAIN)(wave[row : row + 1])[0], together[row])
+        torch.testing.assert_close(features(wave[row : row + 1])[0], together[row])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = features(wave)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, together, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("hertz", [220.0, 1000.0, 5000.0])
@@ -112,14 +120,6 @@ def test_a_tone_is_loudest_in_its_own_band(hertz: float) -> None:
     weights = features.mel.mel_scale.fb[round(hertz * PAPER.n_fft / SAMPLE_RATE)]
     mel = features(wave)[0].mean(dim=1)
     assert weights[int(mel.argmax())] >= weights.max() / 2
-
-
-def test_autocast_leaves_the_features_in_full_precision() -> None:
-    wave = noise(4, 2, 8000)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = LogMel(PLAIN)(wave)
-    assert inside.dtype == torch.float32
-    torch.testing.assert_close(inside, LogMel(PLAIN)(wave), atol=0, rtol=0)
 
 
 def masked(augment: AugmentConfig, seed: int, batch: int = 64, frames: int = 100) -> torch.Tensor:
@@ -214,3 +214,72 @@ def test_masks_are_those_of_the_seed() -> None:
 )
 def test_no_mask_changes_nothing(augment: AugmentConfig) -> None:
     assert not masked(augment, 0).any()
+
+
+# The melody below the mels ------------------------------------------------------------------------
+
+
+CRNNM = build_config(changes={"backbone": "crnnm"}).features
+FINE = FeatureConfig(n_mels=80, n_fft=1024, hop=256, f_min=40.0)
+
+
+def singing(seed: int, batch: int) -> torch.Tensor:
+    """Gliding tones with harmonics and some noise, 1 s."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(batch):
+        f0 = np.geomspace(*rng.uniform(90, 900, 2), SAMPLE_RATE)
+        phase = 2 * np.pi * np.cumsum(f0) / SAMPLE_RATE
+        rows.append(sum(np.sin(k * phase) / k for k in range(1, 8)))
+    wave = np.stack(rows) + 0.05 * rng.normal(size=(batch, SAMPLE_RATE))
+    return torch.from_numpy((0.1 * wave).astype(np.float32))
+
+
+@pytest.mark.parametrize("config", [CRNNM, FINE], ids=["paper", "fine"])
+def test_each_frame_has_its_strength_in_the_band_of_its_pitch(config: FeatureConfig) -> None:
+    front = MelodyMel(config)
+    wave = singing(0, 2)
+    rows = front(wave)
+    mels = config.n_mels
+    assert (front.rows, front.mel_rows) == (2 * mels, mels)
+    assert rows.shape == (2, 2 * mels, 1 + SAMPLE_RATE // config.hop)
+    assert torch.equal(rows[:, :mels], LogMel(config)(wave))
+    f0, strength = front.pitch(one_level(wave))
+    # The band whose triangle is highest at the pitch, of the same bank over bins of 0.1 Hz.
+    bank = torchaudio.functional.melscale_fbanks(
+        80001, config.f_min, SAMPLE_RATE / 2, mels, SAMPLE_RATE
+    )
+    image = np.zeros((2, mels, rows.shape[2]), np.float32)
+    for row, frame in np.ndindex(*f0.shape):
+        band = int(bank[round(10 * float(f0[row, frame]))].argmax())
+        image[row, band, frame] = strength[row, frame]
+    same = (rows[:, mels:].numpy() == image).all(axis=1)
+    assert same.mean() > 0.97  # halfway between two centres either may be the higher
+    assert len(np.unique(image.argmax(axis=1))) > 5
+
+
+def test_the_contour_lies_on_the_fundamental_of_the_spectrogram() -> None:
+    seconds = np.arange(SAMPLE_RATE) / SAMPLE_RATE
+    wave = torch.from_numpy(np.sin(2 * np.pi * 600 * seconds).astype(np.float32))[None]
+    rows = MelodyMel(CRNNM)(wave)[0, :, 2:-2]
+    assert (rows[:128].argmax(dim=0) - rows[128:].argmax(dim=0)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("pitch", [1.0, 80.0, 7999.0, 20000.0])
+def test_every_pitch_has_a_band(pitch: float) -> None:
+    band = int(MelodyMel(CRNNM).band(torch.tensor(pitch)))
+    assert band == {1.0: 0, 80.0: 5, 7999.0: 127, 20000.0: 127}[pitch]
+
+
+def test_masks_leave_the_melody_alone() -> None:
+    torch.manual_seed(0)
+    front = MelodyMel(CRNNM)
+    rows = front(singing(1, 4))
+    augment = AugmentConfig(time_masks=2, band_masks=2, time_mask_s=0.5, band_mask_mels=40)
+    masked = SpecAugment(CRNNM, augment, front.mel_rows)(rows)
+    assert torch.equal(masked[:, 128:], rows[:, 128:])
+    assert not torch.equal(masked[:, :128], rows[:, :128])
+
+
+def test_silence_has_no_melody() -> None:
+    assert (MelodyMel(CRNNM)(torch.zeros(1, 8000))[:, 128:] == 0).all()

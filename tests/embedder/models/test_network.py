@@ -1,140 +1,30 @@
-"""The whole network, for each backbone: unit length, no company, no loudness; and the logits."""
+"""Logits without a margin, what is counted of a network, and the device it runs on."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.backends import mha, mkldnn
 
-from embedder.architectures import ARCHITECTURES
-from embedder.config import LossConfig, MemberConfig
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.models.network import (
     Network,
     count_parameters,
     default_device,
     margin_free_logits,
+    multiply_adds,
+    size_of,
 )
-from embedder.settings import all_settings, build_config
-from embedder.training.losses import build_loss
+from embedder.settings import build_config
 
-
-def config_of(backbone: str) -> MemberConfig:
-    return build_config("demo", changes={"backbone": backbone})
-
-
-@pytest.fixture(params=ARCHITECTURES)
-def network(request: pytest.FixtureRequest) -> Network:
-    torch.manual_seed(0)
-    return Network(config_of(request.param)).eval()
-
-
-def waves(seed: int, batch: int, samples: int = 16000) -> Tensor:
-    """Noises of different colours, so that embeddings differ."""
-    rng = np.random.default_rng(seed)
-    spectrum = rng.normal(size=(batch, samples // 2 + 1)) + 1j * rng.normal(
-        size=(batch, samples // 2 + 1)
-    )
-    tilt = np.linspace(0, 1, samples // 2 + 1)
-    spectrum *= 10 ** (-rng.uniform(0, 3, size=(batch, 1)) * tilt)
-    wave = np.fft.irfft(spectrum, samples)
-    return torch.from_numpy((0.1 * wave / wave.std()).astype(np.float32))
-
-
-def test_backbones_are_the_choices_of_the_setting() -> None:
-    assert tuple(ARCHITECTURES) == all_settings()["backbone"][1].metadata["choices"]
-
-
-def voices(seed: int, batch: int, samples: int) -> Tensor:
-    """Tones with harmonics and a vibrato, each with its own pitch and tilt, and a little noise."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(samples) / 16000
-    out = []
-    for _ in range(batch):
-        pitch, rate, depth = rng.uniform(90, 500), rng.uniform(4, 8), rng.uniform(0.01, 0.06)
-        tilt = rng.uniform(0.5, 2)
-        phase = 2 * np.pi * np.cumsum(pitch * (1 + depth * np.sin(2 * np.pi * rate * time))) / 16000
-        tones = (np.sin(k * phase) * k**-tilt for k in range(1, int(7500 / pitch)))
-        wave = sum(tones) + 0.02 * rng.normal(size=samples)
-        out.append(0.1 * wave / wave.std())
-    return torch.from_numpy(np.array(out, dtype=np.float32))
-
-
-def test_embeddings_have_unit_length_and_differ(network: Network) -> None:
-    embedding = network(voices(0, 5, 16000))
-    assert embedding.dtype == torch.float32
-    assert embedding.shape == (5, network.projection[0].out_features)
-    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(5))
-    # Rounding is 1e-6. Random weights say much the same of everything, so the bar is no higher.
-    assert torch.pdist(embedding.double()).min() > 1e-4
-
-
-def test_a_wave_does_not_depend_on_its_company(network: Network) -> None:
-    wave = waves(1, 6)
-    together = network(wave)
-    for row in range(6):
-        torch.testing.assert_close(
-            network(wave[row : row + 1])[0], together[row], atol=1e-5, rtol=0
-        )
-    torch.testing.assert_close(network(wave.flip(0)).flip(0), together, atol=1e-5, rtol=0)
-
-
-def test_loudness_says_nothing(network: Network) -> None:
-    wave = waves(2, 3)
-    assert (network(wave) * network(0.05 * wave)).sum(dim=1).min() > 0.9999
-
-
-def test_a_tenth_of_a_second_later_it_is_the_same_voice(network: Network) -> None:
-    wave = voices(3, 4, 33600)
-    now, later = network(wave[:, :32000]).double(), network(wave[:, 1600:]).double()
-    apart = torch.cdist(now, later)
-    others = apart[~torch.eye(4, dtype=torch.bool)]
-    assert apart.diagonal().mean() < 0.7 * others.mean()
-
-
-def test_the_way_through_the_mels_is_the_same_way(network: Network) -> None:
-    wave = waves(4, 2)
-    mel = network.features(wave)
-    assert torch.equal(network.embed_features(mel), network(wave))
-    raw = network.projection(network.backbone(mel))
-    torch.testing.assert_close(network(wave), raw / raw.square().sum(dim=1, keepdim=True).sqrt())
-
-
-def test_the_projection_has_a_batch_norm_and_the_set_size(network: Network) -> None:
-    linear, norm = network.projection
-    assert linear.in_features == network.backbone.output_dim
-    assert isinstance(norm, nn.BatchNorm1d)
-    expected = count_parameters(network.features) + count_parameters(network.backbone)
-    expected += sum(p.numel() for p in linear.parameters())
-    assert count_parameters(network) == expected + 2 * linear.out_features
-
-
-def test_every_weight_learns(network: Network) -> None:
-    objective = build_loss(LossConfig(), 3, network.projection[0].out_features)
-    network.train()
-    objective(network(waves(5, 6)), torch.tensor([0, 0, 1, 1, 2, 2])).backward()
-    learning = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
-    for name, gradient in learning.items():
-        assert gradient is not None, name
-        assert torch.isfinite(gradient).all(), name
-    moved = sum(float(gradient.abs().sum()) > 0 for gradient in learning.values())
-    assert moved > 0.9 * len(learning)
-
-
-def test_half_precision_gives_almost_the_same_embedding(network: Network) -> None:
-    wave = waves(6, 3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = network(wave)
-    assert half.dtype == torch.float32
-    torch.testing.assert_close(half.norm(dim=1), torch.ones(3))
-    assert (half * network(wave)).sum(dim=1).min() > 0.99
-
-
-def test_silence_has_an_embedding(network: Network) -> None:
-    torch.testing.assert_close(network(torch.zeros(1, 16000)).norm(dim=1), torch.ones(1))
+Tiny = Callable[..., MemberConfig]
 
 
 def test_logits_without_margin_are_scaled_cosines() -> None:
@@ -188,3 +78,111 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
     for name in ("cuda", "mps", "gpu"):
         with pytest.raises(UserError, match=rf"--device {name}.* is not legal here.* auto \| cpu$"):
             default_device(name)
+
+
+# Multiply-adds, by hand for each kind of product -------------------------------------------------
+
+
+class Stft(nn.Module):
+    def forward(self, wave: Tensor) -> Tensor:
+        return torch.stft(wave, 64, return_complex=True, window=torch.ones(64)).abs()
+
+
+# Each with its input and the products that its definition takes.
+PRODUCTS: list[tuple[nn.Module, tuple[int, ...], int]] = [
+    (nn.Linear(7, 5), (3, 7), 3 * 7 * 5),
+    (nn.Conv1d(6, 10, 5), (2, 6, 20), 2 * 16 * 10 * 6 * 5),
+    (nn.Conv1d(6, 10, 3, stride=2, dilation=3), (1, 6, 21), 8 * 10 * 6 * 3),
+    (nn.Conv1d(6, 4, 3, groups=2, padding=1), (1, 6, 20), 20 * 4 * (6 // 2) * 3),
+    (nn.Conv2d(3, 8, 3, stride=(2, 1), padding=1), (1, 3, 10, 12), 5 * 12 * 8 * 3 * 9),
+    # A step of a GRU: three gates, each from the input and from the last state.
+    (nn.GRU(10, 7, batch_first=True), (1, 20, 10), 20 * 3 * 7 * (10 + 7)),
+    (
+        nn.GRU(10, 7, num_layers=2, bidirectional=True, batch_first=True),
+        (2, 20, 10),
+        2 * 20 * 2 * 3 * 7 * ((10 + 7) + (14 + 7)),
+    ),
+    (nn.LSTM(10, 7, batch_first=True), (1, 20, 10), 20 * 4 * 7 * (10 + 7)),
+    # Queries, keys and values; scores and weighted sums; the output; the two linear layers.
+    (
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+        (1, 20, 8),
+        20 * 8 * 24 + 2 * 20 * 20 * 8 + 20 * 8 * 8 + 2 * 20 * 8 * 16,
+    ),
+    (nn.Sequential(nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2), nn.Softmax(1)), (2, 6, 20), 0),
+    (Stft(), (1, 640), 0),
+]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("module", "shape", "expected"), PRODUCTS, ids=lambda value: type(value).__name__
+)
+def test_multiply_adds_are_those_of_the_definition(
+    module: nn.Module, shape: tuple[int, ...], expected: int, frozen: bool
+) -> None:
+    module.eval().requires_grad_(not frozen)
+    with torch.no_grad() if frozen else contextlib.nullcontext():
+        assert multiply_adds(module, torch.randn(shape)) == expected
+
+
+def test_counting_leaves_torch_as_it_was() -> None:
+    class Broken(nn.Module):
+        def forward(self, _: Tensor) -> Tensor:
+            assert not mha.get_fastpath_enabled()
+            raise ValueError("on purpose")
+
+    before = mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="on purpose"):
+        multiply_adds(Broken(), torch.zeros(1))
+    size_of(build_config("demo"))
+    assert mha.get_fastpath_enabled()
+    assert torch._C._get_mkldnn_enabled() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_s_products_are_its_layers_and_its_mel_filters() -> None:
+    changes = {"backbone": "xvector", "channels": 20, "mfa_channels": 30, "segment_s": 2}
+    config = build_config(changes={**changes, "embedding_dim": 12})
+    frames = 1 + 32000 // 320
+    mel = frames * (512 // 2 + 1) * 80
+    padded = frames + 14  # seven frames more on each side
+    layers = (padded - 4) * 5 * 80 * 20 + (padded - 8) * 3 * 20 * 20 + frames * 3 * 20 * 20
+    layers += frames * (20 * 20 + 20 * 30)
+    assert size_of(config).multiply_adds == (mel + layers + 60 * 12) / 2
+
+
+def test_a_recurrent_backbone_s_products_are_all_there() -> None:
+    config = build_config(changes={"backbone": "crnn", "segment_s": 2, "embedding_dim": 12})
+    frames, bands = 1 + 32000 // 512, 128
+    expected = frames * (2048 // 2 + 1) * bands
+    pools = ((2, 2), (4, 2), (4, 2), (4, 2))
+    for (inputs, outputs), (high, wide) in zip(
+        ((1, 64), (64, 128), (128, 128), (128, 128)), pools, strict=True
+    ):
+        expected += frames * bands * outputs * inputs * 9
+        bands, frames = bands // high, frames // wide
+    expected += frames * 3 * 32 * (128 + 32) + frames * 3 * 32 * (32 + 32)
+    assert size_of(config).multiply_adds == (expected + 32 * 12) / 2
+
+
+def test_parameters_are_counted_with_what_is_frozen_but_without_filters(tiny: Tiny) -> None:
+    config = tiny()
+    network = Network(config)
+    learnt = sum(p.numel() for p in network.parameters())
+    size = size_of(config)
+    assert size.parameters == size.trainable == learnt
+    assert sum(t.numel() for t in network.state_dict().values()) > learnt  # mel filters, for one
+
+
+def test_what_is_fitted_learns_nothing_by_gradient() -> None:
+    changes = {"backbone": "ivector", "ivector_components": 16, "ivector_dim": 10}
+    config = build_config(changes=changes)
+    network = Network(config)
+    size = size_of(config)
+    assert size.trainable == 0
+    projection = sum(p.numel() for p in network.projection.parameters())
+    fitted = sum(b.numel() for b in network.backbone.buffers())
+    assert fitted > network.backbone.variability.numel() == 16 * 10 * network.features.rows
+    assert size.parameters == projection + fitted

@@ -1,66 +1,104 @@
-"""The double of a network says what the network says, from the same weights."""
+"""Convolutions in place of Fourier transforms, and the other doubles that ONNX can express.
+
+The double of every architecture: test_architectures.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.architectures import ARCHITECTURES
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.models.network import Network
-from embedder.models.onnx import DOUBLES, EncoderLayer, Maximum, portable
+from embedder.models.onnx import (
+    DftSeparator,
+    DftSpectrogram,
+    EncoderLayer,
+    Maximum,
+    basis,
+    inverse_basis,
+    portable,
+)
+from embedder.models.separators.vocal_separator import VocalSeparator
 
 Tiny = Callable[..., MemberConfig]
 
-NOT_PORTABLE = {n: a.not_exportable for n, a in ARCHITECTURES.items() if a.not_exportable}
 
-
-def waves(batch: int, samples: int) -> Tensor:
-    rng = np.random.default_rng(0)
+def noise(batch: int, samples: int) -> Tensor:
+    rng = np.random.default_rng(samples)
     return torch.from_numpy(rng.normal(0, 0.1, (batch, samples)).astype(np.float32))
 
 
-def some_network(config: MemberConfig) -> Network:
-    torch.manual_seed(1)
-    network = Network(config).eval().requires_grad_(False)
-    for name, buffer in network.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_()
-    return network
+@pytest.mark.parametrize("n_fft", [8, 9])
+def test_the_basis_is_the_discrete_fourier_transform(n_fft: int) -> None:
+    rows, signal = basis(n_fft), torch.randn(n_fft, dtype=torch.float64)
+    bins = n_fft // 2 + 1
+    for k in range(bins):
+        real = sum(float(signal[n]) * math.cos(2 * math.pi * k * n / n_fft) for n in range(n_fft))
+        imaginary = -sum(
+            float(signal[n]) * math.sin(2 * math.pi * k * n / n_fft) for n in range(n_fft)
+        )
+        assert float(rows[k] @ signal) == pytest.approx(real, abs=1e-12)
+        assert float(rows[bins + k] @ signal) == pytest.approx(imaginary, abs=1e-12)
 
 
-PORTABLE = [name for name in ARCHITECTURES if name not in NOT_PORTABLE]
+@pytest.mark.parametrize("n_fft", [128, 129])
+def test_the_inverse_basis_gives_the_signal_back(n_fft: int) -> None:
+    signal = torch.randn(n_fft, dtype=torch.float64)
+    spectrum = basis(n_fft) @ signal
+    torch.testing.assert_close(spectrum @ inverse_basis(n_fft), signal)
 
 
-def test_what_is_not_portable_is_an_architecture() -> None:
-    assert set(NOT_PORTABLE) < set(ARCHITECTURES)
+@pytest.mark.parametrize("power", [1.0, 2.0])
+@pytest.mark.parametrize(("n_fft", "hop"), [(512, 320), (2048, 512), (301, 77)])
+def test_spectrograms_are_torchaudio_s(n_fft: int, hop: int, power: float) -> None:
+    fast = torchaudio.transforms.Spectrogram(n_fft=n_fft, hop_length=hop, power=power)
+    slow = DftSpectrogram(fast)
+    for batch, samples in ((1, n_fft // 2 + 1), (3, 8000), (2, 8000 + hop - 1)):
+        wave = noise(batch, samples)
+        wanted = fast(wave)
+        # Rounding grows with what is added up: a window's worth of samples.
+        torch.testing.assert_close(slow(wave), wanted, atol=1e-6 * float(wanted.max()), rtol=1e-4)
 
 
-@pytest.mark.parametrize("backbone", PORTABLE)
-def test_the_double_gives_the_same_embedding(backbone: str, tiny: Tiny) -> None:
-    network = some_network(tiny(backbone=backbone, n_mels=128))
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    double = portable(network)
-    for batch, samples in ((1, 8000), (3, 12345)):
-        wave = waves(batch, samples)
-        torch.testing.assert_close(double(wave), network(wave), atol=1e-5, rtol=0)
-    kinds = {type(module) for module in double.modules()}
-    assert not kinds & set(DOUBLES) - {nn.TransformerEncoderLayer}  # whose parts its double uses
-    after = network.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+@pytest.mark.parametrize(
+    "options",
+    [{"center": False}, {"normalized": True}, {"pad": 3}, {"power": None}, {"win_length": 300}],
+)
+def test_other_spectrograms_have_no_convolution(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"no convolution|a window of 300, not 512"):
+        DftSpectrogram(torchaudio.transforms.Spectrogram(n_fft=512, **options))
 
 
-def test_so_does_the_double_of_one_that_hears_separated_vocals(tiny: Tiny) -> None:
+@pytest.mark.parametrize("shape", [SeparatorConfig(256, 128, 8, 1), SeparatorConfig(301, 77, 6, 2)])
+def test_separated_vocals_are_the_separator_s(shape: SeparatorConfig) -> None:
+    torch.manual_seed(0)
+    fast = VocalSeparator(shape)
+    fast(noise(2, 4000))  # its norms have statistics of their own
+    fast.eval().requires_grad_(False)
+    slow = DftSeparator(fast)
+    for batch, samples in ((1, 1), (2, 77), (3, 4001), (20, 1000)):
+        wave = noise(batch, samples)
+        vocals = slow(wave)
+        torch.testing.assert_close(vocals, fast(wave), atol=1e-5, rtol=0)
+        assert samples < 100 or not torch.allclose(vocals, wave, atol=1e-2)
+    assert torch.equal(slow(torch.zeros(1, 500)), torch.zeros(1, 500))
+
+
+def test_the_double_of_a_network_with_a_separator_gives_the_same_embedding(tiny: Tiny) -> None:
     shape = SeparatorConfig(256, 128, 8, 1)
-    network = some_network(replace(tiny(stem="separated"), separator=shape))
-    wave = waves(3, 9000)
+    torch.manual_seed(1)
+    config = replace(tiny(stem="separated"), separator=shape)
+    network = Network(config).eval().requires_grad_(False)
+    wave = noise(3, 9000)
     torch.testing.assert_close(portable(network)(wave), network(wave), atol=1e-5, rtol=0)
 
 

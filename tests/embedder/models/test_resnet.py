@@ -1,4 +1,4 @@
-"""The residual block of He et al. 2016: against sums over taps, with and without a new shape."""
+"""The residual block against sums over taps; the r-vector's stages and its pooling by hand."""
 
 from __future__ import annotations
 
@@ -7,20 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from embedder.models.network import Network, count_parameters
 from embedder.models.resnet import BasicBlock
-
-
-def stirred(block: BasicBlock) -> BasicBlock:
-    """In eval mode, with batch norms that differ from the identity."""
-    for module in block.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for values in (module.running_mean, module.running_var, module.weight, module.bias):
-                nn.init.uniform_(values, 0.5, 1.5)
-    return block.eval()
-
-
-def maps(seed: int, *shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+from embedder.settings import build_config
+from tests.embedder.models.reference import Layers, backbone, noise, stirred
 
 
 def convolved(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -28,21 +18,12 @@ def convolved(x: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
     taps = weight.shape[2]
     padded = nn.functional.pad(x, [taps // 2] * 4)
     bands, frames = (-(-size // step) for size, step in zip(x.shape[2:], stride, strict=True))
-    out = torch.zeros(x.shape[0], weight.shape[0], bands, frames)
+    out = torch.zeros(x.shape[0], weight.shape[0], bands, frames, dtype=x.dtype)
     for i in range(taps):
         for j in range(taps):
-            piece = padded[:, :, i :: stride[0], j :: stride[1]][:, :, :bands, :frames]
-            out += torch.einsum("oc,bcmt->bomt", weight[:, :, i, j], piece)
+            part = padded[:, :, i :: stride[0], j :: stride[1]][:, :, :bands, :frames]
+            out += torch.einsum("oc,bcmt->bomt", weight[:, :, i, j], part)
     return out
-
-
-def normed(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    def of_channel(values: Tensor) -> Tensor:
-        return values.view(1, -1, 1, 1)
-
-    centred = x - of_channel(norm.running_mean)
-    scaled = centred / (of_channel(norm.running_var) + norm.eps).sqrt()
-    return scaled * of_channel(norm.weight) + of_channel(norm.bias)
 
 
 @pytest.mark.parametrize(
@@ -63,18 +44,18 @@ def test_a_block_is_that_of_the_paper(
 ) -> None:
     torch.manual_seed(0)
     block = stirred(BasicBlock(inputs, outputs, stride, kernel))
-    x = maps(0, 2, inputs, 7, frames)
-    first, norm, _, second, last = block.layers
-    inner = normed(convolved(x, first.weight, stride), norm).clamp(min=0)
-    inner = normed(convolved(inner, second.weight, (1, 1)), last)
+    layers, x = Layers(block), noise(0, 2, inputs, 7, frames)
+    around = x.double()
+    inner = layers.norm(convolved(around, layers["layers.0.weight"], stride), "layers.1")
+    inner = convolved(inner.clamp(min=0), layers["layers.3.weight"], (1, 1))
+    inner = layers.norm(inner, "layers.4")
     if inputs == outputs and stride == (1, 1):
-        around = x
         assert not list(block.shortcut.parameters())
     else:
-        conv, shift = block.shortcut
-        around = normed(convolved(x, conv.weight, stride), shift)
-    expected = torch.where(inner + around > 0, inner + around, torch.zeros(()))
-    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
+        around = convolved(around, layers["shortcut.0.weight"], stride)
+        around = layers.norm(around, "shortcut.1")
+    expected = torch.where(inner + around > 0, inner + around, 0)
+    torch.testing.assert_close(block(x).double(), expected, atol=1e-5, rtol=1e-5)
     assert (expected == 0).any()  # the last ReLU has something to do
 
 
@@ -82,7 +63,7 @@ def test_a_block_is_that_of_the_paper(
 def test_half_precision_has_gradients_for_a_single_frame(kernel: int) -> None:
     torch.manual_seed(1)
     block = BasicBlock(16, 32, (2, 2), kernel).train()
-    x = maps(1, 6, 16, 4, 1)
+    x = noise(1, 6, 16, 4, 1)
     weights = [module.weight for module in block.modules() if isinstance(module, nn.Conv2d)]
     (block(x) * torch.linspace(-1, 1, 32).view(1, -1, 1, 1)).sum().backward()
     full = [weight.grad.clone() for weight in weights]
@@ -93,3 +74,51 @@ def test_half_precision_has_gradients_for_a_single_frame(kernel: int) -> None:
         (out.float() * torch.linspace(-1, 1, 32).view(1, -1, 1, 1)).sum().backward()
         for weight, expected in zip(weights, full, strict=True):
             assert (weight.grad - expected).abs().max() < 0.2 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("bands", "frames"), [(80, 64), (41, 33), (16, 1)])
+def test_stages_widen_and_halve(bands: int, frames: int) -> None:
+    network = backbone("resnet34", n_mels=bands, band_mask_mels=4).eval()
+    shapes: list[tuple[int, ...]] = []
+    for part in (network.front, *network.stages):
+        part.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))
+    out = network(noise(0, 1, bands, frames))
+    expected = [(1, 16, bands, frames)]
+    for width in (16, 32, 64, 128):
+        expected.append((1, width, bands, frames))
+        bands, frames = (bands + 1) // 2, (frames + 1) // 2
+    assert shapes == expected
+    assert out.shape == (1, network.output_dim) == (1, 2 * 128 * shapes[-1][2])
+
+
+def test_it_has_thirty_four_layers_and_a_quarter_of_the_weights_on_a_laptop() -> None:
+    network = Network(build_config(changes={"backbone": "resnet34"}))
+    assert [len(stage) for stage in network.backbone.stages] == [3, 4, 6, 3]
+    layers = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and "shortcut" not in name
+    ]
+    assert len(layers) == 34
+    small, whole = (count_parameters(backbone("resnet34", p)) for p in ("laptop", "base"))
+    assert whole / small == pytest.approx(4, rel=0.01)
+
+
+def test_every_band_of_every_map_has_a_mean_and_a_deviation() -> None:
+    network = backbone("resnet34", n_mels=40).eval()
+    seen: list[np.ndarray] = []
+    network.stages.register_forward_hook(
+        lambda _, __, output: seen.append(output.detach().double().numpy())
+    )
+    pooled = network(noise(1, 2, 40, 50)).detach().numpy()
+    rows, channels, bands, frames = seen[0].shape
+    assert (channels, bands, frames) == (128, 5, 7)
+    for row in range(rows):
+        for channel in (0, 1, 77, 127):
+            for band in range(bands):
+                line = seen[0][row, channel, band]
+                mean = sum(line) / frames
+                deviation = np.sqrt(max(sum((line - mean) ** 2) / frames, 1e-5))
+                place = channel * bands + band
+                assert pooled[row, place] == pytest.approx(mean, abs=1e-5)
+                assert pooled[row, 128 * 5 + place] == pytest.approx(deviation, abs=1e-5)

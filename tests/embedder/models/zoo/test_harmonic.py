@@ -1,106 +1,155 @@
-"""The harmonic CNN: its maps, its count, its input's order, and the definition in double."""
+"""The harmonic CNN by definition: multiples of fundamentals, bandwidths by Q, and the layers."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from embedder.models.network import count_parameters
-from embedder.models.zoo.harmonic import Harmonic
+from embedder.config import SAMPLE_RATE, FeatureConfig
+from embedder.models.frontends import FLOOR, LEVEL
+from embedder.models.zoo.harmonic import BANDS, HARMONICS, Harmonic, HarmonicFilters
 from embedder.settings import build_config
+from tests.embedder.models.reference import Layers, backbone, max_pool, noise, stirred
 
-PAPER = build_config("base", changes={"backbone": "harmonic"})
-SMALL = build_config(changes={"backbone": "harmonic", "channels": 16})
-RESIDUAL = (1, 2, 3, 5, 6)  # layers with a path around two convolutions
+USUAL = build_config(changes={"backbone": "harmonic"}).features
+
+
+@pytest.fixture
+def front() -> HarmonicFilters:
+    return HarmonicFilters(USUAL)
+
+
+def test_centres_are_multiples_of_quarter_tones_from_c1(front: HarmonicFilters) -> None:
+    centres = front.centres.view(HARMONICS, BANDS)
+    assert float(centres[0, 0]) == pytest.approx(32.703, abs=1e-3)  # C1
+    assert float(centres[0, 24]) == pytest.approx(65.406, abs=1e-3)  # an octave is 24 bands
+    torch.testing.assert_close(centres[0, 1:] / centres[0, :-1], torch.full((127,), 2 ** (1 / 24)))
+    for n in range(1, HARMONICS + 1):
+        torch.testing.assert_close(centres[n - 1], n * centres[0])
+    assert centres.max() < SAMPLE_RATE / 2
+
+
+def test_filters_are_triangles_at_the_multiples() -> None:
+    fine = HarmonicFilters(FeatureConfig(n_fft=8192, hop=256))  # bins 2 Hz apart
+    with torch.no_grad():
+        fine.log_q.fill_(float(np.log(1.7)))
+    filters = fine.filters().detach().numpy()
+    bins = np.arange(4097) * SAMPLE_RATE / 8192
+    for n in (1, 2, 6):
+        for band in (0, 50, 127):
+            centre = n * 440 * 2 ** ((24 + band / 2 - 69) / 12)
+            width = (0.1079 * centre + 24.7) / 1.7
+            slow = [max(0.0, 1 - 2 * abs(g - centre) / width) for g in bins]
+            np.testing.assert_allclose(filters[(n - 1) * BANDS + band], slow, atol=2e-3)
+
+
+def test_features_are_those_of_the_definition(front: HarmonicFilters) -> None:
+    samples = 3000
+    wave = noise(0, 2, samples, spread=0.1)
+    out = front(wave).detach().numpy()
+    size, hop = USUAL.n_fft, USUAL.hop
+    assert out.shape == (2, HARMONICS * BANDS, 1 + samples // hop)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    weights = front.filters().detach().numpy().astype(np.float64)
+    for row in range(2):
+        x = wave[row].numpy().astype(np.float64)
+        padded = np.pad(x * LEVEL / np.sqrt(np.mean(x**2)), size // 2, mode="reflect")
+        for frame in range(out.shape[2]):
+            power = np.abs(np.fft.rfft(padded[frame * hop :][:size] * window)) ** 2
+            np.testing.assert_allclose(
+                out[row, :, frame], np.log(weights @ power + FLOOR), atol=2e-3
+            )
+
+
+def test_a_pitch_is_in_the_same_band_of_all_harmonics(front: HarmonicFilters) -> None:
+    band = 72  # C4
+    pitch = 261.63
+    time = torch.arange(8000) / SAMPLE_RATE
+    wave = sum(torch.sin(2 * torch.pi * n * pitch * time) for n in range(1, 7))
+    tensor = front(wave[None]).detach().mean(dim=2).view(HARMONICS, BANDS)
+    for n in range(HARMONICS):
+        near = tensor[n, band - 3 : band + 4]  # the next harmonics are 6 bands away or more
+        assert abs(int(near.argmax()) - 3) <= 1, n + 1  # loudest within half a semitone
+    third = front(torch.sin(2 * torch.pi * 3 * pitch * time)[None]).detach().mean(dim=2)
+    loudest = third.view(HARMONICS, BANDS)[:, band].argmax()
+    assert int(loudest) == 2  # the third multiple alone sounds in the third channel
+
+
+@pytest.mark.parametrize("q", [0.5, 1.0, 4.0])
+def test_bandwidths_go_with_one_over_q(q: float) -> None:
+    fine = HarmonicFilters(FeatureConfig(n_fft=8192, hop=256))
+    with torch.no_grad():
+        fine.log_q.fill_(float(np.log(q)))
+    passed = (fine.filters()[[300, 700]] > 0).sum(dim=1) * SAMPLE_RATE / 8192
+    expected = (0.1079 * fine.centres[[300, 700]] + 24.7) / q
+    assert (passed - expected).abs().max() < 2 * SAMPLE_RATE / 8192
+
+
+def test_no_filter_is_empty_at_the_architecture_s_window(front: HarmonicFilters) -> None:
+    assert (front.filters().sum(dim=1) > 0).all()
+    paper = HarmonicFilters(FeatureConfig(n_fft=512))
+    assert not (paper.filters().sum(dim=1) > 0).all()  # why the window is twice the paper's
+
+
+def test_q_is_learnt_and_stays_above_zero(front: HarmonicFilters) -> None:
+    assert [name for name, _ in front.named_parameters()] == ["log_q"]
+    assert float(front.log_q.detach().exp()) == 1.0
+    wave = noise(1, 2, 4000, spread=0.1)
+    front(wave).sum().backward()
+    slope = float(front.log_q.grad)
+    with torch.no_grad():
+        around = []
+        for step in (-1e-2, 1e-2):
+            front.log_q.fill_(step)
+            around.append(float(front(wave).double().sum()))
+    assert slope == pytest.approx((around[1] - around[0]) / 2e-2, rel=0.05)
+    assert slope < 0  # narrower filters let less through
+    with torch.no_grad():
+        front.log_q.fill_(-20.0)
+    assert torch.isfinite(front(wave)).all()
+
+
+def test_autocast_changes_nothing_and_only_q_is_in_the_checkpoint(front: HarmonicFilters) -> None:
+    wave = noise(2, 2, 4000, spread=0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = front(wave)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, front(wave), atol=0, rtol=0)
+    assert {name for name in front.state_dict() if not name.startswith("spectrum")} == {"log_q"}
+
+
+# The layers ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def network() -> Harmonic:
-    torch.manual_seed(0)
-    network = Harmonic(SMALL.features, SMALL.model)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.2, 0.5)
-    return network.eval()
+    return stirred(backbone("harmonic", channels=16), 0.2, 0.5)  # type: ignore[no-any-return]
 
 
-def harmonics(seed: int, batch: int, frames: int) -> Tensor:
-    values = np.random.default_rng(seed).normal(size=(batch, 6 * 128, frames))
-    return torch.from_numpy(values.astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("frames", "left"),
-    [(188, (94, 47, 24, 12, 6, 2)), (313, (157, 79, 40, 20, 10, 4)), (1, (1, 1, 1, 1, 1, 1))],
-    ids=["3 s", "5 s", "one frame"],
-)
-def test_128_bands_come_down_to_one(network: Harmonic, frames: int, left: tuple[int, ...]) -> None:
-    shapes: list[tuple[int, ...]] = []
-    for pool in network.pools:
-        pool.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape)))
-    out = network(harmonics(0, 1, frames))
-    maps = zip((16, 16, 16, 16, 32, 32), (64, 32, 16, 8, 4, 2), left, strict=True)
-    assert shapes == [*((1, *shape) for shape in maps), (1, 32, 1, 1)]
-    assert out.shape == (1, network.output_dim) == (1, 32)
-
-
-def test_parameters_are_as_many_as_the_comparison_s_layers_have() -> None:
-    def conv(inputs: int, outputs: int) -> int:
-        return 9 * inputs * outputs + 2 * outputs
-
-    narrow, wide = 3 * 2 * conv(128, 128), 2 * 2 * conv(256, 256)
-    expected = 2 * 6 + conv(6, 128) + narrow + conv(128, 256) + wide
-    assert count_parameters(Harmonic(PAPER.features, PAPER.model)) == expected
-
-
-def pooled(x: Tensor, height: int, width: int) -> Tensor:
-    """Maxima of windows; one that reaches over the end holds what is there."""
-    rows, columns = math.ceil(x.shape[2] / height), math.ceil(x.shape[3] / width)
-    out = torch.empty(*x.shape[:2], rows, columns, dtype=x.dtype)
-    for r in range(rows):
-        for c in range(columns):
-            window = x[:, :, r * height : (r + 1) * height, c * width : (c + 1) * width]
-            out[:, :, r, c] = window.flatten(2).max(dim=2).values
-    return out
-
-
-def test_forward_is_that_of_the_definition(network: Harmonic) -> None:
-    heard = harmonics(1, 1, 45)
-    state = {name: value.detach().double() for name, value in network.state_dict().items()}
-
-    def normed(x: Tensor, name: str) -> Tensor:
-        mean, var = (state[f"{name}.running_{part}"].view(1, -1, 1, 1) for part in ("mean", "var"))
-        return (x - mean) / (var + 1e-5).sqrt()  # gains are 1 and shifts 0, as at the start
-
-    def conv(x: Tensor, name: str, norm: str) -> Tensor:
-        return normed(functional.conv2d(x, state[f"{name}.weight"], padding=1), norm)
-
-    channels = [heard.double()[:, 128 * n : 128 * (n + 1)] for n in range(6)]
-    x = normed(torch.stack(channels, dim=1), "norm")
+@pytest.mark.parametrize("frames", [45, 188, 1])
+def test_forward_is_that_of_the_definition(network: Harmonic, frames: int) -> None:
+    rows, layers = noise(1, 1, 6 * 128, frames), Layers(network)
+    channels = [rows.double()[:, 128 * n : 128 * (n + 1)] for n in range(6)]
+    x = layers.norm(torch.stack(channels, dim=1), "norm")
     for number in range(7):
         layer = f"layers.{number}"
-        if number in RESIDUAL:
-            inner = conv(x, f"{layer}.layers.0", f"{layer}.layers.1").clamp(min=0)
-            x = (x + conv(inner, f"{layer}.layers.3", f"{layer}.layers.4")).clamp(min=0)
+        if number in (0, 4):  # the others have a path around two convolutions
+            x = layers.norm(layers.conv2d(x, f"{layer}.0"), f"{layer}.1").clamp(min=0)
         else:
-            x = conv(x, f"{layer}.0", f"{layer}.1").clamp(min=0)
+            x = layers.block(x, layer)
         if number < 6:
-            x = pooled(x, 2, 3 if number == 5 else 2)
+            x = max_pool(x, 2, 3 if number == 5 else 2)
+    assert x.shape[2] == 2
     expected = x.flatten(2).max(dim=2).values
     assert expected.std() > 0.01
-    torch.testing.assert_close(network(heard).double(), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(network(rows).double(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_one_filter_hears_the_multiples_of_a_pitch_together(network: Harmonic) -> None:
-    heard = harmonics(2, 1, 9).requires_grad_()
-    network.layers[0](network.norm(heard.view(1, 6, 128, 9)))[0, :, 60, 4].sum().backward()
-    felt = heard.grad.view(6, 128, 9).abs() > 0
+    rows = noise(2, 1, 6 * 128, 9).requires_grad_()
+    network.layers[0](network.norm(rows.view(1, 6, 128, 9)))[0, :, 60, 4].sum().backward()
+    felt = rows.grad.view(6, 128, 9).abs() > 0
     expected = torch.zeros(6, 128, 9, dtype=torch.bool)
     expected[:, 59:62, 3:6] = True  # the pitch's neighbours in each of the six harmonics
     assert torch.equal(felt, expected)

@@ -1,4 +1,4 @@
-"""The i-vector: statistics counted by hand, the posterior by direct computation, length 1."""
+"""Cepstra and the i-vector: counted by hand, by direct computation, and of length 1."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from embedder.models.zoo.ivector import CEPSTRA, IVector
-from embedder.settings import build_config
+from embedder.config import FeatureConfig
+from embedder.models.frontends import LogMel
+from embedder.models.zoo.ivector import CEPSTRA, IVector, Mfcc
+from tests.embedder.models.reference import backbone, noise
 
+PLAIN = FeatureConfig(mel_norm="none")
 ROWS = 3 * CEPSTRA
 COMPONENTS, DIM = 4, 3
 
@@ -20,10 +23,8 @@ COMPONENTS, DIM = 4, 3
 @pytest.fixture
 def ivector() -> IVector:
     """With all of its numbers stirred, as if fitted."""
-    changes = {"backbone": "ivector", "ivector_components": COMPONENTS, "ivector_dim": DIM}
-    config = build_config(changes=changes)
-    torch.manual_seed(0)
-    net = IVector(config.features, config.model)
+    changes = {"ivector_components": COMPONENTS, "ivector_dim": DIM}
+    net = backbone("ivector", **changes)
     net.feature_mean = torch.randn(ROWS)
     net.feature_deviation = torch.rand(ROWS) + 0.5
     net.weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
@@ -31,11 +32,11 @@ def ivector() -> IVector:
     net.variances = torch.rand(COMPONENTS, ROWS) + 0.5
     net.centre = torch.randn(DIM)
     net.whitening = torch.randn(DIM, DIM)
-    return net
+    return net  # type: ignore[no-any-return]
 
 
 def cepstra(seed: int, batch: int, frames: int) -> Tensor:
-    return torch.randn(batch, ROWS, frames, generator=torch.Generator().manual_seed(seed))
+    return noise(seed, batch, ROWS, frames)
 
 
 def slow_statistics(net: IVector, segment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,12 +136,50 @@ def test_half_precision_changes_nothing(ivector: IVector) -> None:
 
 def test_nothing_of_it_learns_by_gradient_and_all_of_it_is_saved(ivector: IVector) -> None:
     assert not list(ivector.parameters())
-    config = build_config(
-        changes={"backbone": "ivector", "ivector_components": COMPONENTS, "ivector_dim": DIM}
-    )
-    torch.manual_seed(9)
-    other = IVector(config.features, config.model)
+    other = backbone("ivector", ivector_components=COMPONENTS, ivector_dim=DIM)
     segments = cepstra(7, 2, 10)
     assert not torch.allclose(other(segments), ivector(segments))
     other.load_state_dict(ivector.state_dict())
     assert torch.equal(other(segments), ivector(segments))
+
+
+# Cepstra ------------------------------------------------------------------------------------------
+
+
+def slow_slopes(rows: np.ndarray) -> np.ndarray:
+    """The slope of the line that fits five frames best; beyond the ends the last frame goes on."""
+    padded = np.pad(rows, ((0, 0), (2, 2)), mode="edge")
+    steps = np.arange(-2, 3)
+    columns = [
+        np.polyfit(steps, padded[:, frame : frame + 5].T, 1)[0] for frame in range(rows.shape[1])
+    ]
+    return np.stack(columns, axis=1)
+
+
+def test_cepstra_and_slopes_are_those_of_the_definition() -> None:
+    wave = noise(0, 1, 8000, spread=0.1)
+    mel = LogMel(PLAIN)(wave)[0].double().numpy()
+    bands = len(mel)
+    rows = []
+    for k in range(CEPSTRA):
+        scale = math.sqrt((1 if k == 0 else 2) / bands)
+        angles = [math.cos(math.pi / bands * (m + 0.5) * k) for m in range(bands)]
+        rows.append(scale * np.array(angles) @ mel)
+    cepstra = np.stack(rows)
+    slopes = slow_slopes(cepstra)
+    expected = np.concatenate([cepstra, slopes, slow_slopes(slopes)])
+    front = Mfcc(PLAIN)
+    out = front(wave)[0].numpy()
+    assert front.rows == len(out) == 3 * CEPSTRA
+    assert front.mel_rows == 0
+    np.testing.assert_allclose(out, expected, atol=2e-4)
+
+
+def test_without_the_mean_a_filter_that_does_not_change_says_nothing() -> None:
+    """A gain of each mel band shifts all frames alike; only the mean's removal makes it unheard."""
+    front, wave = Mfcc(FeatureConfig(mel_norm="mean")), noise(1, 2, 16000, spread=0.1)
+    assert front(wave)[:, :CEPSTRA].mean(dim=2).abs().max() < 1e-4
+    coloured = torch.nn.functional.conv1d(wave[:, None], torch.tensor([[[-0.7, 1.0]]]))[:, 0]
+    change = (front(coloured) - front(wave[:, 1:])).abs().mean()
+    plain = (Mfcc(PLAIN)(coloured) - Mfcc(PLAIN)(wave[:, 1:])).abs().mean()
+    assert change < 0.25 * plain

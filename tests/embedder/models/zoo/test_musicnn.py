@@ -1,55 +1,31 @@
-"""musicnn: the shapes of its filters, what they are deaf to, and the definition in double."""
+"""musicnn by its definition in double precision; what its filters cannot hear."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedder.models.network import count_parameters
 from embedder.models.zoo.musicnn import Musicnn, Vertical
-from embedder.settings import build_config
-
-PAPER = build_config("base", changes={"backbone": "musicnn"})
-SMALL = build_config(changes={"backbone": "musicnn", "channels": 16, "n_mels": 32})
+from tests.embedder.models.reference import Layers, backbone, noise, stirred
 
 
 @pytest.fixture
 def network() -> Musicnn:
-    torch.manual_seed(0)
-    network = Musicnn(SMALL.features, SMALL.model)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.2, 0.5)
-    return network.eval()
+    small = backbone("musicnn", channels=16, n_mels=32)
+    return stirred(small, 0.2, 0.5)  # type: ignore[no-any-return]
 
 
-def mels(seed: int, batch: int, bands: int, frames: int) -> Tensor:
-    values = np.random.default_rng(seed).normal(size=(batch, bands, frames))
-    return torch.from_numpy(values.astype(np.float32))
-
-
-def test_filters_have_the_paper_s_shapes_and_numbers() -> None:
-    network = Musicnn(PAPER.features, PAPER.model)
+def test_filters_have_the_paper_s_shapes() -> None:
+    network = backbone("musicnn", "base")
     # As of 2-D filters over (mel bands × frames): bands under the filter are inputs here.
     vertical = [tuple(layer.conv.weight.shape) for layer in network.vertical]
     assert vertical == [(204, 67, 7), (204, 38, 7)]  # 0.7 and 0.4 of 96 mels
-    assert [tuple(layer[0].weight.shape) for layer in network.horizontal] == [
-        (51, 1, 129),
-        (51, 1, 65),
-        (51, 1, 33),
-    ]
-    assert [tuple(layer[0].weight.shape) for layer in network.dense] == [
-        (64, 561, 7),
-        (64, 64, 7),
-        (64, 64, 7),
-    ]
-    assert network.output_dim == 2 * (561 + 3 * 64)
-    weights = 204 * (67 + 38) * 7 + 51 * (129 + 65 + 33) + 64 * 7 * (561 + 64 + 64)
-    assert count_parameters(network) == weights + 2 * (561 + 3 * 64)
+    horizontal = [tuple(layer[0].weight.shape) for layer in network.horizontal]
+    assert horizontal == [(51, 1, 129), (51, 1, 65), (51, 1, 33)]
+    dense = [tuple(layer[0].weight.shape) for layer in network.dense]
+    assert dense == [(64, 561, 7), (64, 64, 7), (64, 64, 7)]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -59,7 +35,7 @@ def test_a_vertical_filter_is_the_2d_convolution(training: bool) -> None:
     nn.init.uniform_(layer.norm.weight, -1, 1)  # a negative gain turns the maximum round
     nn.init.uniform_(layer.norm.bias, -1, 1)
     nn.init.uniform_(layer.norm.running_mean, -0.2, 0.2)
-    mel = mels(0, 3, 12, 20)
+    mel = noise(0, 3, 12, 20)
     mean, var = layer.norm.running_mean.double(), layer.norm.running_var.double()
     out = layer(mel)
     weight = layer.conv.weight.detach().double().unsqueeze(1)  # (channels, 1, bands, frames)
@@ -74,28 +50,23 @@ def test_a_vertical_filter_is_the_2d_convolution(training: bool) -> None:
     torch.testing.assert_close(out.detach().double(), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_forward_is_that_of_the_definition(network: Musicnn) -> None:
-    mel = mels(1, 2, 32, 50)
-    state = {name: value.detach().double() for name, value in network.state_dict().items()}
-
-    def normed(x: Tensor, name: str) -> Tensor:
-        mean, var = (state[f"{name}.running_{part}"].view(1, -1, 1) for part in ("mean", "var"))
-        return (x - mean) / (var + 1e-5).sqrt()  # gains are 1 and shifts 0, as at the start
+@pytest.mark.parametrize("count", [1, 50, 313])
+def test_forward_is_that_of_the_definition(network: Musicnn, count: int) -> None:
+    mel, layers = noise(1, 2, 32, count), Layers(network)
 
     def layer(x: Tensor, name: str) -> Tensor:
-        weight = state[f"{name}.0.weight"]
-        x = functional.conv1d(x, weight, padding=weight.shape[2] // 2)
-        return normed(x, f"{name}.1").clamp(min=0)
+        width = layers[f"{name}.0.weight"].shape[2]
+        x = layers.conv1d(x, f"{name}.0", padding=width // 2)
+        return layers.norm(x, f"{name}.1").clamp(min=0)
 
-    x = normed(mel.double(), "norm")
+    x = layers.norm(mel.double()[:, None], "norm")[:, 0]
     parts = []
     for number, height in enumerate((22, 12)):  # 0.7 and 0.4 of 32 mels
-        weight = state[f"vertical.{number}.conv.weight"]
         places = [
-            functional.conv1d(x[:, first : first + height], weight, padding=3)
+            layers.conv1d(x[:, first : first + height], f"vertical.{number}.conv", padding=3)
             for first in range(32 - height + 1)
         ]
-        shown = [normed(place, f"vertical.{number}.norm").clamp(min=0) for place in places]
+        shown = [layers.norm(place, f"vertical.{number}.norm").clamp(min=0) for place in places]
         parts.append(torch.stack(shown).max(dim=0).values)
     loudness = sum(x[:, band : band + 1] for band in range(32)) / 32
     parts += [layer(loudness, f"horizontal.{number}") for number in range(3)]
@@ -104,39 +75,24 @@ def test_forward_is_that_of_the_definition(network: Musicnn) -> None:
     second = layer(first, "dense.1") + first
     third = layer(second, "dense.2") + second
     frames = torch.cat([front, first, second, third], dim=1)
-    expected = torch.cat([frames.max(dim=2).values, frames.sum(dim=2) / 50], dim=1)
+    expected = torch.cat([frames.max(dim=2).values, frames.sum(dim=2) / count], dim=1)
     assert expected.shape == (2, network.output_dim)
     torch.testing.assert_close(network(mel).double(), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_timbre_is_the_same_when_transposed(network: Musicnn) -> None:
     sound = torch.zeros(1, 32, 20)
-    sound[:, 12:15] = mels(2, 1, 3, 20)
+    sound[:, 12:15] = noise(2, 1, 3, 20)
     low = network.vertical[1](sound)  # 12 bands high: it lies anywhere around the sound
-    high = network.vertical[1](sound.roll(4, dims=1))
-    torch.testing.assert_close(low, high)
+    torch.testing.assert_close(low, network.vertical[1](sound.roll(4, dims=1)))
     other = torch.zeros(1, 32, 20)
-    other[:, 12:15] = mels(3, 1, 3, 20)
+    other[:, 12:15] = noise(3, 1, 3, 20)
     assert not torch.allclose(network.vertical[1](other), low)
 
 
 def test_rhythm_is_of_all_bands_alike(network: Musicnn) -> None:
-    mel = mels(4, 1, 32, 40)
+    mel = noise(4, 1, 32, 40)
     shuffled = mel[:, torch.randperm(32, generator=torch.Generator().manual_seed(0))]
     few = slice(2 * 16, 2 * 16 + 3 * 4)  # the horizontal filters' maxima stand after the vertical
     torch.testing.assert_close(network(shuffled)[:, few], network(mel)[:, few])
     assert not torch.allclose(network(shuffled)[:, : 2 * 16], network(mel)[:, : 2 * 16])
-
-
-@pytest.mark.parametrize("frames", [1, 32, 313])
-def test_maxima_and_means_are_over_any_number_of_frames(network: Musicnn, frames: int) -> None:
-    seen: list[Tensor] = []
-    network.dense[0].register_forward_hook(lambda _, __, output: seen.append(output))
-    out = network(mels(5, 1, 32, frames))
-    (first,) = seen
-    assert first.shape == (1, 64, frames)
-    half = network.output_dim // 2
-    front = half - 3 * 64
-    torch.testing.assert_close(out[:, front : front + 64], first.max(dim=2).values)
-    means = out[:, half + front : half + front + 64]
-    torch.testing.assert_close(means, first.sum(dim=2) / frames)
