@@ -109,8 +109,8 @@ def export(
 
     chosen = choose_members(run, names_in(members))
     from embedder.config import SAMPLE_RATE
-    from embedder.export import check_exportable, export_member
     from embedder.inference.checkpoint import load_member
+    from embedder.inference.export import check_exportable, export_member
 
     loaded = [load_member(run, name) for name in chosen]
     for member in loaded:

@@ -15,13 +15,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from embedder import export
 from embedder.architectures import ARCHITECTURES
 from embedder.artifact import fingerprint
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError
-from embedder.export import export_member, facts_of, shortest_samples
+from embedder.inference import export
 from embedder.inference.checkpoint import Member
+from embedder.inference.export import export_member, facts_of, shortest_samples
 from embedder.models.network import Network, margin_free_logits
 from embedder.models.onnx import portable
 
@@ -161,7 +161,7 @@ def test_the_shortest_wave_is_what_the_architecture_pools(tiny: Tiny) -> None:
 def test_the_same_member_gives_the_same_bytes_and_no_path(tiny: Tiny, tmp_path: Path) -> None:
     first, again = (export_member(some_member(tiny()), tmp_path / name).path for name in ("a", "b"))
     assert first.read_bytes() == again.read_bytes()
-    for place in (Path(export.__file__).parents[1], tmp_path, Path(sys.prefix)):
+    for place in (Path(export.__file__).parents[2], tmp_path, Path(sys.prefix)):
         assert str(place).encode() not in first.read_bytes()
 
 
