@@ -91,7 +91,6 @@ try:
     from embedder.presets import PRESETS
     from embedder.recipes import RECIPES
     from embedder.run import Run, open_run
-    from embedder.settings import parse_assignments
     from ensemble.commands.answers import (
         BundleFile,
         Members,
@@ -410,6 +409,8 @@ def benchmark(
         )
     lengths = numbers_in("--segments", segments)
     drawn = [int(seed) for seed in numbers_in("--seeds", seeds, whole=True)]
+    from embedder.settings import parse_assignments
+
     changes = parse_assignments(settings or ())
     todo = conditions(names, rules, lengths, drawn)
     configs = {one: config_of(one, preset, {**known[one.member], **changes}) for one in todo}

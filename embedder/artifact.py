@@ -22,12 +22,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from embedder.errors import Command, UserError
 from embedder.text import read_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # What the system says of a write where there is no room: on the disk, in a quota, in a file.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -91,6 +92,8 @@ class Artifact(Generic[Content]):
         Raises:
             ValueError: A number outside arrays is not finite, or an array stands where none can.
         """
+        import numpy as np  # here, so that `--help` does without
+
         arrays: dict[str, np.ndarray[Any, Any]] = {}
         head = {"kind": self.name, "format": self.version, **_plain(content, (), arrays)}
         if path.suffix != ".npz":
@@ -175,6 +178,8 @@ def check_header(found: Any, path: Path, name: str, version: int, again: Command
 
 def _plain(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
     """The value as JSON takes it; arrays are left out and put into `arrays` by their path."""
+    import numpy as np
+
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     elif hasattr(value, "model_dump"):  # a pydantic model
@@ -196,6 +201,8 @@ def _plain(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray[Any, 
 
 def _read_npz(path: Path) -> Any:
     """The JSON head of an npz with its arrays put back in their places."""
+    import numpy as np
+
     with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
         head = json.loads(file["head"].tobytes())
         if not isinstance(head, dict):

@@ -31,3 +31,4 @@ OBJECTIVES: dict[str, Objective] = {
     "supcon": Objective("Khosla et al., NeurIPS 2020", positives=True),
     "proxyanchor": Objective("Kim et al., CVPR 2020", head=True, margin="proxy_margin"),
 }
+LEGAL_LOSSES = " | ".join(OBJECTIVES) + ", or a sum such as aam+triplet"

@@ -1,14 +1,20 @@
-"""Sets of settings with a name: what each preset, and large-margin fine-tuning, changes.
+"""Sets of settings with a name, and the order in which they stand above each other.
 
-Enters: nothing. Leaves: `PRESETS` and `FINETUNING`, values of what `config.py` declares.
+Lowest first: the defaults in `config.py`; the preset's values for `all`; what the architecture's
+paper fixes (`ARCHITECTURES`); the preset's for the backbone; the preset's for the loss, where of a
+sum the first part stands above the others. `resolved` gives these. `settings.build_config` puts a
+base (`FINETUNING`, `PRETRAINING`), a file of settings and single changes above them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# Settings that differ from the defaults, by preset: for all members, and within it by backbone and
-# by loss. What an architecture's paper fixes (`ARCHITECTURES`) stands between "all" and these.
+from embedder.architectures import ARCHITECTURES
+from embedder.errors import UserError, did_you_mean
+
+SEPARATOR_EPOCHS = 40  # of `train-separator`
+
 _TRIPLET = {"batch_singers": 10, "batch_crops": 8, "lr": 0.001}
 _XVECTOR = {"channels": 512, "mfa_channels": 1500}  # the paper's size trains fast anywhere
 # The tagging comparison's models at widths that train at about 100 s of audio a second on a core,
@@ -74,3 +80,32 @@ FINETUNING: dict[str, Any] = {
     "lr": 0.0001,
     "epochs": 4,
 }
+
+# What differs in a pre-training from a member's own defaults. Two crops of a song share its
+# recording, and whatever does not vary between them is what the network will learn to tell apart:
+# so all of it varies often.
+PRETRAINING: dict[str, Any] = {
+    "epochs": 20,
+    "lr": 0.001,
+    "equaliser": 0.8,
+    "noise": 0.5,
+    "low_pass": 0.3,
+}
+
+
+def resolved(preset: str, backbone: str, loss: str) -> dict[str, Any]:
+    """The settings of a preset that differ from the defaults, for a backbone and a loss.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise UserError(
+            f"there is no preset '{preset}'{did_you_mean(preset, PRESETS)}; "
+            f"presets are: {', '.join(PRESETS)}"
+        )
+    of = PRESETS[preset]
+    values = {**of.get("all", {}), **ARCHITECTURES[backbone].settings, **of.get(backbone, {})}
+    for part in reversed(loss.split("+")):
+        values |= of.get(part, {})
+    return values

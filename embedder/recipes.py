@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from embedder.architectures import ARCHITECTURES
 from embedder.catalogue import scan
-from embedder.config import MemberConfig, SeparatorTrainConfig
 from embedder.objectives import OBJECTIVES
-from embedder.settings import build_config
 from embedder.splits import read_lists, split_songs
 
 if TYPE_CHECKING:
+    from embedder.config import MemberConfig
     from embedder.training.speed import Speed
 
 
@@ -36,6 +35,8 @@ class Recipe:
 
     def configs(self, seed: int = 0) -> dict[str, MemberConfig]:
         """Name → config of each member, in the order of training."""
+        from embedder.settings import build_config
+
         changes = {"seed": seed, **self.extra}
         return {
             name: build_config(self.preset, changes={**changes, **settings})
@@ -184,6 +185,8 @@ def estimated(
     }
     before = {}
     if recipe.separator:
+        from embedder.config import SeparatorTrainConfig
+
         training = SeparatorTrainConfig()
         audio_s = training.epochs * training.crops * training.crop_s
         fastest = max(speed.training for _, speed in members.values())

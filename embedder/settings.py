@@ -1,97 +1,76 @@
-"""Settings from texts and files: named, typed, checked against what `config.py` declares.
+"""Settings by name: what is declared of each, and a config out of presets, files and options.
 
-Enters: a preset, a JSON file, `name=value` texts. Leaves: a `MemberConfig` in which every value is
-legal, or a `UserError` that names the setting and its legal values.
+`presets.py` says in which order values stand above each other. Every value that a user gives is
+checked against what `config.py` declares, and refused in one line with the legal ones.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args
+
+from pydantic import ValidationError
 
 from embedder.architectures import ARCHITECTURES
 from embedder.artifact import read_json
-from embedder.config import SAMPLE_RATE, MemberConfig
+from embedder.config import MemberConfig, PretrainConfig, SelfSupervisedConfig, Settings
 from embedder.errors import Command, UserError, did_you_mean
-from embedder.objectives import OBJECTIVES
-from embedder.presets import PRESETS
+from embedder.objectives import LEGAL_LOSSES, OBJECTIVES
+from embedder.presets import PRESETS, PRETRAINING, resolved
 from embedder.run import Run
 
-
-def _group_types() -> dict[str, type[Any]]:
-    hints = get_type_hints(MemberConfig)
-    return {f.name: hints[f.name] for f in fields(MemberConfig)}
+OWN_OPTIONS = ("stem", "seed", "epochs", "segment_s")  # settings with an option of their own
 
 
-@cache  # asked for with each value that is checked
-def all_settings() -> dict[str, tuple[str, dataclasses.Field[Any], type[Any]]]:
-    """Setting name → (group, dataclass field, type), in the order of declaration."""
-    found: dict[str, tuple[str, dataclasses.Field[Any], type[Any]]] = {}
-    for group, kind in _group_types().items():
-        hints = get_type_hints(kind)
-        for item in fields(kind):
-            if item.name in found:
-                raise ValueError(f"setting {item.name} stands in two groups")
-            found[item.name] = (group, item, hints[item.name])
+@dataclass(frozen=True)
+class Setting:
+    """What is declared of one setting."""
+
+    name: str
+    group: str  # field of `MemberConfig`, or "selfsupervised"
+    kind: type[Any]  # int, float or str
+    default: int | float | str
+    meaning: str  # with its unit
+    choices: tuple[str, ...] = ()  # of a text; a number has a range, both ends inclusive
+    low: float = 0
+    high: float = 0
+
+    @property
+    def legal(self) -> str:
+        """The legal values, in words."""
+        if self.choices:
+            return LEGAL_LOSSES if self.name == "loss" else " | ".join(self.choices)
+        word = "a whole number" if self.kind is int else "a number"
+        return f"{word} from {self.low:g} to {self.high:g}"
+
+
+def _declared(group: str, model: type[Settings]) -> dict[str, Setting]:
+    named = {"backbone": tuple(ARCHITECTURES), "loss": tuple(OBJECTIVES)}
+    found = {}
+    for name, item in model.model_fields.items():
+        choices = named.get(name) or get_args(item.annotation)
+        bounds: dict[str, float] = {}
+        for rule in item.metadata:
+            bounds |= {"low": rule.ge} if hasattr(rule, "ge") else {}
+            bounds |= {"high": rule.le} if hasattr(rule, "le") else {}
+        kind, meaning = type(item.default), item.description or ""
+        found[name] = Setting(name, group, kind, item.default, meaning, choices, **bounds)
     return found
 
 
-def legal_values(name: str) -> str:
-    """The legal values of a setting, in words."""
-    _, item, kind = all_settings()[name]
-    return legal_range(item, kind)
+GROUPS: dict[str, type[Settings]] = {
+    name: type(item.default) for name, item in MemberConfig.model_fields.items()
+}
+SETTINGS: dict[str, Setting] = {}  # a member's, in the order of declaration
+for _group, _model in GROUPS.items():
+    SETTINGS |= _declared(_group, _model)
+PRETRAIN_SETTINGS = _declared("selfsupervised", SelfSupervisedConfig)
 
 
-def legal_range(item: dataclasses.Field[Any], kind: type[Any]) -> str:
-    """The legal values that a field declares, in words."""
-    if item.metadata["choices"]:
-        choices = " | ".join(item.metadata["choices"])
-        return choices + (", or a sum such as aam+triplet" if item.metadata["sums"] else "")
-    low, high = item.metadata["low"], item.metadata["high"]
-    word = "a whole number" if kind is int else "a number"
-    return f"{word} from {low:g} to {high:g}"
-
-
-def _checked(name: str, value: Any) -> Any:
-    settings = all_settings()
-    if name not in settings:
-        raise UserError(
-            f"there is no setting '{name}'{did_you_mean(name, settings)}; "
-            f"settings are: {', '.join(settings)}"
-        )
-    _, item, kind = settings[name]
-    return legal(item, kind, value)
-
-
-def legal(item: dataclasses.Field[Any], kind: type[Any], value: Any) -> Any:
-    """The value in the field's type; raise `UserError` if it is none that the field declares."""
-    single = isinstance(value, str) and "+" not in value
-    near = did_you_mean(value, item.metadata["choices"] or ()) if single else ""
-    complaint = UserError(
-        f"{item.name} = {value!r} is not legal; it must be {legal_range(item, kind)}{near}"
-    )
-    if kind is str:
-        if not isinstance(value, str):
-            raise complaint
-        parts = value.split("+") if item.metadata["sums"] else [value]
-        if len(set(parts)) < len(parts) or not set(parts) <= set(item.metadata["choices"]):
-            raise complaint
-        return value
-    if isinstance(value, bool):
-        raise complaint
-    try:
-        number = kind(value)
-        exact = float(number) == float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise complaint from None
-    if not exact or not item.metadata["low"] <= number <= item.metadata["high"]:
-        raise complaint
-    return number
+# From names, texts and files ---------------------------------------------------------------------
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
@@ -108,81 +87,70 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by name, whether the mapping is flat or holds the groups of a `config.json`."""
     flat: dict[str, Any] = {}
-    groups = _group_types()
     for key, value in values.items():
-        if key in groups and isinstance(value, Mapping):
-            flat.update(value)
-        else:
-            flat[key] = value
+        in_groups = (key in GROUPS or key == "selfsupervised") and isinstance(value, Mapping)
+        flat |= value if in_groups else {key: value}
     return flat
+
+
+def check_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `UserError` for a name that is no setting, with the one that was probably meant."""
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"there is no setting '{name}'{did_you_mean(name, known)}; "
+                f"settings are: {', '.join(known)}"
+            )
+
+
+def checked(name: str, value: Any) -> Any:
+    """The value of one setting in its type; raise `UserError` if it is not legal."""
+    check_names([name], SETTINGS)
+    model = GROUPS[SETTINGS[name].group]
+    try:
+        return getattr(model.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise _refusal(error) from None
 
 
 def replaced(config: MemberConfig, values: Mapping[str, Any]) -> MemberConfig:
     """The config with some settings changed; raise `UserError` for an unknown or illegal one."""
-    changes: dict[str, dict[str, Any]] = {}
-    settings = all_settings()
-    for name, value in flatten(values).items():
-        checked = _checked(name, value)
-        changes.setdefault(settings[name][0], {})[name] = checked
-    groups = {g: dataclasses.replace(getattr(config, g), **c) for g, c in changes.items()}
-    result = dataclasses.replace(config, **groups)
-    _check_together(result)
-    return result
+    groups = config.to_dict()
+    flat = flatten(values)
+    check_names(flat, SETTINGS)
+    for name, value in flat.items():
+        groups[SETTINGS[name].group][name] = value
+    try:
+        return MemberConfig.model_validate(groups)
+    except ValidationError as error:
+        raise _refusal(error) from None
 
 
-def _check_together(config: MemberConfig) -> None:
-    augment, train, features = config.augment, config.train, config.features
-    if augment.remix_low_db > augment.remix_high_db:
-        raise UserError("remix_low_db must not be above remix_high_db")
-    if augment.overlay_low_db > augment.overlay_high_db:
-        raise UserError("overlay_low_db must not be above overlay_high_db")
-    if augment.noise_low_db > augment.noise_high_db:
-        raise UserError("noise_low_db must not be above noise_high_db")
-    pairing = [part for part in config.loss.parts if OBJECTIVES[part].positives]
-    if pairing and train.batch_crops < 2:
-        raise UserError(
-            f"{pairing[0]} loss needs batch_crops of 2 or more: a positive for each anchor"
-        )
-    if config.model.backbone == "ecapa" and config.model.channels % config.model.res2_scale:
-        raise UserError(
-            f"channels ({config.model.channels}) must be a multiple of res2_scale "
-            f"({config.model.res2_scale})"
-        )
-    if augment.band_mask_mels > features.n_mels // 2:
-        raise UserError("band_mask_mels must not be above half of n_mels")
-    if features.hop > features.n_fft:
-        raise UserError("hop must not be above n_fft")
-    if 2 * config.separator.separator_hop > config.separator.separator_n_fft:
-        raise UserError("separator_hop must not be above half of separator_n_fft")
-    if config.separator.separator_hidden % 2:
-        raise UserError("separator_hidden must be even: half for each direction of time")
-    _check_architecture(config)
+def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:
+    """Read back what `MemberConfig.to_dict` wrote; raise `UserError` on anything else."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{type(values).__name__} holds no settings")
+    return replaced(MemberConfig(), values)
 
 
-def _check_architecture(config: MemberConfig) -> None:
-    name, features = config.model.backbone, config.features
-    needs = ARCHITECTURES[name]
-    if needs.fitted and config.loss.loss != "aam":
-        raise UserError(
-            f"{name} is fitted without a loss: leave --loss out (of aam it has the logits' scale)"
-        )
-    if features.n_mels < needs.least_mels:
-        raise UserError(
-            f"{name} pools the mel axis by {needs.least_mels}; n_mels must be "
-            f"{needs.least_mels} or more"
-        )
-    if config.model.channels % needs.channel_multiple:
-        raise UserError(
-            f"{name} has heads of equal width; channels ({config.model.channels}) must be a "
-            f"multiple of {needs.channel_multiple}"
-        )
-    shortest_s = min(config.train.segment_s, config.embed.eval_segment_s)
-    if 1 + round(shortest_s * SAMPLE_RATE) // features.hop < needs.least_frames:
-        least_s = (needs.least_frames - 1) * features.hop / SAMPLE_RATE
-        raise UserError(
-            f"{name} pools the time axis by {needs.least_frames}; segment_s and eval_segment_s "
-            f"must be {needs.least_frames - 1} times hop or more, {least_s:g} s"
-        )
+def _refusal(error: ValidationError) -> UserError:
+    """The first of pydantic's complaints as the line that a user reads."""
+    first = error.errors(include_url=False)[0]
+    setting = (SETTINGS | PRETRAIN_SETTINGS).get(str(first["loc"][-1])) if first["loc"] else None
+    if setting is None:
+        return UserError(str(first["ctx"]["error"]))  # settings that do not go together
+    value = first["input"]
+    single = isinstance(value, str) and "+" not in value
+    near = did_you_mean(value, setting.choices) if single else ""
+    return UserError(f"{setting.name} = {value!r} is not legal; it must be {setting.legal}{near}")
+
+
+def _read_settings(file: Path | None) -> dict[str, Any]:
+    """The settings of a JSON file, flat; nothing without a file."""
+    loaded = {} if file is None else read_json(file)
+    if not isinstance(loaded, dict):
+        raise UserError(f"{file} must hold one JSON object of settings")
+    return flatten(loaded)
 
 
 def build_config(
@@ -191,38 +159,43 @@ def build_config(
     changes: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> MemberConfig:
-    """A preset for the chosen backbone and loss, then a JSON file's settings, then single changes.
+    """A preset for the chosen backbone and loss, `base`, a JSON file's settings, single changes.
 
-    `base`: settings that stand between the preset and the file. For a sum of losses the preset's
-    settings of all its parts hold, the first part's above the others'.
+    Each stands above what is named before it.
 
     Raises:
         UserError: unknown preset, unknown setting, value out of range, unreadable file.
     """
-    if preset not in PRESETS:
-        raise UserError(
-            f"there is no preset '{preset}'{did_you_mean(preset, PRESETS)}; "
-            f"presets are: {', '.join(PRESETS)}"
+    chosen = {**flatten(base or {}), **_read_settings(config_file), **(changes or {})}
+    backbone, loss = (checked(n, chosen.get(n, SETTINGS[n].default)) for n in ("backbone", "loss"))
+    return replaced(MemberConfig(), resolved(preset, backbone, loss) | chosen)
+
+
+def build_pretraining(
+    preset: str = "laptop",
+    config_file: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> PretrainConfig:
+    """As `build_config`, with `PRETRAINING` as the base.
+
+    Raises:
+        UserError: also for a backbone or stem that cannot be pre-trained.
+    """
+    chosen = {**_read_settings(config_file), **(changes or {})}
+    check_names(chosen, PRETRAIN_SETTINGS | SETTINGS)
+    try:
+        own = SelfSupervisedConfig.model_validate(
+            {name: chosen.pop(name) for name in PRETRAIN_SETTINGS if name in chosen}
         )
-    chosen = dict(changes or {})
-    if config_file is not None:
-        loaded = read_json(config_file)
-        if not isinstance(loaded, dict):
-            raise UserError(f"{config_file} must hold one JSON object of settings")
-        chosen = {**flatten(loaded), **chosen}
-    chosen = {**flatten(base or {}), **chosen}
-    default = MemberConfig()
-    backbone = _checked("backbone", chosen.get("backbone", default.model.backbone))
-    loss = _checked("loss", chosen.get("loss", default.loss.loss))
-    by_preset = PRESETS[preset]
-    merged = {
-        **by_preset.get("all", {}),
-        **ARCHITECTURES[backbone].settings,
-        **by_preset.get(backbone, {}),
-    }
-    for part in reversed(loss.split("+")):
-        merged |= by_preset.get(part, {})
-    return replaced(default, {**merged, **chosen})
+    except ValidationError as error:
+        raise _refusal(error) from None
+    member = build_config(preset, None, chosen, PRETRAINING)
+    backbone, stem = member.model.backbone, member.train.stem
+    if ARCHITECTURES[backbone].fitted:
+        raise UserError(f"backbone {backbone} cannot be pre-trained: no gradient reaches it")
+    if stem == "separated":
+        raise UserError("a pre-training takes stem mix | vocals | both, not separated")
+    return PretrainConfig(member=member, own=own)
 
 
 def margin_setting(loss: str) -> str:
@@ -231,7 +204,7 @@ def margin_setting(loss: str) -> str:
     Raises:
         UserError: no such loss, or it has no margin.
     """
-    parts = str(_checked("loss", loss)).split("+")
+    parts = str(checked("loss", loss)).split("+")
     margins = [OBJECTIVES[part].margin for part in parts if OBJECTIVES[part].margin]
     if not margins:
         having = " | ".join(name for name, about in OBJECTIVES.items() if about.margin)
@@ -239,22 +212,24 @@ def margin_setting(loss: str) -> str:
     return margins[0]
 
 
+# To names and commands ---------------------------------------------------------------------------
+
+
 def member_name(config: MemberConfig) -> str:
     """What a member is called unless the user names it: `ecapa-aam`, `crnn-triplet-vocals-s7`."""
-    train = config.train
     fitted = ARCHITECTURES[config.model.backbone].fitted
-    parts = [config.model.backbone] + ([] if fitted else [config.loss.loss])
-    parts += [train.stem] if train.stem != "mix" else []
-    parts += [f"s{train.seed}"] if train.seed else []
+    return _name(config, [config.model.backbone] + ([] if fitted else [config.loss.loss]))
+
+
+def pretrained_name(config: PretrainConfig) -> str:
+    """What a network is called unless the user names it: `simclr-ecapa`, `byol-crnn-vocals-s7`."""
+    return _name(config.member, [config.own.method, config.member.model.backbone])
+
+
+def _name(config: MemberConfig, parts: list[str]) -> str:
+    parts += [config.train.stem] if config.train.stem != "mix" else []
+    parts += [f"s{config.train.seed}"] if config.train.seed else []
     return "-".join(parts)
-
-
-def config_from_dict(values: Mapping[str, Any]) -> MemberConfig:
-    """Read back what `MemberConfig.to_dict` wrote; raise `UserError` on anything else."""
-    return replaced(MemberConfig(), values)
-
-
-OWN_OPTIONS = ("stem", "seed", "epochs", "segment_s")  # settings with an option of their own
 
 
 def train_command(name: str, config: MemberConfig | None, **more: Any) -> Command:

@@ -26,7 +26,7 @@ from embedder.cli import options as commands
 from embedder.inference.aggregate import AGGREGATES
 from embedder.models.network import DEVICES
 from embedder.run import Run
-from embedder.settings import legal_values
+from embedder.settings import SETTINGS
 from embedder.splits import SPLITTERS
 from ensemble.commands import answers
 from ensemble.fusion.experts import EXPERTS
@@ -425,7 +425,7 @@ def test_a_run_folder_of_another_format_is_refused_by_every_command(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--loss", "amm"], f"is not legal; it must be {legal_values('loss')}"),
+        (["--loss", "amm"], f"is not legal; it must be {SETTINGS['loss'].legal}"),
         (["--backbone", "ecappa"], "is not legal; it must be ecapa | crnn | "),
         (["--stem", "drums"], "stem = 'drums' is not legal; it must be mix | vocals"),
         (["--preset", "huge"], "there is no preset 'huge'; presets are: laptop, base"),

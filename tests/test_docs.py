@@ -14,7 +14,7 @@ import typer
 
 import app
 from embedder.presets import PRESETS
-from embedder.settings import all_settings, build_config, legal_values
+from embedder.settings import SETTINGS, build_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -48,9 +48,9 @@ def settings() -> str:
     """Every setting with its default, its legal values and its meaning."""
     values = build_config().to_dict()
     lines = ["| setting | default | legal | meaning |", "| --- | --- | --- | --- |"]
-    for name, (group, item, _) in all_settings().items():
-        default, meaning = values[group][name], cell(item.metadata["meaning"])
-        lines.append(f"| `{name}` | {default} | {cell(legal_values(name))} | {meaning} |")
+    for name, one in SETTINGS.items():
+        default, legal, meaning = values[one.group][name], cell(one.legal), cell(one.meaning)
+        lines.append(f"| `{name}` | {default} | {legal} | {meaning} |")
     presets = [
         f"`{name}` changes {', '.join(f'`{k}` to {v}' for k, v in preset['all'].items())}"
         for name, preset in PRESETS.items()

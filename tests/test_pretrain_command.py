@@ -10,8 +10,7 @@ import app
 from embedder.artifact import read_json
 from embedder.inference.checkpoint import load_member
 from embedder.run import Run
-from embedder.settings import all_settings
-from embedder.training.pretrain_config import own_settings
+from embedder.settings import PRETRAIN_SETTINGS, SETTINGS
 
 Command = Callable[..., tuple[int, str, str]]
 ONCE = ("--set", "segment_s=1", "--set", "crops_per_song=1", "--set", "batch_singers=3")
@@ -110,8 +109,8 @@ def test_a_pre_training_lists_its_settings_and_the_member_s(command: Command) ->
     assert code == 0
     shown = values(out)
     assert (shown["method"], shown["seed"]) == ("byol", "3")
-    wanted = {name for name, (group, _, _) in all_settings().items() if group != "loss"}
-    assert {*own_settings(), *wanted} <= set(shown)
+    wanted = {name for name, one in SETTINGS.items() if one.group != "loss"}
+    assert {*PRETRAIN_SETTINGS, *wanted} <= set(shown)
     code, _, err = command("pretrain", "--method", "moco")
     assert code == 2
     assert err == "error: method = 'moco' is not legal; it must be simclr | vicreg | byol\n"

@@ -13,7 +13,6 @@ from embedder.architectures import ARCHITECTURES
 from embedder.cli.options import Device
 from embedder.console import print_table, shown
 from embedder.presets import PRESETS
-from embedder.settings import build_config, parse_assignments
 
 HEAD = (
     "backbone",
@@ -44,6 +43,8 @@ def architectures(
 
     Example: python app.py architectures --backbone xvector,campplus --preset base
     """
+    from embedder.settings import build_config, parse_assignments
+
     names = list(ARCHITECTURES)
     if backbone is not None:
         names = list(dict.fromkeys(name.strip() for name in backbone.split(",")))

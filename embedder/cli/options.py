@@ -6,28 +6,22 @@ the commands that need it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedder.config import MemberConfig
+from embedder.architectures import ARCHITECTURES
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, working_in
+from embedder.objectives import LEGAL_LOSSES
 from embedder.presets import PRESETS
 from embedder.run import SPLITS, Run, abandon_run, create_run, locked, open_run, prepare_again
-from embedder.settings import (
-    all_settings,
-    build_config,
-    legal_values,
-    margin_setting,
-    member_name,
-    parse_assignments,
-    replaced,
-)
 
 if TYPE_CHECKING:
     from embedder.catalogue import Catalogue
+    from embedder.settings import Setting
 
 
 def works_in(context: typer.Context, run_dir: Path | None) -> Path | None:
@@ -125,13 +119,14 @@ def prepare(
 
 def train_embedder(
     loss: Annotated[
-        str | None, typer.Option("--loss", help=f"{legal_values('loss')}. Default: aam.")
+        str | None, typer.Option("--loss", help=f"{LEGAL_LOSSES}. Default: aam.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help=f"{legal_values('backbone')}. Default: ecapa.")
+        str | None, typer.Option("--backbone", help=f"{' | '.join(ARCHITECTURES)}. Default: ecapa.")
     ] = None,
     stem: Annotated[
-        str | None, typer.Option("--stem", help=f"{legal_values('stem')}. Default: mix.")
+        str | None,
+        typer.Option("--stem", help="mix | vocals | both | separated. Default: mix."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help=" | ".join(PRESETS) + ". Default: laptop.")
@@ -179,6 +174,15 @@ def train_embedder(
 
     Example: python app.py train-embedder --loss triplet --set segment_s=4
     """
+    from embedder.settings import (
+        SETTINGS,
+        build_config,
+        margin_setting,
+        member_name,
+        parse_assignments,
+        replaced,
+    )
+
     given: dict[str, Any] = {"loss": loss, "backbone": backbone, "stem": stem}
     given |= {"seed": seed, "epochs": epochs, "segment_s": segment_s}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -201,7 +205,7 @@ def train_embedder(
     if margin is not None:
         built = replaced(built, {margin_setting(built.loss.loss): margin})
     if list_settings:
-        print_settings(built)
+        print_settings(built.to_dict(), SETTINGS)
         return
     run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
@@ -260,11 +264,12 @@ def excerpts(
     say(f"next: {Command('predict', test_dir=output_dir)}")
 
 
-def print_settings(config: MemberConfig) -> None:
+def print_settings(
+    values: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Setting]
+) -> None:
     """Every setting with its value, its legal values and its meaning."""
-    values = config.to_dict()
     rows = [
-        (name, str(values[group][name]), legal_values(name), item.metadata["meaning"])
-        for name, (group, item, _) in all_settings().items()
+        (name, str(values[one.group][name]), one.legal, one.meaning)
+        for name, one in settings.items()
     ]
     print_table("Settings (--set name=value)", ("name", "value", "legal", "meaning"), rows)

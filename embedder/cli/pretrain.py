@@ -10,28 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from embedder.cli.options import Device, RunDir, catalogue_of
+from embedder.architectures import ARCHITECTURES
+from embedder.cli.options import Device, RunDir, catalogue_of, print_settings
 from embedder.console import on_terminal, print_table, say
 from embedder.errors import Command
 from embedder.presets import PRESETS
 from embedder.run import locked, open_run
-from embedder.settings import all_settings, legal_range, legal_values, parse_assignments
-from embedder.training.pretrain_config import (
-    PretrainConfig,
-    build_pretraining,
-    own_settings,
-    pretrained_name,
-)
-
-METHODS = legal_range(*own_settings()["method"])
 
 
 def pretrain(
     method: Annotated[
-        str | None, typer.Option("--method", help=f"{METHODS}. Default: simclr.")
+        str | None, typer.Option("--method", help="simclr | vicreg | byol. Default: simclr.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help=f"{legal_values('backbone')}. Default: ecapa.")
+        str | None, typer.Option("--backbone", help=f"{' | '.join(ARCHITECTURES)}. Default: ecapa.")
     ] = None,
     stem: Annotated[
         str | None, typer.Option("--stem", help="mix | vocals | both. Default: mix.")
@@ -62,12 +54,21 @@ def pretrain(
 
     Example: python app.py pretrain --method byol --stem vocals
     """
+    from embedder.settings import (
+        PRETRAIN_SETTINGS,
+        SETTINGS,
+        build_pretraining,
+        parse_assignments,
+        pretrained_name,
+    )
+
     given: dict[str, Any] = {"method": method, "backbone": backbone, "stem": stem}
     given |= {"seed": seed, "epochs": epochs}
     chosen = {key: value for key, value in given.items() if value is not None}
     built = build_pretraining(preset, config, parse_assignments(settings or ()) | chosen)
     if list_settings:
-        print_settings(built)
+        used = {name: one for name, one in SETTINGS.items() if one.group != "loss"}
+        print_settings(built.to_dict(), PRETRAIN_SETTINGS | used)
         return
     run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
@@ -87,22 +88,3 @@ def pretrain(
         )
     say(f"wrote {run.pretrained.member(network.name)}")
     say(f"next: {Command('train-embedder', init=network.name)}")
-
-
-def print_settings(config: PretrainConfig) -> None:
-    """Every setting with its value, its legal values and its meaning, the pre-training's first."""
-    values = config.to_dict()
-    rows = [
-        (name, str(values["selfsupervised"][name]), legal_range(item, kind), item)
-        for name, (item, kind) in own_settings().items()
-    ]
-    rows += [
-        (name, str(values[group][name]), legal_values(name), item)
-        for name, (group, item, _) in all_settings().items()
-        if group != "loss"
-    ]
-    print_table(
-        "Settings (--set name=value)",
-        ("name", "value", "legal", "meaning"),
-        [(name, value, legal, item.metadata["meaning"]) for name, value, legal, item in rows],
-    )

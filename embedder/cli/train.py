@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from embedder.cli.options import Device, RunDir, Seed, catalogue_of
-from embedder.config import SeparatorTrainConfig
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
+from embedder.presets import SEPARATOR_EPOCHS
 from embedder.run import locked, open_run
 from embedder.stem_record import FOLDER
 
@@ -133,7 +133,7 @@ def train_separator(
     ] = None,
     epochs: Annotated[
         int, typer.Option("--epochs", min=1, max=10000, help="Passes over random mixtures.")
-    ] = SeparatorTrainConfig.epochs,
+    ] = SEPARATOR_EPOCHS,
     seed: Seed = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a separator that is there.")
@@ -147,6 +147,7 @@ def train_separator(
     """
     run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
+    from embedder.config import SeparatorTrainConfig
     from embedder.training.separator import catalogue_with_stems
     from embedder.training.separator import train_separator as train
 

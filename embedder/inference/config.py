@@ -14,7 +14,7 @@ from embedder.artifact import file_fingerprint
 from embedder.config import EmbedConfig, MemberConfig
 from embedder.errors import UserError
 from embedder.run import Run
-from embedder.settings import all_settings, legal_values, replaced
+from embedder.settings import SETTINGS, replaced
 
 MOST_TTA = 1000  # random segments more of a song
 
@@ -30,10 +30,9 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         for name, value in (("segment_s", self.segment_s), ("hop_s", self.hop_s)):
-            _, item, _ = all_settings()[f"eval_{name}"]
-            if value is not None and not item.metadata["low"] <= value <= item.metadata["high"]:
-                legal = legal_values(f"eval_{name}")
-                raise UserError(f"--{name} {value:g} is not legal; it must be {legal}")
+            setting = SETTINGS[f"eval_{name}"]
+            if value is not None and not setting.low <= value <= setting.high:
+                raise UserError(f"--{name} {value:g} is not legal; it must be {setting.legal}")
         if not 0 <= self.tta <= MOST_TTA:
             raise UserError(f"--tta {self.tta} is not legal; it must be from 0 to {MOST_TTA}")
 

@@ -26,7 +26,7 @@ from embedder.errors import UserError
 from embedder.inference.checkpoint import Member
 from embedder.models.network import margin_free_logits
 from embedder.models.onnx import portable
-from embedder.settings import all_settings
+from embedder.settings import SETTINGS
 
 EXPORT_FORMAT = 1  # version of the file's inputs, outputs and metadata
 OPSET = 17  # of ONNX's operations
@@ -88,7 +88,7 @@ def check_exportable(member: Member) -> None:
 
 def shortest_samples(config: MemberConfig) -> int:
     """The shortest wave that the network may be asked about: the shortest segment that is legal."""
-    low_s: float = all_settings()["eval_segment_s"][1].metadata["low"]
+    low_s: float = SETTINGS["eval_segment_s"].low
     frames = ARCHITECTURES[config.model.backbone].least_frames
     return max(round(low_s * SAMPLE_RATE), (frames - 1) * config.features.hop)
 

@@ -7,7 +7,6 @@ Killed at any moment and started again, it goes on from the last whole epoch.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,7 +62,7 @@ def train_member(
     _check_songs(run, train, validation, config)
     separator = load_vocal_separator(run) if config.train.stem == "separated" else None
     if separator is not None:
-        config = replace(config, separator=separator.config)
+        config = config.model_copy(update={"separator": separator.config})
     start = start or published_start(config)
     if _open_folder(run, catalogue, name, config, start, overwrite):
         say(f"{name} is already trained with these settings; --overwrite trains it anew")

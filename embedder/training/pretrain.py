@@ -32,7 +32,7 @@ from embedder.models.network import Network, count_parameters, default_device
 from embedder.run import Run, prepare_again
 from embedder.training.checkpoint_callback import Say
 from embedder.training.folder import open_training
-from embedder.training.pretrain_config import PretrainConfig
+from embedder.config import PretrainConfig
 from embedder.training.runner import adamw, clip_gradients, fitting, open_trainer, precision
 from embedder.training.self_supervised import METHODS, spread
 from embedder.training.warm_start import published_start
@@ -210,7 +210,7 @@ def pretrain(
     last = {key: keeper.rows[-1][key] for key in ("loss", "spread")}
     about = {
         "method": config.own.method,
-        "selfsupervised": asdict(config.own),
+        "selfsupervised": config.own.model_dump(),
         "epochs": len(keeper.rows),
         "parameters": count_parameters(network),
         "songs": len(songs),

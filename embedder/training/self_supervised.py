@@ -16,8 +16,9 @@ from pytorch_metric_learning import losses
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embedder.config import SelfSupervisedConfig
 from embedder.models.network import Network
-from embedder.training.pretrain_config import SelfSupervisedConfig
+from embedder.config import SelfSupervisedConfig
 
 VICREG = {"invariance_lambda": 25, "variance_mu": 25, "covariance_v": 1}  # the paper's
 

@@ -220,7 +220,7 @@ def train_separator(
         run, measure(separator, validation, cache, config.seed, progress), config.seed
     )
     about = {
-        "training": asdict(config),
+        "training": config.model_dump(),
         "parameters": sum(p.numel() for p in separator.parameters()),
         "songs": [song.id for song in train],
     }
@@ -267,8 +267,8 @@ def _open_folder(
     wanted = {
         "recipe": RECIPE,
         "songs": fingerprint(str(train), *parts),
-        **asdict(shape),
-        **asdict(config),
+        **shape.model_dump(),
+        **config.model_dump(),
     }
     finished = run.separator_weights.is_file()
     if run.separator.is_dir():

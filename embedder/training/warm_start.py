@@ -130,7 +130,7 @@ def initialised(
     if source not in shelf.member_names() and folder.is_dir():
         shelf, name = Run(folder.parent.parent, networks=folder.parent.name), folder.name
     network = load_member(shelf, name)
-    base = {**asdict(network.config.features), **asdict(network.config.model)}
+    base = {**network.config.features.model_dump(), **network.config.model.model_dump()}
     config = _same_network(network, f"--init {source}", preset, config_file, changes, base)
     start = Start(
         name=f"{shelf.network_kind} {name}",
@@ -159,8 +159,8 @@ def _same_network(
     if asked != backbone:  # before the settings of the two are mixed
         raise UserError(f"{other}backbone {backbone} (now {asked})")
     config = build_config(preset, config_file, changes, base)
-    old = {**asdict(own.features), **asdict(own.model)}
-    new = {**asdict(config.features), **asdict(config.model)}
+    old = {**own.features.model_dump(), **own.model.model_dump()}
+    new = {**config.features.model_dump(), **config.model.model_dump()}
     changed = [f"{name} {old[name]} (now {new[name]})" for name in old if old[name] != new[name]]
     if changed:
         raise UserError(other + ", ".join(changed))

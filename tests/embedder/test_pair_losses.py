@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedder.config import LossConfig
-from embedder.settings import all_settings
+from embedder.settings import SETTINGS
 from embedder.training.losses import PairLoss, supcon, triplet
 
 DIM, SINGERS = 6, 4
@@ -44,7 +44,7 @@ def slow_triplet(embedding: np.ndarray, labels: list[int], margin: float, miner:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("margin", [0.05, 0.3, 1.5])
-@pytest.mark.parametrize("miner", all_settings()["miner"][1].metadata["choices"])
+@pytest.mark.parametrize("miner", SETTINGS["miner"].choices)
 def test_triplets_are_those_of_the_triple_loop(miner: str, margin: float, seed: int) -> None:
     loss = triplet(LossConfig(miner=miner, triplet_margin=margin), SINGERS, DIM)
     embedding = unit(seed)

@@ -1,49 +1,143 @@
-"""Settings: each with its legal values, refused outside them, and the same after a round trip."""
+"""Settings: what is declared, what is refused, and the same after a round trip.
+
+A member's and a pre-training's, and the order in which presets, files and options stand.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from typer.main import get_command
 
+import app
+from embedder.architectures import ARCHITECTURES
 from embedder.config import MemberConfig
 from embedder.errors import UserError
-from embedder.presets import PRESETS
+from embedder.presets import PRESETS, PRETRAINING
 from embedder.settings import (
-    all_settings,
+    GROUPS,
+    PRETRAIN_SETTINGS,
+    SETTINGS,
+    Setting,
     build_config,
+    build_pretraining,
     config_from_dict,
     flatten,
-    legal_values,
     margin_setting,
     member_name,
     parse_assignments,
+    pretrained_name,
     replaced,
 )
 
-SETTINGS = all_settings()
-
-CHOICES = {n: i.metadata["choices"] for n, (_, i, _) in SETTINGS.items() if i.metadata["choices"]}
-
+CHOICES = {name: one.choices for name, one in SETTINGS.items() if one.choices}
 NUMBERS = [name for name in SETTINGS if name not in CHOICES]
+TRAINED = [name for name in CHOICES["backbone"] if not ARCHITECTURES[name].fitted]
+FAMILIES = [
+    *itertools.product(PRESETS, CHOICES["backbone"], ["aam"]),
+    *itertools.product(PRESETS, TRAINED, ["triplet"]),
+    *itertools.product(PRESETS, ["ecapa"], [*CHOICES["loss"][1:], "supcon+subcenter"]),
+]
+
+
+# What is declared --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", [*SETTINGS.values(), *PRETRAIN_SETTINGS.values()], ids=str)
+def test_every_setting_says_what_it_means_and_what_is_legal(one: Setting) -> None:
+    assert one.meaning.strip()
+    if one.kind is str:
+        assert len(set(one.choices)) == len(one.choices) >= 2
+        assert one.legal.startswith(" | ".join(one.choices))
+        assert one.default in one.choices
+    else:
+        assert one.kind in (int, float)
+        assert -math.inf < one.low <= one.default <= one.high < math.inf
+        assert one.legal.startswith("a whole number" if one.kind is int else "a number")
+        assert one.legal.endswith(f" from {one.low:g} to {one.high:g}")
+
+
+def test_a_name_stands_in_one_group_only() -> None:
+    groups = [*(model.model_fields for model in GROUPS.values()), PRETRAIN_SETTINGS]
+    assert sum(map(len, groups)) == len(SETTINGS) + len(PRETRAIN_SETTINGS)
+    assert not set(SETTINGS) & set(PRETRAIN_SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("train-embedder", ("loss", "backbone", "stem")), ("pretrain", ("method", "backbone"))],
+)
+def test_help_names_the_choices(command: str, names: tuple[str, ...]) -> None:
+    options = {one.name: one for one in get_command(app.app).commands[command].params}  # type: ignore[attr-defined]
+    for name in names:
+        assert (SETTINGS | PRETRAIN_SETTINGS)[name].legal in str(options[name].help)
+
+
+def test_help_imports_neither_pydantic_nor_numpy() -> None:
+    program = "import app, sys; print({'pydantic', 'numpy', 'torch'} & {*sys.modules})"
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "set()"
+
+
+def test_a_config_is_valid_and_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        MemberConfig().train.lr = 1.0  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        type(MemberConfig().train)(lr=2.0)
+    assert (
+        MemberConfig.model_json_schema()["$defs"]["TrainConfig"]["properties"]["lr"]["maximum"] == 1
+    )
+
+
+@pytest.mark.parametrize(("preset", "backbone", "loss"), FAMILIES)
+def test_every_preset_is_legal(preset: str, backbone: str, loss: str) -> None:
+    config = build_config(preset, changes={"backbone": backbone, "loss": loss})
+    assert (config.model.backbone, config.loss.loss) == (backbone, loss)
+    assert all(type(value_of(config, name)) is one.kind for name, one in SETTINGS.items())
+    assert config_from_dict(config.to_dict()) == config
+
+
+def test_presets_name_only_settings_backbones_and_losses() -> None:
+    for preset in PRESETS.values():
+        assert set(preset) <= {"all", *CHOICES["backbone"], *CHOICES["loss"]}
+        for values in preset.values():
+            assert set(values) <= set(SETTINGS)
+
+
+def test_the_laptop_preset_is_the_defaults_and_a_paper_s_features_come_with_its_network() -> None:
+    assert build_config() == MemberConfig()
+    for preset in PRESETS:
+        features = build_config(preset, changes={"backbone": "crnn"}).features
+        assert (features.n_mels, features.n_fft, features.hop) == (128, 2048, 512)
+
+
+# What is legal -----------------------------------------------------------------------------------
 
 
 def value_of(config: MemberConfig, name: str) -> Any:
-    return getattr(getattr(config, SETTINGS[name][0]), name)
+    return getattr(getattr(config, SETTINGS[name].group), name)
 
 
 def any_value(name: str) -> st.SearchStrategy[Any]:
     """Everything that is legal for one setting on its own."""
-    _, item, kind = SETTINGS[name]
-    low, high = item.metadata["low"], item.metadata["high"]
-    if kind is str:
-        return st.sampled_from(item.metadata["choices"])
-    return st.integers(low, high) if kind is int else st.floats(low, high)
+    one = SETTINGS[name]
+    if one.choices:
+        return st.sampled_from(one.choices)
+    if one.kind is int:
+        return st.integers(int(one.low), int(one.high))
+    return st.floats(one.low, one.high)
 
 
 def configs() -> st.SearchStrategy[MemberConfig]:
@@ -62,15 +156,13 @@ def configs() -> st.SearchStrategy[MemberConfig]:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_outside_its_bounds_is_refused(name: str) -> None:
-    _, item, kind = SETTINGS[name]
-    step = 1 if kind is int else 1e-3
-    for value in (item.metadata["low"] - step, item.metadata["high"] + step):
+    one = SETTINGS[name]
+    step = 1 if one.kind is int else 1e-3
+    for value in (one.low - step, one.high + step):
         with pytest.raises(UserError) as raised:
             replaced(MemberConfig(), {name: value})
-        assert str(raised.value) == (
-            f"{name} = {value!r} is not legal; it must be {legal_values(name)}"
-        )
-    for value in (item.metadata["low"], item.metadata["high"]):
+        assert str(raised.value) == (f"{name} = {value!r} is not legal; it must be {one.legal}")
+    for value in (one.low, one.high):
         try:
             assert value_of(replaced(MemberConfig(), {name: value}), name) == value
         except UserError as error:
@@ -107,7 +199,7 @@ def test_numbers_arrive_in_their_type_from_texts_and_json() -> None:
 def test_what_is_no_choice_is_refused(name: str, bad: Any) -> None:
     with pytest.raises(UserError) as raised:
         replaced(MemberConfig(), {name: bad})
-    said = f"{name} = {bad!r} is not legal; it must be {legal_values(name)}"
+    said = f"{name} = {bad!r} is not legal; it must be {SETTINGS[name].legal}"
     assert str(raised.value).startswith(said)
 
 
@@ -225,6 +317,9 @@ def test_a_change_changes_that_setting_and_the_fingerprint(
     assert replaced(changed, {name: value_of(config, name)}).fingerprint() == config.fingerprint()
 
 
+# Presets, files and options ----------------------------------------------------------------------
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Any:
     def write(value: Any) -> Path:
@@ -315,3 +410,77 @@ def test_what_is_no_assignment_is_refused(bad: str) -> None:
 )
 def test_a_member_is_called_after_what_sets_it_apart(changes: dict[str, Any], name: str) -> None:
     assert member_name(build_config(changes=changes)) == name
+
+
+# Pre-training ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("method", "moco"),
+        ("method", "simclr+byol"),
+        ("batch_songs", 1),
+        ("batch_songs", "2.5"),
+        ("ntxent_temperature", 0),
+        ("target_momentum", 1.01),
+    ],
+)
+def test_an_illegal_value_of_a_pretraining_is_refused_with_the_legal_ones(
+    name: str, bad: Any
+) -> None:
+    with pytest.raises(UserError) as raised:
+        build_pretraining(changes={name: bad})
+    expected = f"{name} = {bad!r} is not legal; it must be {PRETRAIN_SETTINGS[name].legal}"
+    assert str(raised.value).startswith(expected)
+
+
+def test_an_unknown_setting_of_a_pretraining_is_named_beside_all_that_are_known() -> None:
+    with pytest.raises(UserError, match=r"no setting 'tau'; settings are: method, .*, n_mels, "):
+        build_pretraining(changes={"tau": 1})
+    with pytest.raises(UserError, match="lr = 'fast' is not legal"):
+        build_pretraining(changes={"lr": "fast"})
+
+
+def test_values_come_from_preset_pretraining_file_and_changes_in_this_order(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"lr": 0.5, "batch_songs": 7, "noise": 0.1}), encoding="utf-8")
+    built = build_pretraining("demo", file, {"noise": "0.2", "target_momentum": "0.5"})
+    assert built.member.model.channels == PRESETS["demo"]["all"]["channels"]
+    assert built.member.train.epochs == PRETRAINING["epochs"]
+    assert (built.member.train.lr, built.own.batch_songs) == (0.5, 7)
+    assert (built.member.augment.noise, built.own.target_momentum) == (0.2, 0.5)
+
+
+def test_a_whole_pretraining_read_from_a_file_is_that_config(tmp_path: Path) -> None:
+    built = build_pretraining(changes={"method": "byol", "lr": 0.1, "backbone": "crnn"})
+    (tmp_path / "c.json").write_text(json.dumps(built.to_dict()), encoding="utf-8")
+    again = build_pretraining(config_file=tmp_path / "c.json")
+    assert again == built
+    assert again.fingerprint() == built.fingerprint()
+    for change in ({"method": "vicreg"}, {"lr": 0.2}, {"projector_dim": 99}):
+        assert build_pretraining("laptop", tmp_path / "c.json", change).fingerprint() != (
+            built.fingerprint()
+        )
+
+
+def test_what_cannot_be_pre_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="backbone ivector cannot be pre-trained: no gradient"):
+        build_pretraining(changes={"backbone": "ivector"})
+    with pytest.raises(UserError, match=r"takes stem mix \| vocals \| both, not separated"):
+        build_pretraining(changes={"stem": "separated"})
+    (tmp_path / "c.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(UserError, match=r"c\.json must hold one JSON object"):
+        build_pretraining(config_file=tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "simclr-ecapa"),
+        ({"method": "byol", "backbone": "crnn"}, "byol-crnn"),
+        ({"stem": "vocals", "seed": 7}, "simclr-ecapa-vocals-s7"),
+    ],
+)
+def test_a_network_is_called_after_what_sets_it_apart(changes: dict[str, Any], name: str) -> None:
+    assert pretrained_name(build_pretraining(changes=changes)) == name

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,7 +37,7 @@ def save_vocal_separator(run: Run, separator: VocalSeparator, about: dict[str, A
     The weights come last and carry the fingerprint of the other file, so a folder whose writing was
     cut off is never taken for a whole one.
     """
-    described = {"format": FORMAT, "config": asdict(separator.config), "about": about}
+    described = {"format": FORMAT, "config": separator.config.model_dump(), "about": about}
     config = run.separator / "config.json"
     write_json(config, described)
     # One key: safetensors writes several in random order, and equal weights are equal bytes.
@@ -84,10 +84,13 @@ def read_vocal_separator(weights: Path, device: torch.device | None = None) -> V
     if not path.is_file() or file_fingerprint(path) != made_from.get("config"):
         raise UserError(f"{path} does not belong to {weights.name}; {AGAIN}")
     described = read_json(path, AGAIN)["config"]
-    names = [field.name for field in fields(SeparatorConfig)]
+    names = list(SeparatorConfig.model_fields)
     if sorted(described) != sorted(names):
         raise UserError(f"{path} has the settings {', '.join(described)}, not {', '.join(names)}")
-    separator = VocalSeparator(SeparatorConfig(**described))
+    try:
+        separator = VocalSeparator(SeparatorConfig.model_validate(described))
+    except ValidationError as error:
+        raise UserError(f"{path} holds illegal settings ({error}); {AGAIN}") from None
     try:
         separator.load_state_dict(tensors)
     except RuntimeError as error:

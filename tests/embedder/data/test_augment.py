@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 
 import numpy as np
@@ -12,14 +11,14 @@ from hypothesis import strategies as st
 
 from embedder.config import SAMPLE_RATE, AugmentConfig
 from embedder.data.augment import AUGMENTATIONS, QUIET, Augmenter, remix, rms
-from embedder.settings import all_settings
+from embedder.settings import SETTINGS
 
 OFF = AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 0.0))
 ALWAYS = AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 1.0))
 
 
 def only(name: str) -> AugmentConfig:
-    return dataclasses.replace(OFF, **{name: 1.0})
+    return OFF.model_copy(update={name: 1.0})
 
 
 def noise(seed: int, samples: int = 8000, level: float = 0.1) -> np.ndarray:
@@ -32,10 +31,10 @@ def decibels(ratio: float) -> float:
 
 def test_each_augmentation_has_its_probability_among_the_settings() -> None:
     for name in AUGMENTATIONS:
-        group, item, kind = all_settings()[name]
-        assert (group, kind) == ("augment", float)
-        assert (item.metadata["low"], item.metadata["high"]) == (0, 1)
-        assert item.metadata["meaning"].startswith("probability of ")
+        setting = SETTINGS[name]
+        assert (setting.group, setting.kind) == ("augment", float)
+        assert (setting.low, setting.high) == (0, 1)
+        assert setting.meaning.startswith("probability of ")
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -111,7 +110,7 @@ def test_the_chain_is_in_the_order_of_the_dict() -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.7])
 def test_an_augmentation_comes_as_often_as_its_probability(share: float) -> None:
-    augmenter = Augmenter(dataclasses.replace(OFF, noise=share))
+    augmenter = Augmenter(OFF.model_copy(update={"noise": share}))
     wave = noise(6, 64)
     changed = sum(
         not np.array_equal(augmenter(wave, np.random.default_rng(seed)), wave)
@@ -121,7 +120,7 @@ def test_an_augmentation_comes_as_often_as_its_probability(share: float) -> None
 
 
 def test_the_noise_is_as_far_below_as_asked() -> None:
-    config = dataclasses.replace(only("noise"), noise_low_db=12.0, noise_high_db=18.0)
+    config = only("noise").model_copy(update={"noise_low_db": 12.0, "noise_high_db": 18.0})
     wave = noise(7, 16000)
     ratios = []
     for seed in range(30):
@@ -145,7 +144,7 @@ def test_the_equaliser_stays_within_its_reach() -> None:
     wave = noise(9, 16000)
     gains = []
     for seed in range(10):
-        config = dataclasses.replace(only("equaliser"), equaliser_db=3.0)
+        config = only("equaliser").model_copy(update={"equaliser_db": 3.0})
         out = Augmenter(config)(wave, np.random.default_rng(seed))
         power = np.abs(np.fft.rfft(np.stack([wave, out]))) ** 2
         for band in np.array_split(power[:, 1:], 80, axis=1):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedder.architectures import ARCHITECTURES
 from embedder.artifact import fingerprint
-from embedder.config import MemberConfig, SeparatorConfig
+from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference import export
 from embedder.inference.checkpoint import Member
@@ -119,7 +119,13 @@ def test_of_several_centres_the_nearest_counts(tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_a_separator_is_exported_with_the_network_behind_it(tiny: Tiny, tmp_path: Path) -> None:
-    config = replace(tiny(stem="separated"), separator=SeparatorConfig(256, 128, 8, 1))
+    config = tiny(
+        stem="separated",
+        separator_n_fft=256,
+        separator_hop=128,
+        separator_hidden=8,
+        separator_layers=1,
+    )
     check(some_member(config), tmp_path)
 
 

@@ -14,7 +14,7 @@ from embedder.architectures import ARCHITECTURES
 from embedder.config import SAMPLE_RATE, LossConfig, MemberConfig
 from embedder.models.network import Network, count_parameters
 from embedder.models.onnx import DOUBLES, portable
-from embedder.settings import all_settings, build_config
+from embedder.settings import SETTINGS, build_config
 from embedder.training.losses import build_loss
 from tests.embedder.models.reference import backbone as backbone_of
 from tests.embedder.models.reference import noise
@@ -60,7 +60,7 @@ def voices(seed: int, batch: int, samples: int) -> Tensor:
 
 
 def test_the_architectures_are_the_choices_of_the_setting() -> None:
-    assert tuple(ARCHITECTURES) == all_settings()["backbone"][1].metadata["choices"]
+    assert tuple(ARCHITECTURES) == SETTINGS["backbone"].choices
 
 
 def test_embeddings_have_unit_length_and_differ(network: Network) -> None:

@@ -23,7 +23,7 @@ from embedder.inference.embed import embed_split
 from embedder.models.network import Network
 from embedder.models.ssl import BASE, PRETRAINED, Ssl
 from embedder.run import Run
-from embedder.settings import all_settings, build_config
+from embedder.settings import SETTINGS, build_config
 from embedder.training.members import train_member
 from embedder.training.module import Training
 from embedder.training.warm_start import published_start
@@ -46,7 +46,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def test_the_models_are_the_choices_of_the_setting() -> None:
-    assert tuple(PRETRAINED) == all_settings()["ssl_model"][1].metadata["choices"]
+    assert tuple(PRETRAINED) == SETTINGS["ssl_model"].choices
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from embedder.config import LossConfig
 from embedder.models.network import margin_free_logits
 from embedder.objectives import OBJECTIVES
-from embedder.settings import all_settings
+from embedder.settings import SETTINGS
 from embedder.training.losses import LOSSES, ClassLoss, SummedLoss, build_loss
 
 DIM, SINGERS = 6, 4
@@ -69,7 +69,7 @@ def check_margin(name: str, loss: ClassLoss, seed: int, margin: float, scale: fl
 
 
 def test_losses_are_the_choices_of_the_setting() -> None:
-    assert tuple(LOSSES) == all_settings()["loss"][1].metadata["choices"]
+    assert tuple(LOSSES) == SETTINGS["loss"].choices
 
 
 def test_objectives_say_what_the_losses_are() -> None:

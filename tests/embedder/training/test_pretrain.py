@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from embedder.artifact import read_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.config import MemberConfig
+from embedder.config import MemberConfig, PretrainConfig, SelfSupervisedConfig
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.data.synth import synthesise
@@ -28,11 +28,7 @@ from embedder.models.network import Network
 from embedder.run import Run, create_run
 from embedder.training.members import train_member
 from embedder.training.pretrain import COLUMNS, pretrain
-from embedder.training.pretrain_config import (
-    PretrainConfig,
-    SelfSupervisedConfig,
-    build_pretraining,
-)
+from embedder.settings import build_pretraining
 from embedder.training.self_supervised import METHODS
 from embedder.training.warm_start import initialised
 
@@ -45,7 +41,7 @@ FINISHED = {"config.json", "labels.json", "log.csv", "model.safetensors", "resum
 def config_of(tiny: Tiny, method: str = "simclr", **changes: Any) -> PretrainConfig:
     own = {**OWN, **{name: changes.pop(name) for name in list(changes) if name in OWN}}
     member = tiny(**{"crops_per_song": 6, "lr": 0.001, **changes})
-    return PretrainConfig(member, SelfSupervisedConfig(method=method, **own))
+    return PretrainConfig(member=member, own=SelfSupervisedConfig(method=method, **own))
 
 
 def train(run: Run, config: PretrainConfig, name: str = "n", **options: Any) -> tuple[Member, str]:

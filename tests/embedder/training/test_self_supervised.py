@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from embedder.config import MemberConfig
+from embedder.config import MemberConfig, SelfSupervisedConfig
 from embedder.models.network import Network
-from embedder.training.pretrain_config import SelfSupervisedConfig, own_settings
+from embedder.settings import PRETRAIN_SETTINGS
 from embedder.training.self_supervised import METHODS, perceptron, spread
 
 Tiny = Callable[..., MemberConfig]
@@ -47,7 +47,7 @@ def unit(rows: Tensor) -> np.ndarray:
 
 
 def test_methods_are_the_choices_of_the_setting() -> None:
-    assert tuple(METHODS) == own_settings()["method"][0].metadata["choices"]
+    assert tuple(METHODS) == PRETRAIN_SETTINGS["method"].choices
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])

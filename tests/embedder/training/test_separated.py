@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,9 @@ from embedder.settings import config_from_dict
 from embedder.training.members import train_member
 
 Tiny = Callable[..., MemberConfig]
-SHAPE = SeparatorConfig(256, 128, 8, 1)
+SHAPE = SeparatorConfig(
+    separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1
+)
 
 
 def wave(rows: int = 3, samples: int = 16000) -> torch.Tensor:
@@ -54,7 +55,7 @@ def train(run: Run, config: MemberConfig, **options: Any) -> tuple[Member, str]:
 
 @pytest.fixture
 def separated(tiny: Tiny) -> MemberConfig:
-    return replace(tiny(stem="separated", epochs=1), separator=SHAPE)
+    return tiny(stem="separated", epochs=1, **SHAPE.model_dump())
 
 
 def test_it_hears_what_the_separator_gives(separated: MemberConfig, tiny: Tiny) -> None:

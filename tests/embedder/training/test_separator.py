@@ -31,7 +31,9 @@ from embedder.training.separator import (
     train_separator,
 )
 
-SHAPE = SeparatorConfig(256, 128, 16, 1)
+SHAPE = SeparatorConfig(
+    separator_n_fft=256, separator_hop=128, separator_hidden=16, separator_layers=1
+)
 SHORT = SeparatorTrainConfig(epochs=2, crops=4, crop_s=0.5, batch=2)
 
 
@@ -62,8 +64,14 @@ def without_stems(run: Run) -> Catalogue:
 
 
 def test_it_learns_to_hear_voices_on_unheard_songs(prepared: Run) -> None:
-    config = replace(SHORT, epochs=1, crops=320, batch=8, lr=0.02)
-    trained, _ = train(prepared, config, shape=SeparatorConfig(512, 256, 32, 1))
+    config = SHORT.model_copy(update={"epochs": 1, "crops": 320, "batch": 8, "lr": 0.02})
+    trained, _ = train(
+        prepared,
+        config,
+        shape=SeparatorConfig(
+            separator_n_fft=512, separator_hop=256, separator_hidden=32, separator_layers=1
+        ),
+    )
     assert [found["songs"] for found in trained.quality.values()] == [4, 4, 4]
     assert trained.quality["-8 dB"]["gain"]["mean"] > 3
 
@@ -129,7 +137,7 @@ def test_stopped_after_an_epoch_it_goes_on_to_the_same_weights(
 def test_a_seed_decides_everything_and_another_gives_another(prepared: Run) -> None:
     weights = []
     for seed in (0, 0, 1):
-        train(prepared, replace(SHORT, epochs=1, seed=seed), overwrite=True)
+        train(prepared, SHORT.model_copy(update={"epochs": 1, "seed": seed}), overwrite=True)
         weights.append(prepared.separator_weights.read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -157,13 +165,13 @@ def test_other_settings_or_stems_are_refused_unless_overwritten(prepared: Run) -
     before = prepared.separator_weights.read_bytes()
     message = r"holds a separator of other songs or settings; --overwrite trains it anew"
     with pytest.raises(UserError, match=message):
-        train(prepared, replace(SHORT, epochs=1))
+        train(prepared, SHORT.model_copy(update={"epochs": 1}))
     songs = list(read_catalogue(prepared.catalogue).songs)
     songs = [replace(song, backing=songs[0].backing) for song in songs]
     with pytest.raises(UserError, match=message):
         train(prepared, catalogue=Catalogue(tuple(songs)))
     assert prepared.separator_weights.read_bytes() == before
-    train(prepared, replace(SHORT, epochs=1), overwrite=True)
+    train(prepared, SHORT.model_copy(update={"epochs": 1}), overwrite=True)
     assert prepared.separator_weights.read_bytes() != before
 
 
@@ -186,7 +194,7 @@ def test_the_command_trains_and_prints_the_table(
 ) -> None:
     monkeypatch.setattr("embedder.training.separator.SeparatorConfig", lambda: SHAPE)
     monkeypatch.setattr(
-        "embedder.cli.train.SeparatorTrainConfig", lambda **given: replace(SHORT, **given)
+        "embedder.config.SeparatorTrainConfig", lambda **given: SHORT.model_copy(update=given)
     )
     options = ["--run_dir", str(prepared.root), "--device", "cpu", "--epochs", "1", "--seed", "3"]
     assert app.main(["train-separator", *options]) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +208,6 @@ def test_what_is_not_there_or_of_another_network_is_refused(prepared: Run, tiny:
 def test_a_separator_before_the_network_is_not_taken_over(prepared: Run, tiny: Tiny) -> None:
     small = {"separator_hidden": 8, "separator_layers": 1}
     own = some_member(prepared, tiny(stem="separated", **small), "m")
-    network = Network(replace(own.config, train=tiny(stem="mix").train))
+    network = Network(own.config.model_copy(update={"train": tiny(stem="mix").train}))
     finetune(prepared, "m", stem="mix").start.apply(network)
     assert torch.equal(network.projection[0].weight, own.network.projection[0].weight)

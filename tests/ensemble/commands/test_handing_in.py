@@ -254,7 +254,11 @@ def vocal(trained: Run, tiny: Callable[..., MemberConfig], command: Command) -> 
     config = tiny(stem="vocals", epochs=1)
     train_member(trained, catalogue, "vocal", config, device="cpu", say=lambda _: None)
     torch.manual_seed(0)
-    separator = VocalSeparator(SeparatorConfig(256, 128, 8, 1))
+    separator = VocalSeparator(
+        SeparatorConfig(
+            separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1
+        )
+    )
     separator(0.1 * torch.randn(2, 4000))
     learnt_from = [song.id for song in catalogue.of("train")]
     save_vocal_separator(trained, separator.eval().requires_grad_(False), {"songs": learnt_from})

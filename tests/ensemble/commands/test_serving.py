@@ -221,7 +221,15 @@ def test_members_that_hear_vocals_hear_separated_ones_or_stay_silent(
         alone.enroll("Ann", file.read_bytes())
 
     torch.manual_seed(1)
-    separator = VocalSeparator(SeparatorConfig(128, 32, 8, 1)).eval().requires_grad_(False)
+    separator = (
+        VocalSeparator(
+            SeparatorConfig(
+                separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1
+            )
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     train = read_catalogue(run.catalogue).of("train")
     save_vocal_separator(run, separator, {"songs": [song.id for song in train]})
     both = opened(run)

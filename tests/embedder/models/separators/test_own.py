@@ -17,7 +17,9 @@ from embedder.models.separators.own import load_own, load_vocal_separator, save_
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
 
-SMALL = SeparatorConfig(128, 32, 8, 1)
+SMALL = SeparatorConfig(
+    separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1
+)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_broken_weights_are_refused(run: Run) -> None:
 
 
 def test_weights_of_another_shape_are_refused(run: Run, made: VocalSeparator) -> None:
-    made.config = replace(SMALL, separator_hidden=16)
+    made.config = SMALL.model_copy(update={"separator_hidden": 16})
     save_vocal_separator(run, made, {"songs": []})
     with pytest.raises(UserError, match=r"does not fit its own config .*size mismatch"):
         load_vocal_separator(run)

@@ -92,7 +92,11 @@ def test_gains_of_one_give_the_mixture_back_at_any_length(samples: int) -> None:
 
 
 def test_gains_of_one_give_it_back_where_the_frames_share_only_half() -> None:
-    made = separator(SeparatorConfig(128, 64, 8, 1))
+    made = separator(
+        SeparatorConfig(
+            separator_n_fft=128, separator_hop=64, separator_hidden=8, separator_layers=1
+        )
+    )
     made.network = nn.Identity()
     wave = noise(1, 640 + 63)
     torch.testing.assert_close(made(wave), wave, atol=1e-5, rtol=1e-4)
