@@ -16,8 +16,7 @@ from embedder.architectures import ARCHITECTURES
 from embedder.artifact import fingerprint
 from embedder.objectives import OBJECTIVES
 from embedder.presets import SEPARATOR_EPOCHS
-
-SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
+from embedder.run import SAMPLE_RATE as SAMPLE_RATE
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Decibels = Annotated[float, Field(ge=-40, le=40)]

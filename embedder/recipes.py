@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from embedder.architectures import ARCHITECTURES
 from embedder.catalogue import scan
 from embedder.objectives import OBJECTIVES
-from embedder.splits import read_lists, split_songs
 
 if TYPE_CHECKING:
     from embedder.config import MemberConfig
@@ -162,6 +161,7 @@ def estimated(
     import soundfile
 
     from embedder.data.cache import available_cores
+    from embedder.splits import read_lists, split_songs
     from embedder.training.speed import measure_speed
 
     found = read_lists(data_dir, None) if split == "files" else scan(data_dir)

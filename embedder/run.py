@@ -29,6 +29,7 @@ from embedder.errors import Command, UserError, current_run_dir
 
 FORMAT = 1  # version of everything written into a run folder; readers refuse any other
 
+SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
 SPLITS = ("train", "validation", "test")
 # Options of `prepare` that `run.json` keeps.
 PREPARED_BY = (

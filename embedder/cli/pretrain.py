@@ -12,7 +12,7 @@ import typer
 
 from embedder.architectures import ARCHITECTURES
 from embedder.cli.options import Device, RunDir, catalogue_of, print_settings
-from embedder.console import on_terminal, print_table, say
+from embedder.console import on_terminal, say
 from embedder.errors import Command
 from embedder.presets import PRESETS
 from embedder.run import locked, open_run

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embedder.config import SAMPLE_RATE
+from embedder.run import SAMPLE_RATE
 
 if TYPE_CHECKING:  # the command line reads the levels, and loads no array library for that
     import numpy as np

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from embedder.artifact import fingerprint, replacing, write_text
 from embedder.catalogue import Catalogue, Song
+from embedder.config import PretrainConfig
 from embedder.data.datasets import Crops
 from embedder.data.loaders import Ahead
 from embedder.data.samplers import SongPairs
@@ -32,7 +32,6 @@ from embedder.models.network import Network, count_parameters, default_device
 from embedder.run import Run, prepare_again
 from embedder.training.checkpoint_callback import Say
 from embedder.training.folder import open_training
-from embedder.config import PretrainConfig
 from embedder.training.runner import adamw, clip_gradients, fitting, open_trainer, precision
 from embedder.training.self_supervised import METHODS, spread
 from embedder.training.warm_start import published_start

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from embedder.config import SelfSupervisedConfig
 from embedder.models.network import Network
-from embedder.config import SelfSupervisedConfig
 
 VICREG = {"invariance_lambda": 25, "variance_mu": 25, "covariance_v": 1}  # the paper's
 

@@ -7,7 +7,7 @@ that a user asks for. Leaves: a `Beginning`: config, `Start`, and a name for the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 

@@ -26,9 +26,9 @@ from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.embed import embed_wave
 from embedder.models.network import Network
 from embedder.run import Run, create_run
+from embedder.settings import build_pretraining
 from embedder.training.members import train_member
 from embedder.training.pretrain import COLUMNS, pretrain
-from embedder.settings import build_pretraining
 from embedder.training.self_supervised import METHODS
 from embedder.training.warm_start import initialised
 
