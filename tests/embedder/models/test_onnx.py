@@ -77,7 +77,17 @@ def test_other_spectrograms_have_no_convolution(options: dict[str, object]) -> N
         DftSpectrogram(torchaudio.transforms.Spectrogram(n_fft=512, **options))
 
 
-@pytest.mark.parametrize("shape", [SeparatorConfig(separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1), SeparatorConfig(separator_n_fft=301, separator_hop=77, separator_hidden=10, separator_layers=2)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SeparatorConfig(
+            separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1
+        ),
+        SeparatorConfig(
+            separator_n_fft=301, separator_hop=77, separator_hidden=10, separator_layers=2
+        ),
+    ],
+)
 def test_separated_vocals_are_the_separator_s(shape: SeparatorConfig) -> None:
     torch.manual_seed(0)
     fast = VocalSeparator(shape)
@@ -93,7 +103,9 @@ def test_separated_vocals_are_the_separator_s(shape: SeparatorConfig) -> None:
 
 
 def test_the_double_of_a_network_with_a_separator_gives_the_same_embedding(tiny: Tiny) -> None:
-    shape = SeparatorConfig(separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1)
+    shape = SeparatorConfig(
+        separator_n_fft=256, separator_hop=128, separator_hidden=8, separator_layers=1
+    )
     torch.manual_seed(1)
     config = tiny(stem="separated", **shape.model_dump())
     network = Network(config).eval().requires_grad_(False)
