@@ -1,6 +1,5 @@
-"""From a run folder to its pages.
+"""From a run folder that `fuse` has filled to `pages/<name>.html`, each whole or not at all.
 
-Enters: a run folder that `fuse` has filled. Leaves: `pages/<name>.html`, each whole or not at all.
 No model is loaded and no torch imported.
 """
 
@@ -11,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from analysis.maps import fit_all
-from analysis.page import PAGES
+from analysis.page import PAGES, single_file, write_plotly
 from analysis.pages.albums import albums_page
 from analysis.pages.confusion import confusion_page
 from analysis.pages.experts import members_page
@@ -63,15 +62,26 @@ def analyze(
     with_audio: bool = False,
     singers_csv: Path | None = None,
     placed: Placed | None = None,
+    single_files: bool = False,
 ) -> list[Path]:
-    """Write the pages of a run and return their paths, the front page first.
+    """Write the pages of a run.
 
-    `members`: names of the members to map, `None` for those of the fusion. `pages`: names without
-    suffix, `None` for all. `seed`: of the maps and the bootstrap. `with_audio`: pages may carry
-    players. `singers_csv`: what is known of the singers, `None` for the run's own. `placed`: new
-    files for the maps. `progress` is shown the fitting of maps, which takes longest, and then the
-    pages. Raises `UserError` if stores or predictions are missing, unreadable or made from
-    different things; no page is written then.
+    Args:
+        members: Names of the members to map, `None` for those of the fusion.
+        seed: Of the maps and the bootstrap.
+        progress: Is shown the fitting of maps, which takes longest, and then the pages.
+        pages: Names without suffix, `None` for all.
+        with_audio: Pages may carry players.
+        singers_csv: What is known of the singers, `None` for the run's own.
+        placed: New files for the maps.
+        single_files: Each page holds plotly's script, instead of one beside them all.
+
+    Returns:
+        Paths of the pages, the front page first.
+
+    Raises:
+        UserError: If stores or predictions are missing, unreadable or made from different things;
+            no page is written then.
     """
     chosen = choose_pages(pages)
     run_data = read_run_data(run, members, seed, with_audio, singers_csv, placed)
@@ -83,8 +93,10 @@ def analyze(
         for file in chosen:
             texts[file] = BUILDERS[file](run_data)
             tick(len(texts), len(chosen))
+    if not single_files:
+        write_plotly(run.pages)
     for file, text in texts.items():
-        write_text(run.pages / file, text)
+        write_text(run.pages / file, single_file(text) if single_files else text)
     return [run.pages / file for file in texts]
 
 

@@ -1,8 +1,7 @@
-"""One self-contained HTML page: it works offline, in light and dark, on a desktop and on a phone.
+"""The frame of every HTML page: it works offline, in light and dark, on a desktop and on a phone.
 
-Enters: a title, a body made of escaped HTML, data for the script, and the names of the script files
-beside this one. Leaves: the text of a page that loads nothing from outside (a content security
-policy forbids it), and the few pieces that pages are made of.
+A page is a title, a body of escaped HTML, figures or data, and the scripts in `assets/` that draw
+them. It loads nothing but plotly's script from beside it: a content security policy forbids it.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from __future__ import annotations
 import colorsys
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from analysis.figures import Json
+from embedder.artifact import write_text
 
 ASSETS = Path(__file__).parent / "assets"
 PAGES = (
@@ -40,10 +42,13 @@ PALETTE = (
 UNKNOWN_COLOUR = "#8a8f98"
 GOLDEN = 0.6180339887498949
 
-# Only what stands in the page may run or be shown; every request to anywhere is refused. Sound
-# alone may lie in files beside the page.
+# Only what stands in the page, or in files beside it, may run or be shown; every request to
+# anywhere else is refused. Pages opened from a disk need "file:" for what lies beside them.
+PLOTLY = "plotly.min.js"
+SHARED = f'<script src="{PLOTLY}"></script>'
+SHARED_SOURCES = " 'self' file:"
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    f"default-src 'none'; script-src 'unsafe-inline'{SHARED_SOURCES}; style-src 'unsafe-inline'; "
     "img-src data: blob:; media-src 'self' file: data:; base-uri 'none'; form-action 'none'"
 )
 
@@ -85,16 +90,46 @@ def colours(count: int) -> list[str]:
 def choice(name: str, legend: str, options: Sequence[tuple[str, str]]) -> str:
     """A row of radio buttons: `options` are (value, label), the first is chosen.
 
-    A choice of one is left out, for there is nothing to choose.
+    A choice of one is not shown, for there is nothing to choose, but counts as made.
     """
     if len(options) < 2:
-        return ""
+        return "".join(
+            f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+            for value, _ in options
+        )
     buttons = "".join(
         f'<label><input type="radio" name="{escape(name)}" value="{escape(value)}"'
         f"{' checked' if position == 0 else ''}><span>{escape(label)}</span></label>"
         for position, (value, label) in enumerate(options)
     )
     return f'<fieldset class="choice"><legend>{escape(legend)}</legend>{buttons}</fieldset>'
+
+
+def numbered(labels: Iterable[str]) -> list[tuple[str, str]]:
+    """Options of a `choice` whose values are their numbers."""
+    return [(str(number), label) for number, label in enumerate(labels)]
+
+
+def plot(name: str) -> str:
+    """Where the figure `name` is drawn; one that is too wide scrolls."""
+    return f'<div class="plot"><div class="scroll"><div id="{name}"></div></div></div>'
+
+
+def panel(key: str, text: str) -> str:
+    """HTML that a click on a point with `customdata` `key` shows in the page's element "panel"."""
+    return f'<template id="panel-{escape(key)}">{text}</template>'
+
+
+def variants(tag: str, parts: Sequence[str], name: str, attributes: str = "") -> str:
+    """An element for each option of a numbered choice, of which the chosen one is shown.
+
+    `parts`: HTML. `attributes`: of the first element alone.
+    """
+    return "".join(
+        f'<{tag} data-when="{name}={number}"{attributes if number == 0 else " hidden"}>'
+        f"{part}</{tag}>"
+        for number, part in enumerate(parts)
+    )
 
 
 def table(
@@ -125,37 +160,73 @@ def table(
 
 
 def page(
-    name: str, title: str, body: str, data: Any = None, scripts: Sequence[str] = (), note: str = ""
+    name: str,
+    title: str | Sequence[str],
+    body: str,
+    data: Any = None,
+    scripts: Sequence[str] = (),
+    note: str = "",
+    figures: Mapping[str, Json] | None = None,
 ) -> str:
     """The whole page as text.
 
-    `name`: file name of the page; one of `PAGES` is marked in the navigation, any other has none.
-    `title`: plain text.
-    `body`: HTML, already escaped. `data`: JSON value that the scripts read. `scripts`: names of
-    files beside this one; with any, plotly's own script is written into the page before them.
-    `note`: plain text at the foot.
+    Args:
+        name: File name of the page; one of `PAGES` is marked in the navigation, any other has none.
+        title: Plain text; several are those of the options of the choice "split".
+        body: HTML, already escaped.
+        data: JSON value that the scripts read.
+        scripts: Names of files in `assets/`; with any, plotly's own script comes before them.
+        note: Plain text at the foot.
+        figures: Figures by the name that `plot` gave them, drawn by `switch.js`.
     """
     links = "".join(
         f'<a href="{file}"{" aria-current=page" if file == name else ""}>{label}</a>'
         for file, label in PAGES
     )
+    titles = [title] if isinstance(title, str) else title
+    heading = variants("span", [escape(one) for one in titles], "split")
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">',
-        f"<title>{escape(title)}</title>\n<style>\n{_read('page.css')}</style>\n</head>\n<body>",
+        f"<title>{escape(titles[0])}</title>\n<style>\n{_read('page.css')}</style>\n</head>\n<body>",
         f'<header><nav aria-label="Pages">{links}</nav></header>' if name in dict(PAGES) else "",
-        f'<main>\n<h1 id="title">{escape(title)}</h1>\n{body}\n</main>',
+        f'<main>\n<h1 id="title">{heading if len(titles) > 1 else escape(titles[0])}</h1>',
+        f"{body}\n</main>",
         f"<footer>{escape(note)}</footer>" if note else "",
     ]
+    if figures:
+        data, scripts = {**(data or {}), "figures": figures}, ["switch.js", *scripts]
     if scripts:
         parts.append("<noscript>This figure needs JavaScript, which is switched off.</noscript>")
         parts.append(f'<script type="application/json" id="data">{embedded_json(data)}</script>')
-        parts.append(f"<script>{_plotly()}</script>")
+        parts.append(SHARED)
         parts += [f"<script>\n{_read(script)}</script>" for script in ("page.js", *scripts)]
     parts.append("</body>\n</html>\n")
     return "\n".join(part for part in parts if part)
+
+
+def single_file(text: str) -> str:
+    """A page with plotly's script in itself, so that it can be passed on alone."""
+    return text.replace(SHARED, f"<script>{plotly_script()}</script>").replace(
+        escape(POLICY), escape(POLICY.replace(SHARED_SOURCES, ""))
+    )
+
+
+def write_plotly(folder: Path) -> None:
+    """Put plotly's script, about 4.8 MB, beside the pages of a folder, if it is not there."""
+    path, script = folder / PLOTLY, plotly_script()
+    if not path.is_file() or path.read_text(encoding="utf-8") != script:
+        write_text(path, script)
+
+
+def plotly_script() -> str:
+    """plotly.js as text; imported here because only pages with figures need it."""
+    from plotly.offline import get_plotlyjs
+
+    script: str = get_plotlyjs()
+    return script
 
 
 def _lines(text: str) -> str:
@@ -165,11 +236,3 @@ def _lines(text: str) -> str:
 
 def _read(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _plotly() -> str:
-    """plotly.js as text, about 4.8 MB; imported here because only pages with figures need it."""
-    from plotly.offline import get_plotlyjs
-
-    script: str = get_plotlyjs()
-    return script

@@ -1,9 +1,8 @@
-"""How numbers are said in sentences.
-
-Enters: estimates and counts. Leaves: plain text that is true of them.
-"""
+"""Numbers in words: counts, shares and differences with their intervals."""
 
 from __future__ import annotations
+
+import math
 
 from embedder.metrics import Estimate
 
@@ -35,3 +34,15 @@ def points(difference: Estimate) -> str:
     low, high = (f"{100 * one:+.1f}".replace("-", "−") for one in (difference.low, difference.high))
     value = f"{100 * difference.value:+.1f}".replace("-", "−")
     return f"{value} points, 95% interval {low} to {high}"
+
+
+def share_cell(one: Estimate | None) -> str:
+    """A share for a table, its interval on a second line; empty where it is not known."""
+    if one is None or math.isnan(one.value):
+        return ""
+    return f"{one.value:.1%}\n{one.low:.1%} to {one.high:.1%}"
+
+
+def points_cell(one: Estimate | None) -> str:
+    """A difference of shares for a table, its interval on a second line."""
+    return points(one).replace(", 95% interval ", "\n") if one else ""

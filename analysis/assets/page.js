@@ -18,7 +18,8 @@ function plain(text) {
 
 function shortened(text, length) {
   const characters = Array.from(String(text));
-  return characters.length <= length ? String(text) : characters.slice(0, length - 1).join("") + "…";
+  if (characters.length <= length) return String(text);
+  return characters.slice(0, length - 1).join("") + "…";
 }
 
 function percent(share) {
@@ -30,9 +31,11 @@ function theme() {
   return (name) => style.getPropertyValue("--" + name).trim();
 }
 
-function chosen(name, otherwise) {
-  const input = document.querySelector(`input[name="${name}"]:checked`);
-  return input ? input.value : otherwise;
+function chosen(name) {
+  const input = document.querySelector(
+    `input[name="${name}"]:checked, input[type="hidden"][name="${name}"]`
+  );
+  return input ? input.value : "";
 }
 
 function baseLayout(colour) {
@@ -41,6 +44,8 @@ function baseLayout(colour) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     showlegend: false,
+    hovermode: "closest",
+    dragmode: false,
     font: { family, color: colour("text"), size: 12 },
     hoverlabel: {
       bgcolor: colour("back"), bordercolor: colour("line"), align: "left", namelength: -1,
@@ -53,6 +58,7 @@ function baseLayout(colour) {
 // Plotly's own set of buttons holds one that uploads the figure; only these remain.
 const CONFIG = {
   displaylogo: false,
+  displayModeBar: false,
   plotlyServerURL: "",
   modeBarButtons: [["toImage"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
 };
@@ -61,12 +67,29 @@ const CONFIG = {
 function widest(texts, size) {
   const pen = document.createElement("canvas").getContext("2d");
   pen.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
-  return Math.ceil(Math.max(...texts.map((text) => pen.measureText(text).width)));
+  return Math.ceil(Math.max(0, ...texts.map((text) => pen.measureText(text).width)));
+}
+
+// Whether what is chosen meets conditions: {name: value}, or {narrow: true} for a phone.
+function met(when) {
+  return Object.entries(when).every(([name, value]) =>
+    name === "narrow" ? NARROW() === value : chosen(name) === value
+  );
+}
+
+// Shows what belongs to the choices: elements with data-when="name=value name=value".
+function showChosen() {
+  document.querySelectorAll("[data-when]").forEach((part) => {
+    const when = part.dataset.when.split(" ").map((one) => one.split("="));
+    part.hidden = !met(Object.fromEntries(when));
+  });
 }
 
 // Draws now, and again when a choice, the theme or the width changes.
 function redraws(draw) {
-  document.querySelectorAll(".choice input").forEach((input) => input.addEventListener("change", draw));
+  document.querySelectorAll(".choice input").forEach((input) =>
+    input.addEventListener("change", draw)
+  );
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
   const frame = document.querySelector(".plot");

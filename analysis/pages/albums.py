@@ -1,8 +1,7 @@
 """The albums page: how much of what the embeddings find alike is the album, not the singer.
 
-Enters: `RunData`, and a benchmark's rows where the run holds one. Leaves: the text of
-`albums.html`: nearest neighbours by album and singer against chance, a probe for the album, and the
-gap between song and album split.
+Nearest neighbours by album and singer against chance, a probe for the album, and the gap between
+song and album split where the run holds a benchmark's rows.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from analysis import figures as fig
+from analysis.figures import Json
 from analysis.maps import cloud, together
 from analysis.measures.album_effect import (
     AlbumEffect,
@@ -28,17 +28,27 @@ from analysis.measures.album_effect import (
     usable,
     within,
 )
-from analysis.page import choice, escape, page, table
+from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.pages.map import TOGETHER
 from analysis.run_data import RunData
-from analysis.wording import counted, interval, points
+from analysis.wording import counted, interval, points, points_cell, share_cell
 from embedder.errors import Command
-from embedder.metrics import Estimate
 
 MISSING = (
     "There is no album of two training songs whose singer has another album, so nothing can be "
     "said of albums; a data folder laid out as <singer>/<album>/<song> names them"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What was found in one member's embedding, or in that of all together."""
+
+    name: str
+    songs: AlbumSongs
+    near: Neighbourhood
+    effect: AlbumEffect
+    probe: Probe | None
 
 
 def embeddings(run_data: RunData) -> Iterator[tuple[str, AlbumSongs]]:
@@ -91,15 +101,15 @@ def albums_page(run_data: RunData) -> str:
     for name, songs in groups:
         near = neighbourhood(songs)
         effect = album_effect(near, run_data.seed)
-        found.append(Embedding(name, near, effect, probe(songs, run_data.seed)))
-    controls = choice("member", "Embedding", [(str(i), one.name) for i, one in enumerate(found)])
+        found.append(Embedding(name, songs, near, effect, probe(songs, run_data.seed)))
+    controls = choice("member", "Embedding", numbered(one.name for one in found))
     body = f"""<p id="finding">{escape(albums_finding(found[0].name, found[0].effect))}</p>
 <div class="controls">{controls}</div>
 <h2>Who the nearest training songs are</h2>
-<div class="plot"><div id="plot"></div></div>
-<p id="shown" class="soft" aria-live="polite"></p>
+{plot("plot")}
+{variants("p", [escape(embedding_says(one)) for one in found], "member", ' class="soft"')}
 <h2>The nearest song, by singer</h2>
-<div class="plot"><div class="scroll"><div id="singers"></div></div></div>
+{plot("singers")}
 <p class="soft">Dots: share of a singer's training songs whose nearest other song by that singer is
 of the same album. Lines: what it would be if the singer's other songs were all as near.</p>
 <h2>Neighbours, training split, song level</h2>{neighbour_table(found)}
@@ -118,11 +128,11 @@ of the song's singer, so that the voice does not help. Chance: the largest album
         "Intervals: bootstrap over albums, 2,000 resamples, 95%. All members together: the mean of "
         "the members' cosines."
     )
-    data = {
-        "singers": run_data.songs.singers,
-        "embeddings": [_data(one, songs) for one, (_, songs) in zip(found, groups, strict=True)],
+    figures = {
+        "plot": neighbours_figure(found),
+        "singers": singers_figure(found, run_data.songs.singers),
     }
-    return page("albums.html", title, body, data, ["albums.js"], note)
+    return page("albums.html", title, body, note=note, figures=figures)
 
 
 def embedding_says(one: Embedding) -> str:
@@ -137,38 +147,110 @@ def embedding_says(one: Embedding) -> str:
     )
 
 
-def _data(one: Embedding, songs: AlbumSongs) -> dict[str, Any]:
-    near, effect = one.near, one.effect
-    album = near.same_album.mean(axis=0)
-    singer = near.same_singer.mean(axis=0)
-    own = near.same_singer[:, 0]
-    expected = within(near)
-    singers = []
-    for label in np.unique(songs.singers):
-        rows = np.flatnonzero((songs.singers == label) & own)
-        if len(rows):
-            seen = float(near.same_album[rows, 0].mean())
-            singers.append(
-                [int(label), len(rows), round(seen, 4), round(float(expected[rows].mean()), 4)]
-            )
-    return {
-        "says": embedding_says(one),
-        "album": album.round(4).tolist(),
-        "singer": (singer - album).round(4).tolist(),
-        "chance": round(effect.album_chance, 4),
-        "chanceSinger": round(float(near.chance_singer.mean()), 4),
-        "singers": singers,
+def neighbours_figure(found: Sequence[Embedding]) -> Json:
+    """Stacked bars of who the nearest songs are, by rank."""
+    axis_y = fig.axis("share of songs", range=[0, 1], tickformat=".0%")
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
+    layout = {
+        "height": 400,
+        "barmode": "stack",
+        "bargap": 0.12,
+        "margin": {"l": 58, "r": 14, "t": 58, "b": 52},
+        "showlegend": True,
+        "legend": {**legend, "itemclick": False, "itemdoubleclick": False},
+        "xaxis": fig.axis("rank of the neighbour", dtick=1, showgrid=False),
+        "yaxis": axis_y,
     }
+    narrow = fig.case(layout={"height": 420, "margin": {"t": 116}}, narrow=True)
+    cases = [fig.case(_neighbour_traces(one), member=str(i)) for i, one in enumerate(found)]
+    return fig.figure([], layout, [*cases, narrow])
 
 
-@dataclass(frozen=True, eq=False)
-class Embedding:
-    """What was found in one member's embedding, or in that of all together."""
+def _neighbour_traces(one: Embedding) -> list[Json]:
+    album = one.near.same_album.mean(axis=0)
+    singer = one.near.same_singer.mean(axis=0) - album
+    parts = (
+        ("same album", album, "wrong"),
+        ("same singer, another album", singer, "right"),
+        ("another singer", 1 - album - singer, "line"),
+    )
+    ranks = list(range(1, len(album) + 1))
+    traces = [
+        fig.bars(
+            ranks,
+            fig.rounded(shares, 6),
+            [
+                f"{fig.percent(share)} of the {rank}. nearest songs:<br>{name}"
+                for rank, share in zip(ranks, shares, strict=True)
+            ],
+            tint,
+            name=name,
+        )
+        for name, shares, tint in parts
+    ]
+    for name, value, dash in (
+        ("same album by chance", one.effect.album_chance, "dot"),
+        ("same singer by chance", float(one.near.chance_singer.mean()), "dash"),
+    ):
+        line = {"color": fig.colour("text"), "width": 1.5, "dash": dash}
+        text = [f"{name}: {fig.percent(value)}"] * 2
+        ends, values = [0.5, len(ranks) + 0.5], fig.rounded([value, value])
+        traces.append(fig.markers(ends, values, text, mode="lines", name=name, line=line))
+    return traces
 
-    name: str
-    near: Neighbourhood
-    effect: AlbumEffect
-    probe: Probe | None
+
+def singers_figure(found: Sequence[Embedding], singers: Sequence[str]) -> Json:
+    """Of each singer, how often the nearest song is of the same album."""
+    title = "nearest song of the singer is of the same album"
+    layout = {
+        "margin": {"l": 10, "r": 20, "t": 12, "b": 56},
+        "xaxis": fig.axis(title, range=[-0.03, 1.03], tickformat=".0%"),
+    }
+    cases = []
+    for number, one in enumerate(found):
+        rows = singer_shares(one)
+        names = [singers[singer] for singer, *_ in rows]
+        places = list(range(len(rows)))
+        text = [
+            f"<b>{fig.label(name)}</b><br>same album {fig.percent(seen)} of {songs} songs"
+            f"<br>if albums did not matter {fig.percent(expected)}"
+            for name, (_, songs, seen, expected) in zip(names, rows, strict=True)
+        ]
+        tick = {"symbol": "line-ns-open", "size": 14, "line": {"width": 2}}
+        traces = [
+            fig.markers(fig.rounded([row[3] for row in rows]), places, text,
+                    marker={**tick, "color": fig.colour("text")}),
+            fig.markers(fig.rounded([row[2] for row in rows]), places, text,
+                    marker={"size": 11, "color": fig.colour("wrong"), "opacity": 1}),
+        ]  # fmt: skip
+        ends = [len(rows) - 0.4, -0.6]
+        shape = {
+            "height": 72 + 22 * len(rows),
+            "yaxis": fig.categories(names, 26, range=ends, automargin=True),
+        }
+        short = {
+            "yaxis": {"ticktext": [fig.label(name, 14) for name in names]},
+            "xaxis": {"title": {"text": "nearest of same album"}},
+        }
+        cases.append(fig.case(traces, shape, member=str(number)))
+        cases.append(fig.case(layout=short, member=str(number), narrow=True))
+    return fig.figure([], layout, cases)
+
+
+def singer_shares(one: Embedding) -> list[tuple[int, int, float, float]]:
+    """(singer, songs, share whose nearest is of the same album, share by voice alone).
+
+    Of the songs whose nearest other song is by the same singer; those whose albums matter most
+    come first.
+    """
+    own, expected = one.near.same_singer[:, 0], within(one.near)
+    found = []
+    for singer in np.unique(one.songs.singers):
+        rows = np.flatnonzero((one.songs.singers == singer) & own)
+        if len(rows):
+            seen = float(one.near.same_album[rows, 0].mean())
+            found.append((int(singer), len(rows), seen, float(expected[rows].mean())))
+    return sorted(found, key=lambda row: (-row[2], row[0]))
 
 
 def neighbour_table(found: Sequence[Embedding]) -> str:
@@ -181,13 +263,13 @@ def neighbour_table(found: Sequence[Embedding]) -> str:
         (
             one.name,
             f"{one.effect.songs:,}",
-            _share(one.effect.album),
+            share_cell(one.effect.album),
             f"{one.effect.album_chance:.1%}",
             f"{one.effect.voice_chance:.1%}",
-            _share(one.effect.production),
-            _share(one.effect.singer),
-            _share(one.effect.singer_apart),
-            _points(one.effect.lost),
+            share_cell(one.effect.production),
+            share_cell(one.effect.singer),
+            share_cell(one.effect.singer_apart),
+            points_cell(one.effect.lost),
         )
         for one in found
     ]
@@ -205,9 +287,9 @@ def probe_table(found: Sequence[Embedding]) -> str:
             one.name,
             f"{one.probe.songs:,}",
             f"{one.probe.albums:,}",
-            _share(one.probe.right),
+            share_cell(one.probe.right),
             f"{one.probe.chance:.1%}",
-            _share(one.probe.own),
+            share_cell(one.probe.own),
             f"{one.probe.own_chance:.1%}",
         )
         for one in found
@@ -248,20 +330,10 @@ def gap_section(gaps: Sequence[Gap], folder: Path) -> str:
             gap.member,
             f"{gap.segment_s:g} s",
             str(gap.seed),
-            f"{_share(gap.song)}, {gap.songs[0]:,} songs",
-            f"{_share(gap.album)}, {gap.songs[1]:,} songs",
-            _points(gap.lost),
+            f"{share_cell(gap.song)}, {gap.songs[0]:,} songs",
+            f"{share_cell(gap.album)}, {gap.songs[1]:,} songs",
+            points_cell(gap.lost),
         )
         for gap in gaps
     ]
     return f"{heading}<p>{escape(gap_finding(gaps))}</p>" + table(head, rows, range(1, len(head)))
-
-
-def _share(one: Estimate) -> str:
-    if np.isnan(one.value):
-        return ""
-    return f"{one.value:.1%}\n{one.low:.1%} to {one.high:.1%}"
-
-
-def _points(one: Estimate) -> str:
-    return points(one).replace(", 95% interval ", "\n")

@@ -1,26 +1,32 @@
 """The confusion page: which singer is taken for which, and in which songs.
 
-Enters: `RunData`. Leaves: the text of `confusion.html`: a matrix in alphabetical order or with
-similar singers together, as counts or shares of rows or columns, of the singers named first or of
-songs missed in the first three; a click lists a cell's songs with what each segment says.
+A matrix in alphabetical order or with similar singers together, as counts or shares of rows or
+columns, of the singers named first or of songs missed in the first three; a click lists a cell's
+songs with what each segment says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.page import choice, escape, page, table
+from analysis import figures as fig
+from analysis.figures import Json
+from analysis.neighbourhoods import SIMILAR_ORDER_SAYS, similar_order, singer_similarities
+from analysis.page import choice, escape, numbered, page, panel, plot, table, variants
 from analysis.run_data import Predicted, RunData, album_title, song_title
 from analysis.segment_scores import FirstChoices, first_choices
 from analysis.wording import counted, interval
-from embedder.inference.store import Store
 from embedder.metrics import bootstrap_interval, mean_of, ranking
 
 MISTAKES = 15  # rows of the table of mistakes
+HOVERED = 12  # songs that a cell names on hover; a click lists them all
 PLACES = 3  # a song is missed if its singer is not among so many
 
 UNITS = (
@@ -100,42 +106,221 @@ def confusion_title(predicted: Predicted) -> str:
 def confusion_page(run_data: RunData) -> str:
     """The text of `confusion.html`."""
     tables = run_data.predicted
-    heard = [first_choices(run_data, one.ids) for one in tables]
+    said = [first_choices(run_data, one.ids) for one in tables]
     train = (
         store for name in run_data.members for store in run_data.stores(name)
         if store.split == "train"
     )  # fmt: skip
     similar = similar_order(singer_similarities(train))
-    controls = choice("split", "Split", [(str(i), one.split) for i, one in enumerate(tables)])
+    orders = {"alphabet": alphabetical(run_data.songs.singers), "similar": similar}
+    controls = choice("split", "Split", numbered(one.split for one in tables))
     controls += choice("kind", "Songs", KINDS)
     controls += choice("unit", "Cells show", UNITS)
-    controls += choice("order", "Order", ORDERS) if len(similar) > 2 else ""
-    parts = "".join(
-        f'<div data-set="{number}"{" hidden" if number else ""}>{_mistake_table(one)}</div>'
-        for number, one in enumerate(tables)
+    controls += choice("order", "Order", ORDERS[: 2 if len(similar) > 2 else 1])
+    findings = [escape(confusion_finding(one, run_data.seed)) for one in tables]
+    how = said[0].how if isinstance(said[0], FirstChoices) else said[0]
+    matrices = [
+        (f"{split}-{kind}", segments, confusion_of(one, kind))
+        for split, (one, segments) in enumerate(zip(tables, said, strict=True))
+        for kind, _ in KINDS
+    ]
+    panels = "".join(_panels(key, one, segments) for key, segments, one in matrices)
+    nothing = "".join(
+        f'<p hidden data-when="split={key.replace("-", " kind=")}">{NOTHING}</p>'
+        for key, _, one in matrices
+        if not one.cells
     )
-    findings = "".join(
-        f'<p data-set="{number}"{" hidden" if number else ""}'
-        f'{"" if number else " id=finding"}>{escape(confusion_finding(one, run_data.seed))}</p>'
-        for number, one in enumerate(tables)
-    )  # fmt: skip
-    how = heard[0].how if isinstance(heard[0], FirstChoices) else heard[0]
-    body = f"""{findings}<p class="soft">A row is a true singer, a column the singer named first.
+    body = f"""{variants("p", findings, "split", " id=finding")}
+<p class="soft">A row is a true singer, a column the singer named first.
 Blue is right, orange is a mistake. Point at a cell for its songs; click it to list them all below,
 each with a strip of who its segments name. {escape(how)}</p>
 <div class="controls">{controls}</div>
-<div class="plot"><div class="scroll"><div id="plot"></div></div></div>
-<p class="soft">{escape(HOW)}</p>
-<div id="cell" aria-live="polite"></div>
-{parts}"""
-    note = " ".join(one.how for one in tables)
-    data = {
-        "orders": {"alphabet": alphabetical(run_data.songs.singers), "similar": similar},
-        "places": PLACES,
-        "sets": [_set_data(one, said) for one, said in zip(tables, heard, strict=True)],
+{plot("plot")}
+<p class="soft" hidden data-when="order=similar">{escape(SIMILAR_ORDER_SAYS)}</p>
+{nothing}<div id="panel" aria-live="polite"></div>{panels}
+{variants("div", [_mistake_table(one) for one in tables], "split")}"""
+    return page(
+        "confusion.html",
+        [confusion_title(one) for one in tables],
+        body,
+        note=" ".join(one.how for one in tables),
+        figures={"plot": confusion_figure({key: one for key, _, one in matrices}, orders)},
+    )
+
+
+NOTHING = f"No song has its singer outside the first {PLACES}."
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """The songs of one split by true and named singer."""
+
+    predicted: Predicted
+    kind: str  # one of `KINDS`
+    cells: dict[tuple[int, int], list[int]]  # (true, named singer) → rows, surest first
+    of_singer: NDArray[np.int64]  # (singers,), songs of each singer
+    named_as: NDArray[np.int64]  # (singers,), songs named as each
+    places: NDArray[np.int64]  # (songs,), on which place the own singer is named
+
+    def heading(self, cell: tuple[int, int]) -> tuple[str, str, str]:
+        """The true singer, the one named, and which of their songs are listed."""
+        true, named = (_short(self.predicted.singers[one], 40) for one in cell)
+        return true, named, f", missed in top-{PLACES}" if self.kind == "missed" else ""
+
+    def shares(self, cell: tuple[int, int]) -> tuple[str, str]:
+        """How many of the true singer's songs a cell holds, and how much of those named so."""
+        true, named, _ = self.heading(cell)
+        count, of = len(self.cells[cell]), int(self.of_singer[cell[0]])
+        return (
+            f"{count} of {counted(of, 'song')} of {true} ({fig.percent(count / of)})",
+            f"{fig.percent(count / self.named_as[cell[1]])} of the songs named {named}",
+        )
+
+    def song(self, row: int) -> str:
+        """Title, album and confidence of a song, and where a mistaken one names its singer."""
+        one = self.predicted
+        sure, own = one.probabilities[row].max(), one.probabilities[row, one.truth[row]]
+        right = ""
+        if self.places[row] > 1:
+            right = f"; the true singer on place {self.places[row]}, {fig.percent(own)}"
+        title, album = song_title(one.ids[row]), album_title(one.albums[row])
+        return f"{_short(title, 40)}, {_short(album, 30)} ({fig.percent(sure)}{right})"
+
+
+def confusion_of(predicted: Predicted, kind: str) -> Confusion:
+    """All songs of known singers, or only those missed in the first few, by cell."""
+    count, places = len(predicted.singers), true_places(predicted)
+    found = {
+        cell: [row for row in rows if kind == "first" or places[row] > PLACES]
+        for cell, rows in confusion_cells(predicted).items()
     }
-    title = confusion_title(tables[0])
-    return page("confusion.html", title, body, data, ["confusion.js"], note)
+    known = predicted.truth >= 0
+    return Confusion(
+        predicted,
+        kind,
+        {cell: rows for cell, rows in found.items() if rows},
+        np.bincount(predicted.truth[known], minlength=count),
+        np.bincount(ranking(predicted.probabilities)[known, 0], minlength=count),
+        places,
+    )
+
+
+SCALE = ((0, "wrong"), (0.4999, "wrong-soft"), (0.5, "empty"), (0.5001, "right-soft"), (1, "right"))
+
+
+def confusion_figure(
+    matrices: Mapping[str, Confusion], orders: Mapping[str, Sequence[int]]
+) -> Json:
+    """The matrix of each split, kind of songs, unit and order; mistakes count below 0.
+
+    `matrices`: by "split-kind". `orders`: singers' numbers from the top.
+    """
+    singers = next(iter(matrices.values())).predicted.singers
+    layout, square = fig.matrix(len(singers), ("identified as", "true singer"))
+    cases = []
+    for letters, narrow in ((22, False), (11, True)):
+        for order, numbers in orders.items():
+            ticks = fig.categories([singers[one] for one in numbers], letters)
+            shape = {key: ticks[key] for key in ("tickmode", "tickvals", "ticktext")}
+            both = {"xaxis": shape, "yaxis": shape}
+            cases.append(fig.case(layout=both, order=order, narrow=narrow))
+    for key, one in matrices.items():
+        counts = np.zeros((len(singers), len(singers)))
+        hover, keys = (np.full(counts.shape, "", object) for _ in range(2))
+        for cell, rows in one.cells.items():
+            counts[cell] = len(rows)
+            hover[cell] = _hover(one, cell)
+            keys[cell] = f"{key}-{cell[0]}-{cell[1]}"
+        split, _, kind = key.partition("-")
+        for order, numbers in orders.items():
+            where: Json = {"split": split, "kind": kind, "order": order}
+            grid = np.ix_(numbers, numbers)
+            texts = {"hovertext": hover[grid].tolist(), "customdata": keys[grid].tolist()}
+            cases.append(fig.case([texts], **where))
+            for unit, values, highest in _in_units(counts, one):
+                signed = np.where(np.eye(len(singers), dtype=bool), values, -values)[grid]
+                text = np.where(counts > 0, np.rint(values).astype(int).astype(str), "")[grid]
+                cells = {"z": fig.rounded(signed), "zmin": -highest, "zmax": highest}
+                cases.append(fig.case([{**cells, "text": text.tolist()}], **where, unit=unit))
+    heat = fig.heatmap([], SCALE, texttemplate="%{text}")
+    return fig.figure([heat], layout, cases, square)
+
+
+def _in_units(
+    counts: NDArray[np.float64], one: Confusion
+) -> list[tuple[str, NDArray[np.float64], float]]:
+    """(unit, cells in it, what is drawn in full colour)."""
+    of_row, of_column = (100 / np.maximum(songs, 1) for songs in (one.of_singer, one.named_as))
+    return [
+        ("counts", counts, float(max(one.of_singer.max(initial=1), 1))),
+        ("rows", counts * of_row[:, None], 100.0),
+        ("columns", counts * of_column[None], 100.0),
+    ]
+
+
+def _short(text: str, letters: int) -> str:
+    return text if len(text) <= letters else text[: letters - 1] + "…"
+
+
+def _hover(one: Confusion, cell: tuple[int, int]) -> str:
+    (true, named, missed), rows = one.heading(cell), one.cells[cell]
+    lines = [f"<b>{fig.label(true)}</b> identified as <b>{fig.label(named)}</b>{missed}"]
+    lines += [fig.label(says, 200) for says in one.shares(cell)]
+    lines += ["· " + fig.label(one.song(row), 70) for row in rows[:HOVERED]]
+    if len(rows) > HOVERED:
+        lines.append(f"and {len(rows) - HOVERED} more: click to list them")
+    return "<br>".join(lines)
+
+
+def _panels(key: str, one: Confusion, segments: FirstChoices | str) -> str:
+    """For each cell the list of its songs, each with a strip of what its segments say."""
+    found = ""
+    for cell, rows in one.cells.items():
+        true, named, missed = one.heading(cell)
+        says = f"{true} identified as {named}{missed}: {', '.join(one.shares(cell))}"
+        text = f"<h2>{escape(says)}</h2>"
+        if isinstance(segments, FirstChoices):
+            orange = "" if cell[0] == cell[1] else "orange: the one named for the song; "
+            text += (
+                '<p class="soft">Segments from the song\'s beginning to its end. Blue: the true '
+                f"singer is named; {orange}grey: another.</p>"
+            )
+        items = "".join(_song_item(one, row, cell, segments) for row in rows)
+        found += panel(f"{key}-{cell[0]}-{cell[1]}", f'{text}<ul class="songs">{items}</ul>')
+    return found
+
+
+def _song_item(
+    one: Confusion, row: int, cell: tuple[int, int], segments: FirstChoices | str
+) -> str:
+    address = f"timeline.html#{quote(one.predicted.ids[row].encode('utf-8', 'replace'), safe='')}"
+    more = f' · <a href="{escape(address)}">timeline</a>'
+    if isinstance(segments, FirstChoices):
+        strip, words = _strip(one.predicted.singers, segments.runs(row), cell)
+        more = f"{strip}<small>{escape(words)}{more}</small>"
+    return f"<li>{escape(one.song(row))}{more}</li>"
+
+
+def _strip(singers: Sequence[str], runs: Sequence[int], cell: tuple[int, int]) -> tuple[str, str]:
+    """A song's segments as a strip that `switch.js` colours, and whom they name how often.
+
+    "r3w2l10" are three segments that name the true singer, two the one named for the song, and ten
+    another.
+    """
+    letters = {cell[1]: "w", cell[0]: "r"}
+    counts: Counter[int] = Counter()
+    strip: list[tuple[str, int]] = []
+    for singer, length in zip(runs[::2], runs[1::2], strict=True):
+        counts[singer] += length
+        strip.append((letters.get(singer, "l"), length))
+    joined = [
+        f"{letter}{sum(length for _, length in run)}"
+        for letter, run in itertools.groupby(strip, key=lambda one: one[0])
+    ]
+    named = [f"{singers[singer]} {count}" for singer, count in counts.most_common(4)]
+    others = ", others" if len(counts) > 4 else ""
+    bar = f'<i class="strip" data-strip="{"".join(joined)}"></i>'
+    return bar, f"of {counts.total()} segments: {', '.join(named)}{others}"
 
 
 def alphabetical(singers: Sequence[str]) -> list[int]:
@@ -161,67 +346,3 @@ def _mistake_table(predicted: Predicted) -> str:
     cut = f", the {MISTAKES} most frequent of {len(found)} kinds" if len(found) > MISTAKES else ""
     head = ("true singer", "identified as", "songs", "which")
     return f"<h2>Mistakes{cut}</h2>" + table(head, rows, numeric=[2])
-
-
-def _set_data(predicted: Predicted, heard: FirstChoices | str) -> dict[str, Any]:
-    """Songs by descending confidence, so that each cell's come surest first."""
-    sure = predicted.probabilities.max(axis=1)
-    order = np.argsort(-sure, kind="stable")
-    own = predicted.probabilities[np.arange(len(order)), predicted.truth]
-    return {
-        "title": confusion_title(predicted),
-        "singers": predicted.singers,
-        "songs": {
-            "id": [predicted.ids[row] for row in order],
-            "title": [song_title(predicted.ids[row]) for row in order],
-            "album": [album_title(predicted.albums[row]) for row in order],
-            "true": predicted.truth[order].tolist(),
-            "named": ranking(predicted.probabilities)[order, 0].tolist(),
-            "place": true_places(predicted)[order].tolist(),
-            "sure": sure[order].round(4).tolist(),
-            "own": own[order].round(4).tolist(),
-            "strip": [heard.runs(int(row)) for row in order]
-            if isinstance(heard, FirstChoices)
-            else None,
-        },
-    }
-
-
-HOW = (
-    "Similar singers stand beside each other: average linkage of the cosine distances between the "
-    "singers' mean training-song embeddings (mean over the members), leaves in the order in which "
-    "neighbours are most alike (Bar-Joseph et al. 2001, as in scipy)."
-)
-
-
-def singer_similarities(train: Iterable[Store]) -> NDArray[np.float64]:
-    """Mean over members of the cosine between singers' mean embeddings: (singers, singers).
-
-    `train`: one store of training songs a member, all of the same singers. A singer without a song
-    is like nobody: 0.
-    """
-    found = []
-    for store in train:
-        sums = np.zeros((len(store.singers), store.embeddings.shape[1]))
-        known = store.labels >= 0
-        np.add.at(sums, store.labels[known], store.embeddings[known])
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
-        found.append(centres @ centres.T)
-    if not found:
-        raise ValueError("need the training songs of a member")
-    return np.asarray(np.mean(found, axis=0))
-
-
-def similar_order(similarities: NDArray[np.float64]) -> list[int]:
-    """Singers' numbers in the order of an average-linkage tree over 1 − similarity."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    count = len(similarities)
-    if count < 3:
-        return list(range(count))
-    distances = np.clip(1 - (similarities + similarities.T) / 2, 0, None)
-    np.fill_diagonal(distances, 0)
-    tree = linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
-    return [int(leaf) for leaf in leaves_list(tree)]

@@ -1,18 +1,19 @@
 """The robustness page: how many songs are still named right when they are degraded.
 
-Enters: what `python app.py measure --what robustness` wrote. Leaves: the text of `robustness.html`:
-a curve for each degradation, which level is the mildest that costs accuracy, and a table.
+From what `python app.py measure --what robustness` wrote: a curve for each degradation, which level
+is the mildest that costs accuracy, and a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from analysis import figures as fig
+from analysis.figures import Json
 from analysis.measures.robustness import Curve, Point, curves, songs_of, sources
-from analysis.page import choice, escape, page, table
+from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.run_data import RunData
-from analysis.wording import counted, points
+from analysis.wording import counted, points, points_cell, share_cell
 from embedder.errors import Command
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL, SECONDS
 from embedder.metrics import Estimate
@@ -101,38 +102,127 @@ def robustness_page(run_data: RunData) -> str:
     fused = by_source[FUSED]
     tests = sum(len(curve.degraded) for curve in fused)
     sentences = "".join(f"<li>{escape(curve_sentence(curve, tests))}</li>" for curve in fused)
-    parts = "".join(
-        f'<div data-source="{escape(name)}"{"" if name == FUSED else " hidden"}>'
-        f"{_table(name, found)}</div>"
-        for name, found in by_source.items()
-    )
-    controls = choice("source", "Answers of", [(name, name) for name in names])
+    parts = [_table(name, found) for name, found in by_source.items()]
+    says = [escape(_says(name, measured, found)) for name, found in by_source.items()]
+    controls = choice("source", "Answers of", numbered(names))
     body = f"""<p id="finding">{escape(robustness_finding(measured, fused))}</p>
 {_missing(measured, names)}
 <div class="controls">{controls}</div>
-<p id="shown" class="soft" aria-live="polite"></p>
-<div class="plot"><div id="plot"></div></div>
+<div id="shown" aria-live="polite">{variants("p", says, "source", ' class="soft"')}</div>
+{plot("plot")}
 <p class="soft">Solid: the true singer is named first. Dotted: among the first three. Bars are 95%
 intervals. A diamond is significantly below the undegraded songs, which the open circle stands
 for. A thin line: the fused answers, where an expert's are shown.</p>
 <h2>What costs accuracy, fused answers</h2>
 <ul class="findings">{sentences}</ul>
-{parts}"""
-    data = {
-        "songs": len(songs_of(measured)),
-        "split": measured.conditions.split,
-        "ladders": [
-            {"title": ladder.title, "says": ladder.says, "levels": _labels(curve)}
-            for curve in fused
-            for ladder in [DEGRADATIONS[curve.degradation]]
-        ],
-        "curves": {name: [_drawn(curve) for curve in found] for name, found in by_source.items()},
-    }
+{variants("div", parts, "source")}"""
     note = f"{NOTES[measured.conditions.split]} {LIMITS}"
     title = (
         f"{TITLE}: {measured.conditions.split} split, {counted(len(songs_of(measured)), 'song')}"
     )
-    return page("robustness.html", title, body, data, ["robustness.js"], note)
+    figures = {"plot": robustness_figure(by_source)}
+    return page("robustness.html", title, body, note=note, figures=figures)
+
+
+def _says(source: str, measured: Measured, found: Sequence[Curve]) -> str:
+    """How many levels cost a source accuracy, in a sentence."""
+    levels = [point for curve in found for point in curve.degraded]
+    clean = next(curve.clean for curve in found if curve.degradation != EXCERPT)
+    return (
+        f"{source}: {len(songs_of(measured))} {measured.conditions.split} songs, "
+        f"{fig.percent(clean.top_1.value)} named right undegraded; significantly fewer at "
+        f"{sum(point.falls for point in levels)} of {len(levels)} levels."
+    )
+
+
+GAP_PX, ROW_PX, EDGE_PX = 82, 215, 76  # between panels, from row to row, above and below all
+
+
+def robustness_figure(by_source: Mapping[str, Sequence[Curve]]) -> Json:
+    """A panel for each degradation: top-1 and top-3 over its levels, the undegraded among them."""
+    fused = by_source[FUSED]
+    cases = []
+    for number, (source, found) in enumerate(by_source.items()):
+        traces = [
+            trace
+            for place, curve in enumerate(found)
+            for trace in _curve_traces(curve, fused[place] if source != FUSED else None, place)
+        ]
+        cases.append(fig.case(traces, source=str(number)))
+    cases += [fig.case(layout=_grid(fused, 1), narrow=True)]
+    margin = {"margin": {"l": 48, "r": 14, "t": 30, "b": 46}}
+    return fig.figure([], {**margin, **_grid(fused, 3)}, cases)
+
+
+def _grid(found: Sequence[Curve], columns: int) -> Json:
+    """Axes and titles of the panels in so many columns."""
+    rows = -(-len(found) // columns)
+    height = rows * ROW_PX + 40
+    gap = GAP_PX / (height - EDGE_PX)
+    each, wide = (1 - (rows - 1) * gap) / rows, (1 - (columns - 1) * 0.06) / columns
+    layout: Json = {"height": height, "annotations": []}
+    small: Json = {"tickfont": {"size": 11}, "tickangle": 0}
+    for number, curve in enumerate(found):
+        ladder, suffix = DEGRADATIONS[curve.degradation], str(number + 1) if number else ""
+        top = 1 - number // columns * (each + gap)
+        left = number % columns * (wide + 0.06)
+        layout[f"xaxis{suffix}"] = fig.categories(
+            _labels(curve), 40, title=ladder.says, anchor=f"y{suffix}", showgrid=False,
+            domain=[left, min(left + wide, 1)], range=[-0.4, len(curve.points) - 0.6], **small,
+        )  # fmt: skip
+        layout[f"yaxis{suffix}"] = fig.axis(
+            domain=[max(0, top - each), top], anchor=f"x{suffix}", range=[-0.04, 1.06],
+            tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1], **small,
+        )  # fmt: skip
+        layout["annotations"].append(fig.panel_title(ladder.title, left, top))
+    return layout
+
+
+def _curve_traces(curve: Curve, fused: Curve | None, place: int) -> list[Json]:
+    """Top-3 dotted under top-1; a thin line for the fused answers where an expert's are shown."""
+    suffix = str(place + 1) if place else ""
+    levels = list(range(len(curve.points)))
+    shared = {"mode": "lines+markers", "xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+    top_1, top_3 = ([getattr(p, name) for p in curve.points] for name in ("top_1", "top_3"))
+    third = fig.markers(
+        levels, fig.rounded([one.value for one in top_3]), _texts(curve, "top-3", top_3),
+        line={"color": fig.colour("soft"), "width": 1.5, "dash": "dot"},
+        marker={"color": fig.colour("soft"), "size": 4}, **shared,
+    )  # fmt: skip
+    clean, falls = ([p.level is None for p in curve.points], [p.falls for p in curve.points])
+    marker = {
+        "symbol": [
+            "circle-open" if is_clean else "diamond" if fall else "circle"
+            for is_clean, fall in zip(clean, falls, strict=True)
+        ],
+        "size": [9 if c else 10 if fall else 7 for c, fall in zip(clean, falls, strict=True)],
+        "color": [fig.colour("wrong" if fall else "right") for fall in falls],
+        "opacity": 1,
+    }
+    first = fig.markers(
+        levels, fig.rounded([one.value for one in top_1]), _texts(curve, "top-1", top_1),
+        line={"color": fig.colour("right"), "width": 2}, error_y=fig.error_bars(top_1),
+        marker=marker, **shared,
+    )  # fmt: skip
+    # Every source has as many traces, so that one is laid over another.
+    thin = fig.rounded([point.top_1.value for point in fused.points]) if fused else [None]
+    line = {"color": fig.colour("text"), "width": 0.8}
+    under = {**fig.markers(levels, thin, []), **shared, "mode": "lines", "hoverinfo": "skip"}
+    return [{**under, "line": line}, third, first]
+
+
+def _texts(curve: Curve, name: str, shares: Sequence[Estimate]) -> list[str]:
+    ladder, clean = DEGRADATIONS[curve.degradation], _number(curve, curve.clean)
+    found = []
+    for point, share in zip(curve.points, shares, strict=True):
+        where = f"<b>{fig.label(ladder.title)}: {fig.label(_number(curve, point))}</b>"
+        text = f"{where} ({fig.label(ladder.says, 60)})<br>{name} {fig.spread(share)}"
+        if name == "top-1" and point.level is not None:
+            change, low, high = points_cell(point.change).replace("\n", " to ").split(" to ")
+            text += f"<br>{change} against {clean} ({low} to {high})"
+            text += ", significant" if point.falls else ""
+        found.append(text)
+    return found
 
 
 def _labels(curve: Curve) -> list[str]:
@@ -183,24 +273,6 @@ def _missing(measured: Measured, names: Sequence[str]) -> str:
     return "".join(f"<p>{escape(one)}</p>" for one in said)
 
 
-def _drawn(curve: Curve) -> dict[str, Any]:
-    """What is drawn of a curve."""
-
-    def columns(estimates: Sequence[Estimate]) -> dict[str, list[float]]:
-        return {
-            name: [round(getattr(one, name), 6) for one in estimates]
-            for name in ("value", "low", "high")
-        }
-
-    return {
-        "top_1": columns([point.top_1 for point in curve.points]),
-        "top_3": columns([point.top_3 for point in curve.points]),
-        "change": columns([point.change for point in curve.points]),
-        "falls": [point.falls for point in curve.points],
-        "clean": [point.level is None for point in curve.points],
-    }
-
-
 HEAD = ("degradation", "level", "top-1", "top-3", "change of top-1", "p, adjusted")
 
 
@@ -215,21 +287,12 @@ def _table(name: str, found: Sequence[Curve]) -> str:
                 (
                     first,
                     _number(curve, point),
-                    _percent(point.top_1),
-                    _percent(point.top_3),
-                    "" if clean else _change(point.change),
+                    share_cell(point.top_1),
+                    share_cell(point.top_3),
+                    "" if clean else points_cell(point.change),
                     "" if clean else f"{point.p:.3f}" if point.p >= 0.0005 else "below 0.001",
                 )
             )
     songs = counted(found[0].clean.songs, "song")
     heading = f"<h2>All levels, {escape(name)}, {songs}</h2>"
     return heading + table(HEAD, rows, numeric=range(1, len(HEAD)))
-
-
-def _percent(one: Estimate) -> str:
-    return f"{one.value:.1%}\n{one.low:.1%} to {one.high:.1%}"
-
-
-def _change(one: Estimate) -> str:
-    text = f"{100 * one.value:+.1f} points\n{100 * one.low:+.1f} to {100 * one.high:+.1f}"
-    return text.replace("-", "−")

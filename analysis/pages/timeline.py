@@ -22,7 +22,7 @@ from analysis.wording import interval
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
 from ensemble.fusion.experts import FUSED
 
-BUDGET = 2_200_000  # characters for all segments: with plotly's 4.8 million the page stays below 8
+BUDGET = 2_200_000  # characters for all segments, so that the page opens at once on a phone
 PLACES = 3  # singers of a whole song's answer
 SUNG = 0.5  # share of voice from which a segment counts as sung
 

@@ -1,8 +1,7 @@
 """The training page: how every member learned, and whether it learned its songs by heart.
 
-Enters: each member's log and its stores. Leaves: the text of `training.html`: loss, validation
-score, NLL and learning rate over epochs with the kept one marked, and what the kept one knows of
-training songs against validation songs.
+Loss, validation score, NLL and learning rate over epochs with the kept one marked, from each
+member's log, and what the kept one knows of training songs against validation songs.
 """
 
 from __future__ import annotations
@@ -10,15 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.page import colours, escape, page, table
+from analysis import figures as fig
+from analysis.figures import Json
+from analysis.page import colours, escape, page, plot, table
 from analysis.run_data import RunData
-from analysis.wording import counted, points
+from analysis.wording import counted, points, points_cell, share_cell
 from embedder.inference.store import Store
 from embedder.intervals import difference
 from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
@@ -108,7 +109,7 @@ def training_page(run_data: RunData) -> str:
     missing = "".join(f"<p>{escape(one)}</p>" for one in read if isinstance(one, str))
     sentences = "".join(f"<li>{escape('; '.join(member_sentences(log)))}.</li>" for log in logs)
     figure = f"""<h2>Epochs</h2>
-<div class="plot"><div id="plot"></div></div>
+{plot("plot")}
 <p class="soft">A star marks the epoch that is kept: the one with the highest validation score of
 single segments (solid; dotted: of whole songs), top-1 + 0.5 · top-3. The loss is that of augmented
 training crops with the margin of its kind, so it may rise while a margin grows, and cannot be
@@ -116,24 +117,102 @@ compared with the NLL.</p>
 <ul class="findings">{sentences}</ul>"""
     body = f"""<p id="finding">{escape(training_finding(logs, gaps))}</p>
 {_gap_table(gaps)}{figure if logs else ""}{missing}"""
-    tints = dict(zip(run_data.members, colours(len(run_data.members)), strict=True))
-    data = {
-        "logs": [
-            {
-                "name": log.member,
-                "colour": tints[log.member],
-                "kept": log.kept,
-                "columns": log.columns,
-            }
-            for log in logs
-        ]
-    }
-    scripts = ["training.js"] if logs else []
     note = (
         "Validation songs choose the epoch, so what is said of them here is a little flattering. "
         "Intervals: bootstrap over albums, 2,000 resamples, 95%; of differences by Zou and Donner."
     )
-    return page("training.html", "Training of the members", body, data, scripts, note)
+    tints = dict(zip(run_data.members, colours(len(run_data.members)), strict=True))
+    figures = {"plot": training_figure(logs, tints)} if logs else {}
+    return page("training.html", "Training of the members", body, note=note, figures=figures)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the figure."""
+
+    title: str
+    curves: Mapping[str, str]  # column of the log → how its line is dashed
+    log: bool = False
+
+
+PANELS = (
+    Panel("training loss", {"loss": "solid"}),
+    Panel("validation score", {"segment_score": "solid", "score": "dot"}),
+    Panel("validation NLL, nats", {"nll": "solid"}, log=True),
+    Panel("learning rate", {"lr": "solid"}, log=True),
+)
+SAYS = {
+    "loss": "loss",
+    "segment_score": "score of segments",
+    "score": "score of songs",
+    "nll": "NLL of songs",
+    "lr": "learning rate",
+}
+
+
+def training_figure(logs: Sequence[Log], tints: Mapping[str, str]) -> Json:
+    """Panels over epochs, one colour a member; a star marks the epoch that is kept."""
+    several = len(logs) > 1
+    traces = []
+    for number, panel in enumerate(PANELS):
+        for log in logs:
+            tint = tints[log.member] if several else fig.colour("right")
+            there = [name for name in panel.curves if name in log.columns]
+            for order, name in enumerate(there):
+                one = _trace(log, name, panel.curves[name], number, tint)
+                traces.append({**one, "showlegend": number == order == 0})
+    legend = {"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom"}
+    layout = {
+        "showlegend": several,
+        "legend": {**legend, "itemdoubleclick": False},
+        **_panels(2, 640 + 30 * several, 34 + 30 * -(-len(logs) // 4) * several),
+    }
+    narrow = _panels(1, 1040 + 30 * several, 34 + 30 * len(logs) * several)
+    return fig.figure(traces, layout, [fig.case(layout=narrow, narrow=True)])
+
+
+def _panels(columns: int, height: int, head: int) -> Json:
+    """Axes and titles of the panels in one or two columns."""
+    gap, rows = (0.07 if columns == 1 else 0.14), len(PANELS) // columns
+    each = (1 - (rows - 1) * gap) / rows
+    margin = {"l": 62, "r": 16, "t": head, "b": 44}
+    layout: Json = {"height": height, "margin": margin, "annotations": []}
+    for number, panel in enumerate(PANELS):
+        row, column = divmod(number, columns)
+        suffix, top = str(number + 1) if number else "", 1 - row * (each + gap)
+        domain = [0.0, 1.0] if columns == 1 else [(0.0, 0.46), (0.55, 1.0)][column]
+        last = "epoch" if row == rows - 1 else ""
+        layout[f"xaxis{suffix}"] = fig.axis(
+            last, domain=domain, anchor=f"y{suffix}", rangemode="tozero", nticks=8
+        )
+        scale: Json = {"type": "log", "dtick": "D2", "tickformat": "~g"} if panel.log else {}
+        place: Json = {"domain": [max(0, top - each), top], "anchor": f"x{suffix}", "nticks": 6}
+        layout[f"yaxis{suffix}"] = fig.axis(**{**place, **scale})
+        layout["annotations"].append(fig.panel_title(panel.title, domain[0], top))
+    return layout
+
+
+def _trace(log: Log, name: str, dash: str, panel: int, tint: str) -> Json:
+    suffix = str(panel + 1) if panel else ""
+    epochs, values = log.columns["epoch"], log.columns[name]
+    kept = [row == log.kept for row in range(log.epochs)]
+    marker = {
+        "color": tint,
+        "symbol": ["star" if one else "circle" for one in kept],
+        "size": [15 if one else 4 for one in kept],
+        "opacity": 1,
+        "line": {"color": fig.colour("text"), "width": [int(one) for one in kept]},
+    }
+    text = [
+        f"<b>{fig.label(log.member)}</b><br>epoch {epoch:g}{', kept' if is_kept else ''}<br>"
+        f"{SAYS[name]} {value:.4g}"
+        for epoch, value, is_kept in zip(epochs, values, kept, strict=True)
+    ]
+    return fig.markers(
+        epochs, values, text, mode="lines+markers", xaxis=f"x{suffix}", yaxis=f"y{suffix}",
+        name=fig.label(log.member, 30), legendgroup=log.member, marker=marker,
+        line={"color": tint, "width": 2, "dash": dash},
+    )  # fmt: skip
 
 
 def _gap_table(gaps: Sequence[Gap]) -> str:
@@ -143,19 +222,14 @@ def _gap_table(gaps: Sequence[Gap]) -> str:
     rows = [
         (
             f"{gap.member}\n{WHAT[gap.how]}",
-            f"{_percent(gap.train)}, {counted(gap.train_songs, 'song')}",
-            f"{_percent(gap.validation)}, {counted(gap.validation_songs, 'song')}",
-            f"{100 * gap.value.value:+.1f} points\n{100 * gap.value.low:+.1f} to "
-            f"{100 * gap.value.high:+.1f}".replace("-", "−"),
+            f"{share_cell(gap.train)}, {counted(gap.train_songs, 'song')}",
+            f"{share_cell(gap.validation)}, {counted(gap.validation_songs, 'song')}",
+            points_cell(gap.value),
         )
         for gap in gaps
     ]
     head = ("member, kept epoch", "training songs", "validation songs", "gap")
     return "<h2>Training songs against validation songs</h2>" + table(head, rows, range(1, 4))
-
-
-def _percent(one: Estimate) -> str:
-    return f"{one.value:.1%}\n{one.low:.1%} to {one.high:.1%}"
 
 
 SCORES = ("segment_score", "score")  # what an epoch is chosen by; older logs lack the first

@@ -1,15 +1,17 @@
 """The voices page: who sings which notes, how voices sound, and whether that explains mistakes.
 
-Enters: `RunData`, and what `measure` found in the songs. Leaves: the text of `voices.html`: vocal
-range and timbre of each singer, confusion against the overlap of ranges and against sex, and the
-course's questions with answers in sentences.
+Vocal range and timbre of each singer, confusion against the overlap of ranges and against sex, and
+the course's questions with answers in sentences.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from analysis import figures as fig
+from analysis.figures import Json
 from analysis.measures.voice_confusion import (
     Pairs,
     mistakes_overlap,
@@ -29,19 +31,53 @@ from analysis.measures.voices import (
     vocal_ranges,
     voices,
 )
-from analysis.page import choice, escape, page, table
+from analysis.page import choice, escape, page, plot, table
 from analysis.pages.training import Log, read_log, training_finding, training_gap
 from analysis.questions import range_sentences, sex_sentences, table_sentences, voices_finding
 from analysis.run_data import Predicted, RunData
-from analysis.wording import counted
+from analysis.wording import counted, share_cell
 from embedder.errors import Command
 
-SHOWN = (
-    ("f0", "vocal range"),
-    ("centroid_hz", "brightness"),
-    ("tilt_db", "tilt"),
-    ("flatness_db", "noise"),
+
+@dataclass(frozen=True)
+class Shown:
+    """A measure of voices that the figure can show."""
+
+    name: str
+    title: str
+    unit: str
+    digits: int
+    in_hertz: bool
+    says: str
+
+
+HALF = (
+    "Dot: median over the singer's songs. Thick: the middle half of the songs, thin: nine tenths."
 )
+SHOWN = {
+    "f0": Shown(
+        "vocal range", "f0", "Hz", 0, True,
+        "Thin line: nine tenths of what is sung, between the 5 and the 95% quantile of the f0. "
+        "Thick: the middle half. Dot: the median. Each is the median over the singer's songs.",
+    ),
+    "centroid_hz": Shown(
+        "brightness", "spectral centroid, Hz", "Hz", 0, True,
+        "Brightness: the spectral centroid, the mean frequency of the spectrum of voiced frames. "
+        f"{HALF}",
+    ),
+    "tilt_db": Shown(
+        "tilt", "dB an octave", "dB an octave", 1, False,
+        "Tilt: by how much the mean spectrum of voiced frames falls with each octave from 100 Hz "
+        f"to 5 kHz; further left is darker. {HALF}",
+    ),
+    "flatness_db": Shown(
+        "noise", "spectral flatness, dB", "dB", 1, False,
+        "Noise: the spectral flatness of voiced frames; 0 dB would be white noise, further left is "
+        f"more tonal. {HALF}",
+    ),
+}  # fmt: skip
+TINTS = ("right", "wrong", "accent")  # of the sexes; those that are not known are grey
+NOT_KNOWN = "not known"
 ORDERS = (("pitch", "low to high"), ("alphabet", "alphabetical"))
 MOST_PAIRS = 5000  # points of the figure; of more pairs those that are confused most
 HOW = {
@@ -99,18 +135,179 @@ def voices_page(run_data: RunData) -> str:
         body += _range_section(found, measured)
         body += _pair_section(pairs) + _told_section(told)
     body += f"<h2>The course's questions</h2>{_answers(answers)}"
-    data = {
-        "voices": [_voice_data(one, sex) for one in found.values()],
-        "sexes": sorted({sex[name] for name in found if name in sex}),
-        "pairs": _pair_data(pairs, predicted),
-    }
     note_ = (
         f"{predicted.how} f0: fundamental frequency by pYIN (Mauch and Dixon 2014, librosa), 65 to "
         "1,050 Hz, every 20 ms, in 20 s of each training and validation song, where most is sung."
     )
-    scripts = ["voices.js"] if found else []
+    figures = {"plot": voices_figure(list(found.values()), sex)} if found else {}
+    if found and len(pairs.first):
+        figures["pairs"] = pairs_figure(pairs, predicted)
     title = "Voices: range, timbre and mistakes"
-    return page("voices.html", title, body, data, scripts, note_)
+    return page("voices.html", title, body, note=note_, figures=figures)
+
+
+def voices_figure(found: Sequence[Voice], sex: Mapping[str, str]) -> Json:
+    """For each measure and order an interval a singer, in colours of the sexes where known."""
+    kinds = sorted({sex[one.singer] for one in found if one.singer in sex})
+    groups = [*kinds, ""] if len(kinds) > 1 else [""]
+    head = 34 if len(groups) > 1 else 12
+    layout: Json = {
+        "height": head + 64 + 25 * len(found),
+        "margin": {"l": 14, "r": 26, "t": head, "b": 52},
+        "showlegend": len(groups) > 1,
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False},
+        "yaxis": fig.axis(showgrid=False, range=[-0.6, len(found) - 0.4], automargin=True),
+    }
+    cases = []
+    for order, _ in ORDERS:
+        for show in SHOWN:
+            voices = sorted(found, key=lambda one: _key(one, show, order))
+            traces = []
+            for number, kind in enumerate(groups):
+                rows = [i for i, one in enumerate(voices) if _in_group(one, kind, groups, sex)]
+                tint = TINTS[number % len(TINTS)] if kind or len(groups) == 1 else "soft"
+                traces += _group_traces(voices, rows, show, tint, kind, sex)
+            names = fig.categories([one.singer for one in voices], 26)
+            ticks = {"yaxis": {key: names[key] for key in ("tickmode", "tickvals", "ticktext")}}
+            cases.append(fig.case(traces, ticks, show=show, order=order))
+            short = [fig.label(one.singer, 13) for one in voices]
+            narrow = {"yaxis": {"ticktext": short, "tickfont": {"size": 11}}}
+            cases.append(fig.case(layout=narrow, show=show, order=order, narrow=True))
+    for show, about in SHOWN.items():
+        for narrow_ in (False, True):
+            scale = {"xaxis": _scale(found, show, about, narrow_)}
+            cases.append(fig.case(layout=scale, show=show, narrow=narrow_))
+    return fig.figure([], layout, cases)
+
+
+def _values(voice: Voice, show: str) -> Sequence[float]:
+    return voice.f0 if show == "f0" else voice.timbre[show]
+
+
+def _key(voice: Voice, show: str, order: str) -> tuple[float, str]:
+    return (0.0 if order == "alphabet" else _values(voice, show)[2], voice.singer.casefold())
+
+
+def _in_group(voice: Voice, kind: str, groups: Sequence[str], sex: Mapping[str, str]) -> bool:
+    return len(groups) == 1 or sex.get(voice.singer, "") == kind
+
+
+def _group_traces(
+    voices: Sequence[Voice], rows: Sequence[int], show: str, tint: str, kind: str,
+    sex: Mapping[str, str],
+) -> list[Json]:  # fmt: skip
+    """Nine tenths as a thin line, the middle half as a thick one, the median as a dot."""
+    digits = 1 if show == "f0" else 2
+
+    def lines(low: int, high: int, width: int) -> Json:
+        x: list[float | None] = []
+        y: list[int | None] = []
+        for row in rows:
+            values = fig.rounded(_values(voices[row], show), digits)
+            x += [values[low], values[high], None]
+            y += [row, row, None]
+        line = {"color": fig.colour(tint), "width": width}
+        return {
+            **{"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line},
+            **{"hoverinfo": "skip", "showlegend": False},
+        }
+
+    line = {"color": fig.colour(tint), "width": 3}
+    dots = fig.markers(
+        fig.rounded([_values(voices[row], show)[2] for row in rows], digits),
+        list(rows),
+        [_hover(voices[row], show, sex) for row in rows],
+        name=fig.label(kind or NOT_KNOWN, 20),
+        showlegend=bool(rows),
+        marker={"size": 11, "color": fig.colour("back"), "line": line, "opacity": 1},
+    )
+    return [lines(0, 4, 2), lines(1, 3, 8), dots]
+
+
+def _hover(voice: Voice, show: str, sex: Mapping[str, str]) -> str:
+    about = SHOWN[show]
+
+    def value(number: float) -> str:
+        if show == "f0":
+            return said(number)
+        return f"{number:.{about.digits}f} {about.unit}".replace("-", "−")
+
+    low, first, middle, third, high = map(value, _values(voice, show))
+    kind = f", {fig.label(sex[voice.singer], 20)}" if voice.singer in sex else ""
+    stem = "vocal stem" if voice.stem == "vocals" else "mixture"
+    return (
+        f"<b>{fig.label(voice.singer)}</b>{kind}<br>median {middle}<br>middle half {first} to "
+        f"{third}<br>nine tenths {low} to {high}<br>{counted(voice.songs, 'song')}, {stem}"
+    )
+
+
+def _scale(found: Sequence[Voice], show: str, about: Shown, narrow: bool) -> Json:
+    """The axis of a measure: logarithmic where it is in Hz, with notes under the pitch."""
+    every = [value for one in found for value in _values(one, show)]
+    low, high = min(every), max(every)
+    if not about.in_hertz:
+        room = 0.05 * ((high - low) or 1)
+        ends = [low - room, high + room]
+        return fig.axis(about.title, range=ends, nticks=5 if narrow else 9)
+    low, high = low / 1.06, high * 1.06
+    scale: Json = {"type": "log", "range": [math.log10(low), math.log10(high)]}
+    if show != "f0":
+        return fig.axis(about.title, **scale, dtick="D2", tickformat="~s")
+    octaves = math.log2(high / low)
+    step = 12 if octaves > 3 or (narrow and octaves > 1.5) else 6 if narrow else 4
+    first, last = (69 + 12 * math.log2(hertz / 440) for hertz in (low, high))
+    numbers = range(math.ceil(first / step) * step, math.floor(last) + 1, step)
+    hertz = [440 * 2 ** ((number - 69) / 12) for number in numbers]
+    text = [f"{note(one)}<br>{one:.0f} Hz" for one in hertz]
+    return fig.axis(**scale, tickmode="array", tickvals=fig.rounded(hertz), ticktext=text)
+
+
+LOWEST = 1e-6  # what is drawn at the foot: a logarithm has no 0
+
+
+def pairs_figure(pairs: Pairs, predicted: Predicted) -> Json:
+    """A dot for each two singers: overlap of their ranges against their confusion."""
+    shown = sorted(
+        range(len(pairs.first)), key=lambda row: (-pairs.mistakes[row], -pairs.probability[row])
+    )[:MOST_PAIRS]
+    traces = []
+    for wrong in (False, True):
+        rows = [row for row in shown if (pairs.mistakes[row] > 0) == wrong]
+        marker = {
+            "color": fig.colour("wrong" if wrong else "right"),
+            "opacity": 1 if wrong else 0.55,
+            "size": [8 + 3 * min(int(pairs.mistakes[r]), 5) if wrong else 7 for r in rows],
+            "line": {"width": int(wrong), "color": fig.colour("back")},
+        }
+        heights = [float(f"{100 * max(pairs.probability[row], LOWEST):.3g}") for row in rows]
+        x, text = (
+            fig.rounded([100 * pairs.overlap[row] for row in rows], 2),
+            [_pair_text(pairs, row, predicted.singers) for row in rows],
+        )
+        name = "with mistakes" if wrong else "without"
+        traces.append(fig.markers(x, heights, text, name=name, marker=marker))
+    layout = {
+        "height": 420,
+        "margin": {"l": 70, "r": 16, "t": 14, "b": 50},
+        "xaxis": fig.axis("overlap of the ranges", ticksuffix="%", range=[-3, 103]),
+        "yaxis": fig.axis(
+            "probability given to each other", type="log", dtick=1, tickformat="~g", ticksuffix="%"
+        ),
+    }
+    return fig.figure(traces, layout)
+
+
+def _pair_text(pairs: Pairs, row: int, singers: Sequence[str]) -> str:
+    first, second = (
+        f"<b>{fig.label(singers[one[row]], 30)}</b>" for one in (pairs.first, pairs.second)
+    )
+    share, songs = float(pairs.probability[row]), int(pairs.mistakes[row])
+    given = fig.percent(share) if share >= 0.001 else f"{100 * share:.2g}%"
+    mistakes = f"{counted(songs, 'song')} named as the other" if songs else "no song named so"
+    return (
+        f"{first} and {second}<br>ranges overlap by {pairs.overlap[row]:.0%}"
+        f"<br>probability given to each other {given}<br>{mistakes}"
+    )
 
 
 def _overfitting(run_data: RunData) -> str:
@@ -142,11 +339,17 @@ def _range_section(found: Mapping[str, Voice], measured: Measured) -> str:
         if measured.missing
         else ""
     )
-    controls = choice("show", "Show", SHOWN) + choice("order", "Order", ORDERS)
+    controls = choice("show", "Show", [(key, one.name) for key, one in SHOWN.items()]) + choice(
+        "order", "Order", ORDERS
+    )
+    says = "".join(
+        f'<p class="soft" hidden data-when="show={key}">{escape(one.says)}</p>'
+        for key, one in SHOWN.items()
+    )
     return f"""<h2>Each singer's voice</h2>
 <div class="controls">{controls}</div>
-<div class="plot"><div id="plot"></div></div>
-<p class="soft" id="says" aria-live="polite"></p>
+{plot("plot")}
+<div id="says" aria-live="polite">{says}</div>
 <p class="soft">{escape(" ".join(how) + missing)}</p>
 {_voice_table(found)}"""
 
@@ -173,7 +376,7 @@ def _pair_section(pairs: Pairs) -> str:
         return ""
     cut = f", the {MOST_PAIRS:,} most confused" if len(pairs.first) > MOST_PAIRS else ""
     return f"""<h2>Are singers of similar range confused more?</h2>
-<div class="plot"><div id="pairs"></div></div>
+{plot("pairs")}
 <p class="soft">A dot is a pair of singers, {len(pairs.first):,} in all{cut}. Across: how much of
 the notes of either both sing, the intersection of their ranges by the union. Up: the probability
 that songs of one give to the other, mean of both ways; at the foot 0.0001% or less. Orange: songs
@@ -188,7 +391,7 @@ def _told_section(told: Sequence[ToldBy]) -> str:
         (
             one.what,
             f"{one.numbers}",
-            f"{one.right.value:.1%}\n{one.right.low:.1%} to {one.right.high:.1%}",
+            share_cell(one.right),
             f"{one.songs:,}",
         )
         for one in told
@@ -198,28 +401,3 @@ def _told_section(told: Sequence[ToldBy]) -> str:
 <p class="soft">A linear discriminant with shrinkage, fitted on training songs. Pitch: the 5, 25,
 50, 75 and 95% quantiles of the f0. Timbre: spectral centroid, flatness, tilt and 12 mel-frequency
 cepstral coefficients of voiced frames. 95% intervals by Wilson.</p>"""
-
-
-def _voice_data(voice: Voice, sex: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "singer": voice.singer,
-        "sex": sex.get(voice.singer, ""),
-        "songs": voice.songs,
-        "stem": voice.stem,
-        "f0": [round(one, 1) for one in voice.f0],
-        **{name: [round(one, 2) for one in values] for name, values in voice.timbre.items()},
-    }
-
-
-def _pair_data(pairs: Pairs, predicted: Predicted) -> dict[str, Any]:
-    shown = sorted(
-        range(len(pairs.first)), key=lambda row: (-pairs.mistakes[row], -pairs.probability[row])
-    )[:MOST_PAIRS]
-    return {
-        "singers": predicted.singers,
-        "first": pairs.first[shown].tolist(),
-        "second": pairs.second[shown].tolist(),
-        "overlap": pairs.overlap[shown].round(4).tolist(),
-        "probability": [float(f"{one:.3g}") for one in pairs.probability[shown]],
-        "mistakes": pairs.mistakes[shown].tolist(),
-    }

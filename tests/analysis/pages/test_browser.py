@@ -21,7 +21,9 @@ def test_hostile_names_run_nothing(name: str, hostile: Run, visit: Visit) -> Non
     const size = plot.getBoundingClientRect();
     const { xaxis, yaxis } = plot._fullLayout;
     if (plot.data[0].type === "heatmap") {
-      const [row, column] = [0, 1].map((singer) => DATA.orders.alphabet.indexOf(singer));
+      const script = (text) => text.startsWith("<b>&lt;script");
+      const row = plot.data[0].hovertext.findIndex((texts) => texts.some(script));
+      const column = plot.data[0].hovertext[row].findIndex(script);
       const place = { bubbles: true, clientX: size.left + xaxis._offset + xaxis.d2p(column),
         clientY: size.top + yaxis._offset + yaxis.d2p(row) };
       const hit = document.elementFromPoint(place.clientX, place.clientY);

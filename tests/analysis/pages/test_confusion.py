@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from analysis.analyze import analyze
+from analysis.page import escape
 from analysis.pages.confusion import (
     alphabetical,
     confusion_cells,
     confusion_finding,
+    confusion_of,
     confusion_page,
     confusion_title,
     mistakes,
@@ -138,36 +140,29 @@ def test_page_lists_mistakes_and_says_what_it_cuts(analyzed: Run) -> None:
     ) in text
 
 
-def test_songs_come_surest_first_with_what_their_segments_name(
-    answered: Run, page_data: Callable[[str], Any]
-) -> None:
+def test_cells_hold_their_songs_surest_first_with_what_segments_name(answered: Run) -> None:
     run_data = read_run_data(answered)
     text = confusion_page(run_data)
-    data = page_data(text)
-    assert data["places"] == 3
-    assert sorted(data["orders"]["similar"]) == [0, 1, 2, 3]
-    assert [one["title"] for one in data["sets"]] == [
-        confusion_title(one) for one in run_data.predicted
-    ]
-    for one, found in zip(run_data.predicted, data["sets"], strict=True):
-        songs = found["songs"]
-        assert songs["sure"] == sorted(songs["sure"], reverse=True)
-        keys = {
-            (title, singer, sure)
-            for title, singer, sure in zip(
-                songs["title"], songs["true"], songs["sure"], strict=True
-            )
-        }
-        assert len(songs["title"]) == len(one.ids)
-        assert keys == {
-            (song.split("/")[-1][:-4], int(truth), round(float(row.max()), 4))
-            for song, truth, row in zip(one.ids, one.truth, one.probabilities, strict=True)
-        }
-        right = [place == 1 for place in songs["place"]]
-        assert right == [a == b for a, b in zip(songs["true"], songs["named"], strict=True)]
-        for own, sure, place in zip(songs["own"], songs["sure"], songs["place"], strict=True):
-            assert (own == sure) == (place == 1)
-        assert all(sum(runs[1::2]) == 6 for runs in songs["strip"])
+    for split, one in enumerate(run_data.predicted):
+        assert f">{confusion_title(one)}</span>" in text
+        places = true_places(one)
+        found = confusion_of(one, "first")
+        for cell, rows in found.cells.items():
+            items = text.partition(f'<template id="panel-{split}-first-{cell[0]}-{cell[1]}">')[2]
+            items = items.partition("</template>")[0]
+            lines = re.findall("<li>(.*?)<", items)
+            assert lines == [escape(found.song(row)) for row in rows]
+            assert items.count("<li>") == items.count("of 6 segments: ") == len(rows)
+            sure = one.probabilities.max(axis=1)[rows]
+            assert sure.tolist() == sorted(sure, reverse=True)
+            for row in rows:
+                assert ("the true singer on place" in found.song(row)) == (places[row] > 1)
+        missed = [row for rows in confusion_of(one, "missed").cells.values() for row in rows]
+        assert sorted(missed) == np.flatnonzero(places > 3).tolist()
+    strips = re.findall(r'data-strip="([rwl0-9]+)"', text)
+    assert strips
+    for strip in strips:
+        assert sum(map(int, re.findall(r"\d+", strip))) == 6
     assert "mean of what aam (its head), triplet (its neighbours&#x27; votes) say" in text
     assert "average linkage" in text
 
@@ -184,8 +179,8 @@ def test_two_splits_can_be_switched(analyzed: Run) -> None:
     (path,) = [analyzed.pages / "confusion.html"]
     text = path.read_text(encoding="utf-8")
     assert '<input type="radio" name="split" value="1"><span>test</span>' in text
-    assert '<div data-set="1" hidden>' in text
-    assert '<p data-set="1" hidden>' in text
+    assert '<div data-when="split=1" hidden>' in text
+    assert '<p data-when="split=1" hidden>' in text
 
 
 def test_two_thousand_songs_fit(build_run: Callable[..., Run]) -> None:
@@ -217,7 +212,7 @@ def test_two_thousand_songs_fit(build_run: Callable[..., Run]) -> None:
             "analysis.analyze.read_run_data", lambda *_: replace(run_data, predicted=(many,))
         )
         (path,) = analyze(run, pages=["confusion"])
-    assert path.stat().st_size < 7e6
+    assert path.stat().st_size < 3e6
 
 
 def test_similarities_are_cosines_of_mean_embeddings(build_store: Callable[..., Store]) -> None:

@@ -88,14 +88,16 @@ def test_cells_show_pairs_and_list_their_songs(answered: Run, visit: Visit) -> N
       document.querySelector(`input[name="${name}"][value="${value}"]`).click();
     const state = () => ({
       z: plot.data[0].z, hover: plot.data[0].hovertext[0][1],
-      lists: Array.from(document.querySelectorAll("#cell h2")).map((one) => one.textContent),
-      items: document.querySelectorAll("#cell li").length,
+      lists: Array.from(document.querySelectorAll("#panel h2")).map((one) => one.textContent),
+      items: document.querySelectorAll("#panel li").length,
     });
+    const click = (row, column) => plot.emit(
+      "plotly_click", {points: [{customdata: plot.data[0].customdata[row][column]}]});
     const dots = document.getElementById("accuracy").data;
     const states = [state()];
     press("unit", "fault"); states.push(state());
-    plot.emit("plotly_click", {points: [{x: 1, y: 0}]}); states.push(state());
-    plot.emit("plotly_click", {points: [{x: 0, y: 0}]}); states.push(state());
+    click(0, 1); states.push(state());
+    click(0, 0); states.push(state());
     press("split", "1"); states.push(state());
     return {states, dots: [dots[0].x, dots[0].hovertext[1], dots[1].x]};"""
     run_data = read_run_data(answered)

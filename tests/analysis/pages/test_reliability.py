@@ -112,17 +112,17 @@ def test_the_figure_follows_the_switches(answered: Run, visit: Visit) -> None:
     const press = (name, value) =>
       document.querySelector(`input[name="${name}"][value="${value}"]`).click();
     const state = () => ({
-      shown: document.getElementById("shown").textContent,
-      title: document.getElementById("title").textContent,
+      shown: document.querySelector("#shown p:not([hidden])").textContent,
+      title: document.querySelector("#title span:not([hidden])").textContent,
       confidence: plot.data[1].x,
       songs: plot.data[2].y.concat(plot.data[3].y).reduce((a, b) => a + b),
       hover: plot.data[1].hovertext[0], curve: plot.data[6].hovertext.at(-1),
-      table: Array.from(document.querySelectorAll("[data-set]")).map((part) => part.hidden),
+      table: Array.from(document.querySelectorAll("div[data-when]")).map((part) => part.hidden),
     });
     const states = [state()];
-    press("source", "aam/head"); states.push(state());
+    press("source", "1"); states.push(state());
     press("stage", "before"); states.push(state());
-    press("source", "fused"); states.push(state());
+    press("source", "0"); states.push(state());
     press("split", "1"); states.push(state());
     return states;"""
     run_data = read_run_data(answered)

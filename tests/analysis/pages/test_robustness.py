@@ -126,7 +126,7 @@ def test_the_page_has_a_row_for_each_level_and_says_what_is_missing(measured_run
     assert "these members stayed silent: triplet; a separator makes stems" in text
     assert "<td class=number>10.0%<small>1." in text
     assert "Validation songs chose each member&#x27;s epoch" in text
-    assert text.count("data-source=") == 2
+    assert text.count('<div data-when="source=') == 2
 
 
 def test_a_run_without_the_measure_says_which_command_makes_it(answered: Run, copied: Run) -> None:
@@ -148,17 +148,18 @@ def test_panels_follow_the_switch(measured_run: Run, visit: Visit) -> None:
     act = """
     const plot = document.getElementById("plot");
     const state = () => {
-      const noise = plot.data.filter((trace) => trace.name === "top-1")[1];
+      const noise = plot.data.filter((trace) => trace.error_y)[1];
       return {
         panels: new Set(plot.data.map((trace) => trace.xaxis)).size, y: noise.y,
         symbols: noise.marker.symbol, hover: noise.hovertext.at(-1), first: noise.hovertext[0],
-        ticks: plot.layout.xaxis.ticktext, shown: document.getElementById("shown").textContent,
-        tables: Array.from(document.querySelectorAll("[data-source]")).map((part) => part.hidden),
-        thin: plot.data.filter((trace) => trace.name === "fused").length,
+        ticks: plot.layout.xaxis.ticktext,
+        shown: document.querySelector("#shown p:not([hidden])").textContent,
+        tables: Array.from(document.querySelectorAll("div[data-when]")).map((part) => part.hidden),
+        thin: plot.data.filter((trace) => trace.mode === "lines" && trace.y.length > 1).length,
       };
     };
     const states = [state()];
-    document.querySelector('input[name="source"][value="aam/head"]').click();
+    document.querySelector('input[name="source"][value="1"]').click();
     states.push(state());
     return states;"""
     fused, head = visit(measured_run.pages / "robustness.html", act, width=390)
