@@ -51,15 +51,6 @@ def test_forward_is_that_of_the_definition(network: Crnn, frames: int) -> None:
         np.testing.assert_allclose(out[row], sequence[-1], atol=1e-4)
 
 
-def test_the_first_norm_is_of_each_frequency() -> None:
-    network = backbone("crnn").train()
-    mel = noise(3, 4, 128, 32)
-    mel = mel * torch.arange(1, 129).view(1, -1, 1) + torch.arange(128).view(1, -1, 1)
-    normed = network.norm(mel)
-    assert normed.mean(dim=(0, 2)).abs().max() < 1e-4
-    assert (normed.var(dim=(0, 2), correction=0) - 1).abs().max() < 1e-3
-
-
 # The melody branch --------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from embedder.models.crnn import convolutions, recurrence, steps_of
-from embedder.models.fgnl import FullyGeneralisedNonLocal, Projection, RollGate, gaussian
+from embedder.models.fgnl import FullyGeneralisedNonLocal, gaussian
 from tests.embedder.models.reference import backbone, noise
 
 
@@ -31,21 +31,6 @@ def test_the_gaussian_is_that_of_its_formula() -> None:
     for i, j in np.ndindex(5, 5):
         away = (i - 2) ** 2 + (j - 2) ** 2
         assert kernel[i, j] / kernel[2, 2] == pytest.approx(math.exp(-away / (2 * 0.707**2)))
-
-
-def test_a_projection_smooths_each_channel_by_itself() -> None:
-    projection = Projection(32, 2)
-    nn.init.zeros_(projection.conv.bias)
-    nn.init.zeros_(projection.conv.weight)
-    projection.conv.weight.data[0, 7] = 1  # the first channel is the seventh input
-    maps = torch.zeros(1, 32, 7, 9)
-    maps[0, 7, 3, 4] = 1
-    out = projection(maps).detach().unflatten(2, (7, 9))[0]
-    torch.testing.assert_close(out[0, 1:6, 2:7], gaussian())
-    assert float(out[0].sum()) == pytest.approx(1)
-    assert (out[1] == 0).all()
-    assert "kernel" not in projection.state_dict()
-    assert not projection.kernel.requires_grad
 
 
 def slow(block: FullyGeneralisedNonLocal, *layers: np.ndarray) -> np.ndarray:
@@ -99,29 +84,6 @@ def test_the_block_is_that_of_its_equations(block: FullyGeneralisedNonLocal) -> 
     for row in range(2):
         expected = slow(block, earlier[row].double().numpy(), last[row].double().numpy())
         np.testing.assert_allclose(out[row].detach().numpy(), expected, atol=2e-4)
-
-
-def test_the_gate_shares_one_between_the_rolls() -> None:
-    torch.manual_seed(1)
-    gate = RollGate()
-    rolls = noise(2, 3, 4, 4, 10)
-    shares = gate(rolls) / rolls
-    torch.testing.assert_close(shares, shares[:, :, :1, :1].expand_as(rolls))
-    torch.testing.assert_close(shares[:, :, 0, 0].sum(dim=1), torch.ones(3))
-    torch.testing.assert_close(gate(rolls.flip(1)), gate(rolls).flip(1))  # the same for every roll
-
-
-def test_any_position_of_either_layer_reaches_every_position(
-    block: FullyGeneralisedNonLocal,
-) -> None:
-    earlier, last = noise(3, 1, 64, 16, 16), noise(4, 1, 96, 8, 8)
-    out = block(earlier, last)
-    other = earlier.clone()
-    other[:, :, 0, 0] += 5
-    assert ((block(other, last) - out).abs().amax(dim=1) > 0).all()
-    other = last.clone()
-    other[:, :, 0, 0] += 5
-    assert ((block(earlier, other) - out).abs().amax(dim=1) > 0).all()
 
 
 def test_with_nothing_to_add_it_is_a_crnn_with_other_poolings() -> None:

@@ -130,11 +130,6 @@ def test_the_path_is_the_best_of_all_paths(tracker: Pitch, seed: int) -> None:
         assert found == list(max(totals, key=totals.__getitem__))
 
 
-def test_both_kinds_of_move_are_needed() -> None:
-    """Glides within reach cost less than a jump, so a path glides where it can."""
-    assert REACH / GLIDE < JUMP
-
-
 def test_more_frames_a_second_find_the_same_pitches() -> None:
     """Short notes in noise, where the weight of a frame decides whether a jump is worth it."""
     rng = np.random.default_rng(2)

@@ -60,29 +60,6 @@ def test_pooling_is_that_of_the_paper(pool: AttentiveStatistics, count: int) -> 
         np.testing.assert_allclose(pooled[row], expected, rtol=2e-4, atol=2e-5)
 
 
-def test_attention_to_nothing_is_mean_and_deviation(pool: AttentiveStatistics) -> None:
-    nn.init.zeros_(pool.attention[4].weight)  # every frame's score is its channel's bias
-    frames = frames_of(2, 4, CHANNELS, 30)
-    pooled = pool(frames)
-    torch.testing.assert_close(pooled[:, :CHANNELS], frames.mean(dim=2))
-    expected = frames.std(dim=2, correction=0)
-    torch.testing.assert_close(pooled[:, CHANNELS:], expected, atol=1e-4, rtol=1e-4)
-
-
-def test_the_order_of_frames_says_nothing(pool: AttentiveStatistics) -> None:
-    frames = frames_of(3, 2, CHANNELS, 50)
-    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(pool(frames[:, :, order]), pool(frames), atol=1e-5, rtol=1e-5)
-
-
-def test_a_frame_weighs_by_its_attention(pool: AttentiveStatistics) -> None:
-    frames = frames_of(4, 1, CHANNELS, 20)
-    attended = pool(frames)[:, :CHANNELS]
-    assert (attended - frames.mean(dim=2)).abs().max() > 0.01
-    assert (attended <= frames.amax(dim=2)).all()
-    assert (attended >= frames.amin(dim=2)).all()
-
-
 def test_frames_that_never_change_have_a_finite_deviation_and_gradient(
     pool: AttentiveStatistics,
 ) -> None:

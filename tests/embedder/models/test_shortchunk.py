@@ -35,26 +35,3 @@ def test_forward_is_that_of_the_definition(network: ShortChunk, frames: int, col
     torch.testing.assert_close(network(mel).double(), expected, atol=1e-4, rtol=1e-4)
     loudest = x[0, :, 0].argmax(dim=1)
     assert columns == 1 or len(set(loudest.tolist())) > 1  # no column decides everything
-
-
-def test_every_block_has_a_path_around_its_convolutions(network: ShortChunk) -> None:
-    mel = mels(2, 2, 130)
-    for block in network.blocks:
-        for values in block.layers[-1].parameters():
-            nn.init.zeros_(values)
-        nn.init.zeros_(block.layers[-1].running_mean)
-    around = network.norm(mel[:, None])
-    for block in network.blocks:
-        around = block.shortcut(around).clamp(min=0)
-    torch.testing.assert_close(network(mel), around.amax(dim=(2, 3)))
-    assert around.std() > 0
-
-
-def test_all_mels_share_one_norm() -> None:
-    network = backbone("shortchunk", channels=16).train()
-    mel = mels(4, 4, 32) + torch.arange(128).view(1, -1, 1)
-    normed = network.norm(mel[:, None])
-    assert abs(float(normed.mean())) < 1e-4
-    assert abs(float(normed.var(correction=0)) - 1) < 1e-3
-    tilt = normed.mean(dim=(0, 1, 3))
-    assert (tilt[100:].mean() - tilt[:28].mean()) > 1  # the tilt over frequency stays

@@ -79,26 +79,6 @@ def test_the_back_is_that_of_the_definition(network: Attention) -> None:
         torch.testing.assert_close(after_front(network, columns), out.detach())
 
 
-def test_columns_are_a_set_and_each_is_heard(network: Attention) -> None:
-    columns = noise(3, 1, 7, 32)
-    out = after_front(network, columns)
-    torch.testing.assert_close(after_front(network, columns.flip(1)), out)
-    for place in range(7):
-        other = columns.clone()
-        other[:, place] += 1
-        assert not torch.allclose(after_front(network, other), out)
-
-
-def test_the_token_is_learnt_and_has_its_part(network: Attention) -> None:
-    columns = noise(4, 2, 5, 32)
-    before = after_front(network, columns).detach()
-    after_front(network, columns).sum().backward()
-    assert network.token.grad.abs().min() > 0
-    with torch.no_grad():
-        network.token += 1
-    assert not torch.allclose(after_front(network, columns), before)
-
-
 def test_it_drops_out_as_in_the_comparison_and_only_in_training(
     network: Attention, monkeypatch: pytest.MonkeyPatch
 ) -> None:

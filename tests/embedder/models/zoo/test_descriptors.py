@@ -70,15 +70,6 @@ def test_shapes_are_those_of_their_definitions() -> None:
             np.testing.assert_allclose(rows[item, :, frame].numpy(), expected, atol=2e-3)
 
 
-def test_the_centroid_is_torchaudio_s() -> None:
-    wave = noises(1)
-    theirs = torchaudio.functional.spectral_centroid(
-        wave, RATE, 0, torch.hann_window(WINDOW), WINDOW, HOP, WINDOW
-    )
-    ours = 1000 * descriptors.spectral_shape(spectrum(wave))[:, 0].exp2()
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
-
-
 def test_the_contrast_is_peaks_to_valleys_in_octaves() -> None:
     magnitude = spectrum(noises(2))
     rows = descriptors.spectral_contrast(magnitude)
@@ -130,21 +121,6 @@ def test_zero_crossings_are_counted_in_each_window(samples: int) -> None:
             count = sum(a * b < 0 for a, b in itertools.pairwise(piece))
             expected = math.log(WINDOW * count / (WINDOW - 1) + 1)
             assert float(rows[item, frame]) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_gain_changes_no_descriptor() -> None:
-    wave = noises(4)
-    f0 = torch.full((2, 16), 200.0)
-    for gain in (0.5, 4.0):
-        for rows in (
-            descriptors.spectral_shape,
-            descriptors.spectral_contrast,
-            lambda m: descriptors.harmonic_levels(m, f0),
-        ):
-            louder, same = rows(spectrum(gain * wave)), rows(spectrum(wave))
-            torch.testing.assert_close(louder, same, atol=0.02, rtol=0)
-        crossings = descriptors.zero_crossings(gain * wave, WINDOW, HOP)
-        torch.testing.assert_close(crossings, descriptors.zero_crossings(wave, WINDOW, HOP))
 
 
 def test_silence_and_a_single_line_have_finite_descriptors() -> None:
@@ -206,16 +182,6 @@ def test_roughness_is_the_curve_of_sethares() -> None:
         expected = math.exp(-3.5 * scale * (high - low)) - math.exp(-5.75 * scale * (high - low))
         assert float(pairs[one, other]) == pytest.approx(expected, abs=1e-5)
         assert float(pairs[other, one]) == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_semitone_is_rougher_than_a_fifth_and_one_tone_is_smooth(
-    harmony: descriptors.Harmony,
-) -> None:
-    def dissonance(*frequencies: float) -> float:
-        return float(harmony(sines(*frequencies))[1].mean())
-
-    assert dissonance(523.25, 554.37) > 3 * dissonance(523.25, 783.99)
-    assert dissonance(523.25, 783.99) > dissonance(523.25, 1046.5) > dissonance(523.25)
 
 
 def test_dissonance_is_summed_over_pairs_of_peaks(harmony: descriptors.Harmony) -> None:

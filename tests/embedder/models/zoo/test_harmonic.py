@@ -62,30 +62,6 @@ def test_features_are_those_of_the_definition(front: HarmonicFilters) -> None:
             )
 
 
-def test_a_pitch_is_in_the_same_band_of_all_harmonics(front: HarmonicFilters) -> None:
-    band = 72  # C4
-    pitch = 261.63
-    time = torch.arange(8000) / SAMPLE_RATE
-    wave = sum(torch.sin(2 * torch.pi * n * pitch * time) for n in range(1, 7))
-    tensor = front(wave[None]).detach().mean(dim=2).view(HARMONICS, BANDS)
-    for n in range(HARMONICS):
-        near = tensor[n, band - 3 : band + 4]  # the next harmonics are 6 bands away or more
-        assert abs(int(near.argmax()) - 3) <= 1, n + 1  # loudest within half a semitone
-    third = front(torch.sin(2 * torch.pi * 3 * pitch * time)[None]).detach().mean(dim=2)
-    loudest = third.view(HARMONICS, BANDS)[:, band].argmax()
-    assert int(loudest) == 2  # the third multiple alone sounds in the third channel
-
-
-@pytest.mark.parametrize("q", [0.5, 1.0, 4.0])
-def test_bandwidths_go_with_one_over_q(q: float) -> None:
-    fine = HarmonicFilters(FeatureConfig(n_fft=8192, hop=256))
-    with torch.no_grad():
-        fine.log_q.fill_(float(np.log(q)))
-    passed = (fine.filters()[[300, 700]] > 0).sum(dim=1) * SAMPLE_RATE / 8192
-    expected = (0.1079 * fine.centres[[300, 700]] + 24.7) / q
-    assert (passed - expected).abs().max() < 2 * SAMPLE_RATE / 8192
-
-
 def test_no_filter_is_empty_at_the_architecture_s_window(front: HarmonicFilters) -> None:
     assert (front.filters().sum(dim=1) > 0).all()
     paper = HarmonicFilters(FeatureConfig(n_fft=512))
@@ -144,12 +120,3 @@ def test_forward_is_that_of_the_definition(network: Harmonic, frames: int) -> No
     expected = x.flatten(2).max(dim=2).values
     assert expected.std() > 0.01
     torch.testing.assert_close(network(rows).double(), expected, atol=1e-3, rtol=1e-3)
-
-
-def test_one_filter_hears_the_multiples_of_a_pitch_together(network: Harmonic) -> None:
-    rows = noise(2, 1, 6 * 128, 9).requires_grad_()
-    network.layers[0](network.norm(rows.view(1, 6, 128, 9)))[0, :, 60, 4].sum().backward()
-    felt = rows.grad.view(6, 128, 9).abs() > 0
-    expected = torch.zeros(6, 128, 9, dtype=torch.bool)
-    expected[:, 59:62, 3:6] = True  # the pitch's neighbours in each of the six harmonics
-    assert torch.equal(felt, expected)

@@ -88,34 +88,6 @@ def test_the_posterior_mean_is_that_of_the_joint_gaussian(ivector: IVector) -> N
     assert np.abs(expected).max() > 0.05
 
 
-def test_without_frames_it_is_the_prior_s_mean(ivector: IVector) -> None:
-    nothing = ivector.posterior_mean(torch.zeros(1, COMPONENTS), torch.zeros(1, COMPONENTS, ROWS))
-    assert torch.equal(nothing, torch.zeros(1, DIM))
-
-
-def test_more_frames_of_a_shift_tell_more_of_it(ivector: IVector) -> None:
-    """Frames drawn from the model give their place back, the better the more there are."""
-    place = torch.tensor([0.8, -0.5, 0.3])
-    ivector.variability *= 2
-    ivector.means *= 8  # components apart, so that each frame is counted for its own
-    moved = ivector.means + ivector.variances.sqrt() * (ivector.variability @ place)
-    torch.manual_seed(3)
-    errors = []
-    for frames in (8, 80, 800):
-        of = torch.multinomial(ivector.weights, frames, replacement=True)
-        drawn = moved[of] + ivector.variances[of].sqrt() * torch.randn(frames, ROWS)
-        raw = drawn * ivector.feature_deviation + ivector.feature_mean
-        found = ivector.posterior_mean(*ivector.statistics(raw.T.unsqueeze(0)))[0]
-        errors.append(float((found - place).norm()))
-    assert errors[0] > errors[2]
-    assert errors[2] < 0.1
-
-
-def test_the_order_of_frames_says_nothing(ivector: IVector) -> None:
-    segment = cepstra(4, 1, 20)
-    torch.testing.assert_close(ivector(segment.flip(2)), ivector(segment))
-
-
 def test_it_is_whitened_and_of_length_one(ivector: IVector) -> None:
     segments = cepstra(5, 6, 10)
     raw = ivector.posterior_mean(*ivector.statistics(segments)).double().numpy()
