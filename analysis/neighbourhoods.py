@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.wording import counted, interval, points
 from embedder.inference.store import Store
-from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
+from embedder.statistics import Estimate, bootstrap_interval, mean_of, paired_difference
 from ensemble.index.vectors import build_vectors
 
 BLOCK = 4096  # queries that are searched at a time

@@ -16,7 +16,8 @@ from analysis.pages.confusion import mistakes
 from analysis.run_data import Predicted
 from analysis.wording import counted, interval
 from embedder.errors import Command
-from embedder.metrics import bootstrap_interval, mean_of, ranking
+from embedder.metrics import ranking
+from embedder.statistics import bootstrap_interval, mean_of
 
 SURE = 0.05  # p from which on a relation is called none
 NO_SEX = "The singers' sex is not known; a csv with the columns singer and sex gives it"

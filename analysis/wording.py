@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 
 
 def counted(number: int, what: str) -> str:

@@ -34,6 +34,7 @@ from embedder.recipes import BENCHMARK
 from embedder.run import Run, abandon_run, create_run, locked
 from embedder.settings import build_config
 from embedder.splits import SPLITTERS
+from embedder.statistics import bootstrap_interval, mean_of
 from embedder.training.folder import MadeOtherwise
 from embedder.training.members import train_member
 
@@ -299,7 +300,7 @@ def _level(
     low = high = accuracy
     if albums is not None:
         hits = metrics.top_k_hits(truth, answers, 1)
-        found = metrics.bootstrap_interval(metrics.mean_of(hits), len(truth), groups=albums)
+        found = bootstrap_interval(mean_of(hits), len(truth), groups=albums)
         low, high = found.low, found.high
     return Level(len(truth), accuracy, low, high, metrics.macro_f1(truth, named))
 

@@ -18,13 +18,8 @@ import numpy as np
 
 from embedder.catalogue import scan, without_audio_suffix
 from embedder.errors import UserError
-from embedder.metrics import (
-    Estimate,
-    bootstrap_interval,
-    macro_f1_of,
-    mean_of,
-    per_singer_recall,
-)
+from embedder.metrics import macro_f1_of, per_singer_recall
+from embedder.statistics import Estimate, bootstrap_interval, mean_of
 from embedder.text import composed, read_csv, read_text, spelled_alike
 from ensemble.predictions import PLACES, id_order, normal_id
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.inference.store import Store
-from embedder.metrics import Estimate, Statistic, bootstrap_interval, mean_of, ranking
+from embedder.metrics import ranking
+from embedder.statistics import Estimate, Statistic, bootstrap_interval, mean_of
 from ensemble.fusion.calibration import TemperatureScaling
 from ensemble.index.members import MemberIndex
 

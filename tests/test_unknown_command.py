@@ -14,8 +14,8 @@ import pytest
 
 from embedder.artifact import read_json
 from embedder.catalogue import read_catalogue
-from embedder.metrics import Estimate
 from embedder.run import Run
+from embedder.statistics import Estimate
 from ensemble.fusion.fitted import read_fusion, write_fusion
 from ensemble.predictions import read_table
 

@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 
 from embedder.artifact import read_json
 from embedder.errors import UserError
-from embedder.intervals import difference
-from embedder.metrics import Estimate, Statistic, bootstrap_interval, mean_of, paired_difference
+from embedder.statistics import (
+    Estimate,
+    Statistic,
+    bootstrap_interval,
+    difference,
+    mean_of,
+    paired_difference,
+)
 
 DEPTH = 10  # neighbours of each song
 BLOCK = 1024  # songs compared with all others at a time

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL
-from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference
+from embedder.statistics import Estimate, bootstrap_interval, mean_of, paired_difference
 from ensemble.robustness import Measured, Step
 
 SIGNIFICANT = 0.05  # of the adjusted p-values

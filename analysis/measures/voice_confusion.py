@@ -17,7 +17,8 @@ from scipy.stats import rankdata
 from analysis.measures.voices import Range, overlap
 from analysis.run_data import Predicted
 from analysis.singer_facts import SingerFacts
-from embedder.metrics import Estimate, bootstrap_interval, confusion_matrix, mean_of, ranking
+from embedder.metrics import confusion_matrix, ranking
+from embedder.statistics import Estimate, bootstrap_interval, mean_of
 
 PERMUTATIONS = 2000
 FEWEST = 4  # singers; with fewer there are hardly any orders to compare with

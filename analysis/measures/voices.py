@@ -24,8 +24,8 @@ from embedder.measures.records import (
     fresh_rows,
     read_rows,
 )
-from embedder.metrics import Estimate, bootstrap_interval, mean_of
 from embedder.run import Run
+from embedder.statistics import Estimate, bootstrap_interval, mean_of
 
 LEAST_VOICED = 0.2  # share of the sung frames with a pitch, from which a song's pitch counts
 NOTES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")

@@ -17,9 +17,17 @@ from analysis import figures as fig
 from analysis.figures import Json
 from analysis.page import choice, escape, numbered, page, panel, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData, album_title, song_title
-from analysis.wording import counted, interval, points, share_cell
-from embedder.agreement import Pairs, double_faults, kappas
-from embedder.metrics import Estimate, bootstrap_interval, mean_of, paired_difference, ranking
+from analysis.wording import counted, interval, points
+from embedder.metrics import ranking
+from embedder.statistics import (
+    Estimate,
+    Pairs,
+    bootstrap_interval,
+    double_faults,
+    kappas,
+    mean_of,
+    paired_difference,
+)
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fit import best_expert
 from ensemble.fusion.fitted import Fusion

@@ -24,8 +24,9 @@ from analysis.run_data import RunData, album_title, song_title
 from analysis.singer_facts import with_ranges
 from analysis.wording import counted, interval, points
 from embedder.errors import Command
-from embedder.metrics import Estimate, ranking
+from embedder.metrics import ranking
 from embedder.run import SPLITS
+from embedder.statistics import Estimate
 
 SHAPES = {"train": "●", "validation": "◆", "test": "▲"}
 

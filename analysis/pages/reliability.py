@@ -16,22 +16,15 @@ from analysis.expert_scores import uncalibrated
 from analysis.figures import Json
 from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData
-from analysis.wording import share_cell
-from embedder.intervals import wilson
 from embedder.metrics import (
-    Estimate,
-    Groups,
-    bootstrap_interval,
+    aurc_of,
     calibration_error,
     ece,
-    mean_of,
-)
-from embedder.reliability import (
-    aurc_of,
     first_choices,
     reliability_bins,
     risk_coverage,
 )
+from embedder.statistics import Estimate, Groups, bootstrap_interval, mean_of, wilson
 from ensemble.fusion.experts import FUSED
 
 COVERAGE = 0.9  # of the sentence and the table: the surest nine songs of ten

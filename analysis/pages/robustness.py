@@ -16,7 +16,7 @@ from analysis.run_data import RunData
 from analysis.wording import counted, points, points_cell, share_cell
 from embedder.errors import Command
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL, SECONDS
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 from ensemble.fusion.experts import FUSED, member_of
 from ensemble.robustness import Measured, fitting
 

@@ -19,7 +19,8 @@ from analysis.page import choice, escape, page
 from analysis.run_data import Predicted, RunData, album_title
 from analysis.segment_scores import BYTE, Few, Heard, few, heard_segments, room
 from analysis.wording import interval
-from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
+from embedder.metrics import ranking
+from embedder.statistics import Estimate, bootstrap_interval, mean_of
 from ensemble.fusion.experts import FUSED
 
 BUDGET = 2_200_000  # characters for all segments, so that the page opens at once on a phone

@@ -21,10 +21,10 @@ from analysis.page import colours, escape, page, plot, table
 from analysis.run_data import RunData
 from analysis.wording import counted, points, points_cell, share_cell
 from embedder.inference.store import Store
-from embedder.intervals import difference
-from embedder.metrics import Estimate, bootstrap_interval, mean_of, ranking
+from embedder.metrics import ranking
 from embedder.run import Run
 from embedder.settings import train_again
+from embedder.statistics import Estimate, bootstrap_interval, difference, mean_of
 
 WHAT = {
     "head": "segments that the head names right, mean over songs",

@@ -18,8 +18,8 @@ from analysis.pages.training import Log
 from analysis.report.deck import ACCENT, INK, LINE, PANEL, SOFT, WRONG, short
 from analysis.report.fonts import FAMILY
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT
-from embedder.metrics import Estimate
 from embedder.run import SPLITS
+from embedder.statistics import Estimate
 
 DPI = 220
 MARKS = {"train": "o", "validation": "D", "test": "^"}

@@ -13,9 +13,9 @@ from typing import Any
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, Command, UserError, working_in
 from embedder.inference.config import detector_fingerprint
-from embedder.metrics import Estimate
 from embedder.run import Run, read_json
 from embedder.settings import config_from_dict, train_again, train_command
+from embedder.statistics import Estimate
 from ensemble.fusion.fitted import Fusion
 
 NOT_STORED = (

@@ -48,8 +48,8 @@ from analysis.report.numbers import (
 from analysis.run_data import Predicted, RunData, song_title
 from analysis.wording import counted
 from embedder.errors import Command
-from embedder.intervals import wilson
 from embedder.metrics import confusion_matrix, per_singer_recall, ranking
+from embedder.statistics import wilson
 from ensemble.fusion.experts import FUSED
 from ensemble.robustness import Measured
 

@@ -12,7 +12,8 @@ from analysis.pages.confusion import PLACES, true_places
 from analysis.pages.experts import Opinions, changes
 from analysis.run_data import Predicted
 from analysis.wording import counted, interval
-from embedder.metrics import bootstrap_interval, mean_of, per_singer_recall, ranking
+from embedder.metrics import per_singer_recall, ranking
+from embedder.statistics import bootstrap_interval, mean_of
 from ensemble.fusion.fitted import CalibrationRow
 
 

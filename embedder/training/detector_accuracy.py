@@ -21,8 +21,8 @@ from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.stems import lag_of, moved
 from embedder.data.voice_activity import FRAME, Active, smoothed, sung
 from embedder.inference.detector import THRESHOLD, voice_probability
-from embedder.metrics import Estimate, bootstrap_interval
 from embedder.models.detector import VoiceDetector
+from embedder.statistics import Estimate, bootstrap_interval
 
 LEVELS = 1000  # steps of probability that the area under the curve tells apart
 LOWER_DB = -8.0  # of the vocals in the hard condition

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedder import metrics
 from embedder.artifact import read_json, write_json, write_text
 from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE
@@ -23,6 +22,7 @@ from embedder.data.cache import AudioCache, Progress, no_progress
 from embedder.data.datasets import own_mixture, remade
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
+from embedder.statistics import bootstrap_interval, mean_of
 from embedder.text import to_csv
 
 MIXTURES = {
@@ -49,15 +49,13 @@ class SongQuality:
 
 
 def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio, `(…, samples)` → `(…,)`, dB.
+    """Scale-invariant signal-to-distortion ratio, `(…, samples)` → `(…,)`, dB, in float64.
 
-    With s the target and ŝ the estimate: 10 log10(|α s|² / |α s − ŝ|²), α = ŝᵀs / |s|²
-    (Le Roux et al., SDR – half-baked or well done?, ICASSP 2019), in float64.
+    Source: Le Roux et al., SDR – half-baked or well done?, ICASSP 2019, by torchmetrics.
     """
-    target, estimate = target.double(), estimate.double()
-    scale = (estimate * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True)
-    part = scale * target
-    return 10 * torch.log10(part.square().sum(-1) / (part - estimate).square().sum(-1))
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+    return scale_invariant_signal_distortion_ratio(estimate.double(), target.double())
 
 
 def measure(
@@ -107,8 +105,8 @@ def summary(rows: Sequence[SongQuality], seed: int = 0) -> dict[str, dict[str, A
         found[kind] = {"mixture": meaning, "songs": len(own)}
         for name in ("before", "after", "gain"):
             values = np.array([getattr(row, name) for row in own])
-            estimate = metrics.bootstrap_interval(
-                metrics.mean_of(values),
+            estimate = bootstrap_interval(
+                mean_of(values),
                 len(values),
                 seed,
                 [row.album for row in own],

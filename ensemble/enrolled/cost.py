@@ -12,15 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedder.inference.store import Store
-from embedder.metrics import (
-    Estimate,
-    bootstrap_interval,
-    mean_of,
-    paired_difference,
-    song_nll,
-    song_score,
-    top_k_hits,
-)
+from embedder.metrics import song_nll, song_score, top_k_hits
+from embedder.statistics import Estimate, bootstrap_interval, mean_of, paired_difference
 from ensemble.apply import predict_songs
 from ensemble.enrolled.enrolling import copies_of
 from ensemble.fusion.experts import FUSED

@@ -14,18 +14,8 @@ from numpy.typing import NDArray
 from embedder.errors import UserError, did_you_mean
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
-from embedder.metrics import (
-    Estimate,
-    brier,
-    ece,
-    mean_of,
-    nll,
-    paired_difference,
-    score,
-    song_nll,
-    song_score,
-    summarise,
-)
+from embedder.metrics import brier, ece, nll, score, song_nll, song_score, summarise
+from embedder.statistics import Estimate, mean_of, paired_difference
 from ensemble.enrolled.enrolment import fit_gate
 from ensemble.fusion.chunks import in_chunks
 from ensemble.fusion.cross_validation import CrossFit, ValidationData, cross_fit

@@ -19,8 +19,9 @@ from embedder.catalogue import Catalogue, read_catalogue, stems_fingerprint
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import AGAIN, Store
-from embedder.metrics import Estimate, Summary
+from embedder.metrics import Summary
 from embedder.run import Run
+from embedder.statistics import Estimate
 from ensemble.enrolled.enrolment import Gate
 from ensemble.fusion.experts import gather
 from ensemble.fusion.fusers import FUSERS, Fuser, method_of

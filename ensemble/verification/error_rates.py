@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.metrics import Estimate, bootstrap_interval
+from embedder.statistics import Estimate, bootstrap_interval
 
 P_TARGET = 0.05  # prior probability of a target trial in the detection cost
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.inference.store import Store
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 from ensemble.verification.error_rates import (
     Measure,
     cllr_measure,

@@ -22,7 +22,7 @@ from analysis.neighbourhoods import (
     voted,
 )
 from embedder.inference.store import Store
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=8))

@@ -18,7 +18,7 @@ from analysis.questions import (
     voices_finding,
 )
 from analysis.run_data import Predicted
-from embedder.intervals import wilson
+from embedder.statistics import wilson
 
 
 def voice(singer: str, middle: float) -> Voice:

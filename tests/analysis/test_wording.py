@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.wording import counted, interval, points
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 
 
 @pytest.mark.parametrize(

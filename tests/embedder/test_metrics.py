@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t
+from numpy.typing import NDArray
+from scipy.stats import norm
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 from sklearn.metrics import confusion_matrix as sk_confusion
 
-from embedder import metrics
+from embedder import metrics, statistics
+from embedder.metrics import aurc_of, ece, first_choices, reliability_bins, risk_coverage
+from embedder.statistics import bootstrap_interval, wilson
 
 SINGERS = 5
 
@@ -151,13 +154,19 @@ def test_recall_per_singer_counts_songs_and_leaves_the_absent_undefined() -> Non
     np.testing.assert_array_equal(songs, [3, 0, 1])
 
 
-Maker = Callable[[np.ndarray, np.ndarray], metrics.Statistic]
+Maker = Callable[[np.ndarray, np.ndarray], statistics.Statistic]
 STATISTICS: dict[str, tuple[Maker, Callable[[np.ndarray, np.ndarray], float]]] = {
-    "nll": (lambda truth, logs: metrics.mean_of(metrics.song_nll(truth, logs)), metrics.nll),
-    "brier": (lambda truth, logs: metrics.mean_of(metrics.song_brier(truth, logs)), metrics.brier),
-    "score": (lambda truth, logs: metrics.mean_of(metrics.song_score(truth, logs)), metrics.score),
+    "nll": (lambda truth, logs: statistics.mean_of(metrics.song_nll(truth, logs)), metrics.nll),
+    "brier": (
+        lambda truth, logs: statistics.mean_of(metrics.song_brier(truth, logs)),
+        metrics.brier,
+    ),
+    "score": (
+        lambda truth, logs: statistics.mean_of(metrics.song_score(truth, logs)),
+        metrics.score,
+    ),
     "top_1": (
-        lambda truth, logs: metrics.mean_of(metrics.top_k_hits(truth, logs, 1)),
+        lambda truth, logs: statistics.mean_of(metrics.top_k_hits(truth, logs, 1)),
         lambda truth, logs: metrics.top_k(truth, logs, 1),
     ),
 }
@@ -182,192 +191,6 @@ def test_a_singer_counts_in_macro_f1_as_often_as_drawn() -> None:
         f1 = f1_score(truth[rows], predicted[rows], labels=range(SINGERS), average=None)
         times = np.bincount(truth[rows], minlength=SINGERS) / np.bincount(truth)
         assert statistic(weights[None].astype(float))[0] == pytest.approx(f1 @ times / times.sum())
-
-
-def test_the_interval_of_a_mean_is_that_of_the_binomial() -> None:
-    hits = np.arange(400) < 300
-    found = metrics.bootstrap_interval(metrics.mean_of(hits), 400, seed=1)
-    deviation = math.sqrt(0.75 * 0.25 / 400)
-    assert found.value == 0.75
-    assert found.low == pytest.approx(0.75 - 1.96 * deviation, abs=0.006)
-    assert found.high == pytest.approx(0.75 + 1.96 * deviation, abs=0.006)
-
-
-@pytest.mark.parametrize("songs", [3, 12_345])
-def test_intervals_repeat_with_the_seed_whatever_the_size(songs: int) -> None:
-    hits = np.random.default_rng(0).random(songs) < 0.6
-    one, again, other = (
-        metrics.bootstrap_interval(metrics.mean_of(hits), songs, seed=seed) for seed in (5, 5, 6)
-    )
-    assert one == again
-    assert one.value == other.value
-    assert (one.low, one.high) != (other.low, other.high) or songs == 3
-    assert 0 <= one.low <= one.value <= one.high <= 1
-
-
-def test_a_resample_without_a_value_is_left_out() -> None:
-    values = np.random.default_rng(0).normal(size=13)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        counted = np.where(weights[:, :2].any(axis=1), 1.0, np.nan)  # without the first two: none
-        return counted * (weights @ values) / weights.sum(axis=1)
-
-    found = metrics.bootstrap_interval(statistic, 13, seed=3, limits=(-np.inf, np.inf))
-    drawn = statistic(np.concatenate(list(metrics.resamples(13, seed=3))))
-    assert 0.02 < np.isnan(drawn).mean() < 0.5
-    half = t.ppf(0.975, 12) * np.nanstd(drawn) * (13 / 12) ** 0.5
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
-    nothing = metrics.bootstrap_interval(lambda weights: np.full(len(weights), np.nan), 13)
-    assert all(map(math.isnan, (nothing.value, nothing.low, nothing.high)))
-
-
-def test_a_pair_that_always_differs_by_a_tenth_is_certain_to() -> None:
-    values = np.random.default_rng(0).random(50)
-    found = metrics.paired_difference(metrics.mean_of(values + 0.1), metrics.mean_of(values), 50)
-    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
-
-
-# Songs of one album ------------------------------------------------------------------------------
-
-
-def albums_of(
-    rng: np.random.Generator, share: float, together: float, albums: int = 20, songs: int = 5
-) -> tuple[np.ndarray, np.ndarray]:
-    """Right or wrong (songs,), and the album of each; `together`: intra-album correlation."""
-    chance = np.full(albums, share)
-    if together:
-        size = 1 / together - 1
-        chance = rng.beta(share * size, (1 - share) * size, size=albums)
-    return (rng.random((albums, songs)) < chance[:, None]).ravel(), np.repeat(range(albums), songs)
-
-
-def covered(estimate: metrics.Estimate, truth: float) -> bool:
-    return estimate.low <= truth <= estimate.high
-
-
-@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
-@pytest.mark.parametrize("share", [0.8, 0.9, 0.97])
-def test_intervals_of_twenty_albums_hold_the_truth_nineteen_times_in_twenty(
-    share: float, together: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And those that resample songs do not, where an album's songs are wrong together."""
-    monkeypatch.setattr(metrics, "RESAMPLES", 300)
-    rng, by_album, by_song = np.random.default_rng(7), [], []
-    for _ in range(250):
-        hits, albums = albums_of(rng, share, together)
-        found = [
-            metrics.bootstrap_interval(metrics.mean_of(hits), 100, groups=g) for g in (albums, None)
-        ]
-        by_album.append(covered(found[0], share))
-        by_song.append(covered(found[1], share))
-    print(f"{share} {together}: albums {np.mean(by_album):.3f}, songs {np.mean(by_song):.3f}")
-    assert np.mean(by_album) >= 0.92 - 0.01  # three standard errors below 0.95, as asked for
-    if together == 0.4:
-        assert np.mean(by_song) < 0.89
-
-
-@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
-def test_other_measures_of_twenty_singers_hold_the_truth_too(
-    together: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Score, macro F1 and the gain of one model over another; 20 singers with an album each."""
-    monkeypatch.setattr(metrics, "RESAMPLES", 300)
-    rng, singers = np.random.default_rng(8), 20
-    truth = np.repeat(range(singers), 5)
-
-    def drawn(many: int) -> tuple[np.ndarray, ...]:
-        """First choices of two models, and points of the first, of `many` times 100 songs."""
-        one, _ = albums_of(rng, 0.9, together, albums=singers * many)
-        lost, _ = albums_of(rng, 0.05, together, albums=singers * many)
-        won, _ = albums_of(rng, 0.4, together, albums=singers * many)
-        true = np.tile(truth, many)
-        other = (true + rng.integers(1, singers, size=len(true))) % singers
-        points = np.where(one, 1.5, 0.5 * (rng.random(len(true)) < 0.5))
-        return np.where(one, true, other), np.where(one, ~lost, won), one, points
-
-    population = drawn(1000)
-    expected = {
-        "score": population[3].mean(),
-        "macro F1": np.mean(
-            [metrics.macro_f1(truth, drawn(1)[0]) for _ in range(400)]
-        ),  # of sets of this size
-        "gain": population[1].mean() - population[2].mean(),
-    }
-    held: dict[str, list[bool]] = {name: [] for name in expected}
-    for _ in range(250):
-        first, other, one, points = drawn(1)
-        pair = metrics.mean_of(other), metrics.mean_of(one)
-        found = {
-            "score": metrics.bootstrap_interval(metrics.mean_of(points), 100, 0, truth, (0.0, 1.5)),
-            "macro F1": metrics.bootstrap_interval(
-                metrics.macro_f1_of(truth, first), 100, 0, truth
-            ),
-            "gain": metrics.paired_difference(*pair, 100, 0, truth, 1.0),
-        }
-        for name, estimate in found.items():
-            held[name].append(covered(estimate, expected[name]))
-    print(together, {name: round(float(np.mean(rows)), 3) for name, rows in held.items()})
-    # Macro F1 bends where a singer has few songs right: 0.87 at the strongest correlation.
-    least = {"score": 0.91, "macro F1": 0.85, "gain": 0.91}
-    assert all(np.mean(rows) >= least[name] for name, rows in held.items())
-
-
-@pytest.mark.parametrize("together", [0.0, 0.2, 0.4])
-def test_intervals_of_the_loss_are_honest_for_a_heavy_tail(
-    together: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Mistakes cost 2.4 nats each, right answers 0.06: most of the loss is in few songs."""
-    monkeypatch.setattr(metrics, "RESAMPLES", 300)
-    rng = np.random.default_rng(9)
-
-    def losses(albums: int) -> tuple[np.ndarray, np.ndarray]:
-        right, of = albums_of(rng, 0.9, together, albums)
-        wrong = rng.gamma(3, 0.8, size=len(right))
-        return np.where(right, -np.log(rng.beta(8, 0.5, size=len(right))), wrong), of
-
-    expected = losses(40_000)[0].mean()
-    held = []
-    for _ in range(250):
-        values, albums = losses(20)
-        found = metrics.bootstrap_interval(metrics.mean_of(values), 100, 0, albums, (0.0, np.inf))
-        assert 0 <= found.low <= found.value <= found.high
-        held.append(covered(found, float(expected)))
-    print(together, np.mean(held))
-    assert np.mean(held) >= 0.91
-
-
-def test_without_a_mistake_the_limit_is_that_of_the_albums() -> None:
-    """Of 20 albums without a mistake, 14 % with one would show none in 5 of 100 draws."""
-    albums = np.repeat(range(20), 5)
-    for most in (1.0, 1.5):
-        found = metrics.bootstrap_interval(
-            metrics.mean_of(np.full(100, most)), 100, groups=albums, limits=(0.0, most)
-        )
-        assert (found.value, found.high, found.groups) == (most, most, 20)
-        assert (found.low / most) ** 20 == pytest.approx(0.05)
-    wrong = metrics.bootstrap_interval(metrics.mean_of(np.zeros(100)), 100, groups=albums)
-    assert wrong.low == 0
-    assert (1 - wrong.high) ** 20 == pytest.approx(0.05)
-    alike = metrics.mean_of(np.arange(100) % 2)
-    same = metrics.paired_difference(alike, alike, 100, groups=albums, most=1.0)
-    assert (same.value, -same.low) == (0, pytest.approx(same.high))
-    assert (1 - same.high) ** 20 == pytest.approx(0.05)
-
-
-def test_one_album_says_nothing_about_others() -> None:
-    hits = np.arange(10) < 9
-    found = metrics.bootstrap_interval(metrics.mean_of(hits), 10, groups=["a"] * 10)
-    assert (found.low, found.high, found.groups) == (0, 1, 1)
-
-
-def test_albums_of_any_size_are_drawn_whole() -> None:
-    albums = ["a"] * 7 + ["b"] + ["c"] * 4
-    for weights in metrics.resamples(12, 0, albums):
-        assert (weights[:, :7] == weights[:, :1]).all()
-        assert (weights[:, 8:] == weights[:, 8:9]).all()
-        assert (weights[:, 0] + weights[:, 7] + weights[:, 8] == 3).all()
-    with pytest.raises(ValueError, match="11 groups do not fit 12 songs"):
-        next(metrics.resamples(12, 0, albums[:-1]))
 
 
 # Calibration ------------------------------------------------------------------------------------
@@ -451,4 +274,103 @@ def test_labels_and_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         metrics.ece(np.array([0]), logs)
     with pytest.raises(ValueError, match="no songs"):
-        metrics.bootstrap_interval(metrics.mean_of(np.zeros(0)), 0)
+        statistics.bootstrap_interval(statistics.mean_of(np.zeros(0)), 0)
+
+
+# Reliability -------------------------------------------------------------------------------------
+
+
+def levelled(songs: int, seed: int = 0, ties: bool = False) -> tuple[NDArray, NDArray]:
+    """Confidences and whether they are right, rather more often where they are high."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(1, 6, songs) / 5 if ties else rng.random(songs)
+    return confidence, rng.random(songs) < confidence
+
+
+def slow_risks(confidence: NDArray, right: NDArray) -> list[float]:
+    """The mean over all orders of equal ones: each stands for the mean of its level."""
+    songs = sorted(zip(-confidence, right, strict=True), key=lambda song: song[0])
+    found, errors = [], 0.0
+    for place, (level, _) in enumerate(songs, start=1):
+        equal = [1 - hit for other, hit in songs if other == level]
+        errors += sum(equal) / len(equal)
+        found.append(errors / place)
+    return found
+
+
+def test_first_choices_are_the_highest_and_of_equal_ones_the_first() -> None:
+    probabilities = np.array([[0.2, 0.8], [0.5, 0.5], [0.5, 0.5]])
+    confidence, right = first_choices(np.array([1, 0, 1]), probabilities)
+    np.testing.assert_array_equal(confidence, [0.8, 0.5, 0.5])
+    np.testing.assert_array_equal(right, [True, True, False])
+
+
+@pytest.mark.parametrize("songs", [1, 14, 15, 31, 200])
+@pytest.mark.parametrize("ties", [False, True])
+def test_bins_hold_equally_many_songs_by_ascending_confidence(songs: int, ties: bool) -> None:
+    confidence, right = levelled(songs, ties=ties)
+    found = reliability_bins(confidence, right)
+    sizes = [one.songs for one in found]
+    assert len(found) == min(15, songs)
+    assert sum(sizes) == songs
+    assert max(sizes) - min(sizes) <= 1
+    means = [part.mean() for part in np.array_split(np.sort(confidence), len(found))]
+    np.testing.assert_allclose([one.confidence for one in found], means)
+    hits = sum(one.songs * one.accuracy.value for one in found)
+    assert hits == pytest.approx(right.sum())
+
+
+def test_bins_are_those_of_the_metric() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(100, 4)) * 2
+    truth = rng.integers(4, size=100)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = reliability_bins(*first_choices(truth, probabilities))
+    error = sum(one.songs / 100 * abs(one.confidence - one.accuracy.value) for one in found)
+    assert error == pytest.approx(ece(truth, np.log(probabilities)))
+
+
+def test_a_bin_has_the_interval_of_its_songs() -> None:
+    confidence, right = levelled(30)
+    order = np.argsort(confidence)
+    for number, one in enumerate(reliability_bins(confidence, right)):
+        part = order[2 * number : 2 * number + 2]
+        assert one.confidence == pytest.approx(confidence[part].mean())
+        assert one.accuracy == wilson(int(right[part].sum()), 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=30))
+def test_risks_are_recomputed_and_do_not_depend_on_the_order(songs: list[tuple[int, bool]]) -> None:
+    confidence = np.array([level / 4 for level, _ in songs])
+    right = np.array([hit for _, hit in songs])
+    found = risk_coverage(confidence, right)
+    np.testing.assert_allclose(found, slow_risks(confidence, right), atol=1e-12)
+    np.testing.assert_allclose(found, risk_coverage(confidence[::-1], right[::-1]), atol=1e-12)
+    assert found[-1] == pytest.approx(1 - right.mean())
+    every = np.ones((1, len(songs)))
+    assert aurc_of(confidence, right)(every)[0] == pytest.approx(found.mean())
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_area_of_a_resample_is_that_of_its_songs(ties: bool) -> None:
+    confidence, right = levelled(40, ties=ties)
+    draws = np.random.default_rng(1).integers(40, size=(5, 40))
+    weights = np.stack([np.bincount(draw, minlength=40) for draw in draws]).astype(float)
+    found = aurc_of(confidence, right)(weights)
+    for row, value in zip(draws, found, strict=True):
+        assert value == pytest.approx(np.mean(slow_risks(confidence[row], right[row])))
+
+
+def test_the_area_tells_a_good_confidence_from_a_useless_one() -> None:
+    _, right = levelled(400)
+    noise = np.random.default_rng(2).random(400)
+    good = bootstrap_interval(aurc_of(0.5 * right + 0.1 * noise, right), 400)
+    useless = bootstrap_interval(aurc_of(noise, right), 400)
+    assert good.high < useless.low
+    assert useless.low < 1 - right.mean() < useless.high
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    for confidence, right in ((np.zeros(2), np.ones(3, bool)), (np.zeros(0), np.zeros(0, bool))):
+        with pytest.raises(ValueError, match="does not fit right"):
+            risk_coverage(confidence, right)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedder.errors import UserError
-from embedder.metrics import bootstrap_interval, mean_of
+from embedder.statistics import bootstrap_interval, mean_of
 from ensemble.evaluation import Recall, Truth, evaluate, read_predictions, read_truth
 from ensemble.fusion.calibration import log_softmax
 from ensemble.predictions import FORMATS, top_singers, write_csv

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from embedder.metrics import Estimate, ranking
+from embedder.metrics import ranking
+from embedder.statistics import Estimate
 from ensemble import open_set
 from ensemble.apply import predict_songs
 from ensemble.fusion.experts import gather

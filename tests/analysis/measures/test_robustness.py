@@ -11,7 +11,7 @@ import pytest
 
 from analysis.measures.robustness import curves, holm, sign_test, songs_of, sources
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT, severity_levels
-from embedder.metrics import Estimate, bootstrap_interval, mean_of
+from embedder.statistics import Estimate, bootstrap_interval, mean_of
 from ensemble.robustness import Conditions, Measured, Row, Step
 
 SOURCES = ("fused", "m/head", "deaf/head")

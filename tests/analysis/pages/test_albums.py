@@ -27,8 +27,8 @@ from analysis.pages.albums import (
 )
 from analysis.run_data import RunData, read_run_data
 from embedder.artifact import write_json
-from embedder.metrics import Estimate
 from embedder.run import Run
+from embedder.statistics import Estimate
 
 SHARE = Estimate(0.5, 0.4, 0.6)
 

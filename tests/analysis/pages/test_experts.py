@@ -12,8 +12,8 @@ import pytest
 from analysis.analyze import analyze
 from analysis.pages.experts import best_of, changes, members_finding, members_page, opinions
 from analysis.run_data import Predicted, read_run_data, song_title
-from embedder.agreement import double_faults, kappas
 from embedder.run import Run
+from embedder.statistics import double_faults, kappas
 from ensemble.fusion.fitted import FusionReport
 
 Visit = Callable[..., Any]

@@ -26,8 +26,8 @@ from analysis.pages.map import (
 )
 from analysis.run_data import RunData, Songs, read_run_data
 from embedder.inference.store import Store, read_store, write_store
-from embedder.metrics import Estimate
 from embedder.run import Run
+from embedder.statistics import Estimate
 from ensemble.placed import Placed
 
 

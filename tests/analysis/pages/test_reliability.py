@@ -11,8 +11,7 @@ import pytest
 from analysis.analyze import analyze
 from analysis.pages.reliability import answers, curves, reliability_finding, reliability_page
 from analysis.run_data import Predicted, read_run_data
-from embedder.metrics import calibration_error, ece
-from embedder.reliability import reliability_bins
+from embedder.metrics import calibration_error, ece, reliability_bins
 from embedder.run import Run
 
 Visit = Callable[..., Any]

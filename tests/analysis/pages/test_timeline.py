@@ -16,8 +16,8 @@ from analysis.analyze import analyze
 from analysis.pages.timeline import listed, packed, segment_shares, timeline_finding, timeline_page
 from analysis.run_data import Predicted, RunData, Songs, read_run_data, song_title
 from analysis.segment_scores import Heard, few, heard_segments
-from embedder.metrics import bootstrap_interval, mean_of
 from embedder.run import Run
+from embedder.statistics import bootstrap_interval, mean_of
 
 Visit = Callable[..., Any]
 

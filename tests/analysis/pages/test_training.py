@@ -24,9 +24,8 @@ from analysis.pages.training import (
 from analysis.run_data import read_run_data
 from embedder.artifact import write_text
 from embedder.inference.store import Store, read_store
-from embedder.intervals import difference
-from embedder.metrics import Estimate, bootstrap_interval, mean_of
 from embedder.run import Run
+from embedder.statistics import Estimate, bootstrap_interval, difference, mean_of
 
 Visit = Callable[..., Any]
 

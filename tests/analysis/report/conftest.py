@@ -121,6 +121,6 @@ def flat_view(run_data: RunData) -> Iterator[View]:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """No t-SNE, intervals of few resamples, coarse pictures."""
-    monkeypatch.setattr("embedder.metrics.RESAMPLES", 20)
+    monkeypatch.setattr("embedder.statistics.RESAMPLES", 20)
     monkeypatch.setattr("analysis.report.charts.DPI", 20)
     monkeypatch.setattr("analysis.report.numbers.all_views", flat_view)

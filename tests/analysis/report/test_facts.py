@@ -14,9 +14,9 @@ from analysis.report.facts import Facts, MemberFacts, Quality, fuse_command, pre
 from analysis.report.system_slides import novelties, training_slide
 from embedder.errors import Command
 from embedder.inference.config import InferenceConfig
-from embedder.metrics import Estimate
 from embedder.presets import PRESETS
 from embedder.settings import build_config, member_name, train_command
+from embedder.statistics import Estimate
 from ensemble.fusion.fitted import CalibrationRow, Fusion, FusionReport
 from ensemble.fusion.fusers import Mean, Stack
 

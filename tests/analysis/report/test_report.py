@@ -36,8 +36,9 @@ from analysis.report.pptx import write_pptx
 from analysis.report.report import write_report
 from analysis.report.result_slides import ablation_slide, confusion_slide, singers_slide
 from analysis.run_data import RunData, read_run_data
-from embedder.metrics import Estimate, summarise
+from embedder.metrics import summarise
 from embedder.run import Run
+from embedder.statistics import Estimate
 
 ROOT = Path(__file__).parents[3]
 TITLES = [
@@ -67,7 +68,7 @@ def reported(answered: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """A folder with the deck of a run, and what was said of slides that are left out."""
     folder, said = tmp_path_factory.mktemp("reported"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("embedder.metrics.RESAMPLES", 20)
+        patch.setattr("embedder.statistics.RESAMPLES", 20)
         author = Author("Ada Lovelace", "R 12$34$")
         write_report(answered, author, folder=folder, say=said.append)
     return folder, said

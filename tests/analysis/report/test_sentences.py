@@ -19,7 +19,7 @@ from analysis.report.sentences import (
 )
 from analysis.report.system_slides import leakage_sentence
 from analysis.run_data import Predicted, RunData
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 from ensemble.fusion.fitted import CalibrationRow
 
 

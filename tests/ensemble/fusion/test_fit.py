@@ -19,7 +19,8 @@ from scipy.stats import t
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
-from embedder.metrics import Estimate, brier, ece, nll, score, summarise
+from embedder.metrics import brier, ece, nll, score, summarise
+from embedder.statistics import Estimate
 from ensemble.apply import Scores, predict_songs
 from ensemble.fusion import fit
 from ensemble.fusion.chunks import in_chunks

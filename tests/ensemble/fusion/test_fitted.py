@@ -14,7 +14,8 @@ from embedder.artifact import read_json, write_json
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
-from embedder.metrics import CalibrationError, Estimate, Summary
+from embedder.metrics import CalibrationError, Summary
+from embedder.statistics import Estimate
 from ensemble.enrolled.enrolment import Gate
 from ensemble.fusion.fit import fit_fusion
 from ensemble.fusion.fitted import (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from embedder.metrics import interval_limits
+from embedder.statistics import interval_limits
 from ensemble.verification.error_rates import (
     Measure,
     cllr_measure,
