@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from embedder.metrics import Estimate
+from embedder.statistics import Estimate
 
 Json = dict[str, Any]
 MIN_CELL, MAX_CELL = 17, 52  # pixels of a matrix' cells; a finger cannot hit smaller ones

@@ -206,7 +206,7 @@ def wilson(hits: float, count: int) -> Estimate:
     return Estimate(share, min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share))
 
 
-def difference(first: Estimate, second: Estimate) -> Estimate:
+def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
     """first − second, measured on different songs, with the interval that theirs imply.
 
     The distances from the values to the limits add like standard errors (Zou & Donner 2008).

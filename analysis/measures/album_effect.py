@@ -23,9 +23,9 @@ from embedder.statistics import (
     Estimate,
     Statistic,
     bootstrap_interval,
-    difference,
     mean_of,
     paired_difference,
+    unpaired_difference,
 )
 
 DEPTH = 10  # neighbours of each song
@@ -251,5 +251,5 @@ def _gap(by_song: dict[str, Any], by_album: dict[str, Any]) -> Gap:
         (int(by_song["song"]["count"]), int(by_album["song"]["count"])),
         song,
         album,
-        difference(album, song),
+        unpaired_difference(album, song),
     )

@@ -33,7 +33,6 @@ from analysis.pages.map import TOGETHER
 from analysis.run_data import RunData
 from analysis.wording import counted, interval, points, points_cell, share_cell
 from embedder.errors import Command
-from embedder.statistics import Estimate
 
 MISSING = (
     "There is no album of two training songs whose singer has another album, so nothing can be "

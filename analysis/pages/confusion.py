@@ -23,7 +23,6 @@ from analysis.page import choice, escape, numbered, page, panel, plot, table, va
 from analysis.run_data import Predicted, RunData, album_title, song_title
 from analysis.segment_scores import FirstChoices, first_choices
 from analysis.wording import counted, interval
-from embedder.inference.store import Store
 from embedder.metrics import ranking
 from embedder.statistics import bootstrap_interval, mean_of
 

@@ -17,7 +17,7 @@ from analysis import figures as fig
 from analysis.figures import Json
 from analysis.page import choice, escape, numbered, page, panel, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData, album_title, song_title
-from analysis.wording import counted, interval, points
+from analysis.wording import counted, interval, points, share_cell
 from embedder.metrics import ranking
 from embedder.statistics import (
     Estimate,

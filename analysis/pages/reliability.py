@@ -16,6 +16,7 @@ from analysis.expert_scores import uncalibrated
 from analysis.figures import Json
 from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData
+from analysis.wording import share_cell
 from embedder.metrics import (
     aurc_of,
     calibration_error,

@@ -24,7 +24,7 @@ from embedder.inference.store import Store
 from embedder.metrics import ranking
 from embedder.run import Run
 from embedder.settings import train_again
-from embedder.statistics import Estimate, bootstrap_interval, difference, mean_of
+from embedder.statistics import Estimate, bootstrap_interval, mean_of, unpaired_difference
 
 WHAT = {
     "head": "segments that the head names right, mean over songs",
@@ -268,7 +268,7 @@ class Gap:
     @property
     def value(self) -> Estimate:
         """train − validation."""
-        return difference(self.train, self.validation)
+        return unpaired_difference(self.train, self.validation)
 
 
 def read_log(run: Run, member: str) -> Log | str:

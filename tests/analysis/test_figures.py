@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import pytest
 
 from analysis import figures as fig
-from embedder.metrics import Estimate
 from embedder.run import Run
+from embedder.statistics import Estimate
 
 
 def with_colours(text: str) -> Any:

@@ -14,10 +14,10 @@ from embedder import metrics, statistics
 from embedder.statistics import (
     Estimate,
     bootstrap_interval,
-    difference,
     double_faults,
     kappas,
     mean_of,
+    unpaired_difference,
     wilson,
 )
 
@@ -46,15 +46,17 @@ def test_wilson_refuses_what_is_no_share(hits: float, count: int) -> None:
 
 
 def test_symmetric_intervals_differ_as_standard_errors_do() -> None:
-    found = difference(Estimate(0.9, 0.9 - 0.03, 0.9 + 0.03), Estimate(0.7, 0.7 - 0.04, 0.7 + 0.04))
+    found = unpaired_difference(
+        Estimate(0.9, 0.9 - 0.03, 0.9 + 0.03), Estimate(0.7, 0.7 - 0.04, 0.7 + 0.04)
+    )
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.15, 0.25))
 
 
 def test_each_limit_comes_from_the_sides_that_move_it() -> None:
     """The difference is lowest where the first is low and the second high."""
-    found = difference(Estimate(0.9, 0.8, 0.9), Estimate(0.5, 0.5, 0.5))
+    found = unpaired_difference(Estimate(0.9, 0.8, 0.9), Estimate(0.5, 0.5, 0.5))
     assert (found.low, found.high) == pytest.approx((0.3, 0.4))
-    found = difference(Estimate(0.5, 0.5, 0.5), Estimate(0.9, 0.8, 0.9))
+    found = unpaired_difference(Estimate(0.5, 0.5, 0.5), Estimate(0.9, 0.8, 0.9))
     assert (found.low, found.high) == pytest.approx((-0.4, -0.3))
 
 
@@ -64,7 +66,8 @@ def test_the_difference_holds_the_truth_nineteen_times_in_twenty() -> None:
     held = [
         found.low <= 0.2 <= found.high
         for found in (
-            difference(wilson(a, 60), wilson(b, 40)) for a, b in zip(first, second, strict=True)
+            unpaired_difference(wilson(a, 60), wilson(b, 40))
+            for a, b in zip(first, second, strict=True)
         )
     ]
     assert 0.93 < np.mean(held) < 0.975

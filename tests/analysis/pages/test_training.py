@@ -25,7 +25,7 @@ from analysis.run_data import read_run_data
 from embedder.artifact import write_text
 from embedder.inference.store import Store, read_store
 from embedder.run import Run
-from embedder.statistics import Estimate, bootstrap_interval, difference, mean_of
+from embedder.statistics import Estimate, bootstrap_interval, mean_of, unpaired_difference
 
 Visit = Callable[..., Any]
 
@@ -191,7 +191,7 @@ def test_the_gap_has_the_interval_of_two_sets_of_songs(answered: Run) -> None:
         for part, split in zip(parts, ("train", "validation"), strict=True)
     )
     assert (head.how, head.train_songs, head.validation_songs) == ("head", 24, 24)
-    assert head.value == difference(first, second)
+    assert head.value == unpaired_difference(first, second)
     assert head.value.value > 0  # the validation segments were made harder
     assert neighbours.how == "neighbours"
     assert training_gap([stores["validation"]]) is None
