@@ -89,9 +89,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "Zeinali et al., VoxSRC 2019; Wespeaker, ICASSP 2023", "resnet:ResNet34"
     ),
     "campplus": Architecture("Wang et al., Interspeech 2023", "campplus:Campplus"),
-    "shortchunk": Architecture(
-        "Won et al., SMC 2020", "shortchunk:ShortChunk", settings=_TAGGING_128
-    ),
+    "shortchunk": Architecture("Won et al., SMC 2020", "resnet:ShortChunk", settings=_TAGGING_128),
     # Twice the window of the paper: in its own, the filters of the lowest notes hold no bin.
     "harmonic": Architecture(
         "Won et al., ICASSP 2020",

@@ -7,23 +7,21 @@ Enters: a trained network, or a run folder; a song's samples. Leaves: one folder
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from embedder.artifact import file_fingerprint, replacing, write_json
+from embedder.artifact import file_fingerprint, write_json
 from embedder.catalogue import Song
 from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.data.voice_activity import FRAME, Active, smoothed, sung
-from embedder.errors import Command, UserError
+from embedder.errors import Command
 from embedder.models.detector import VoiceDetector
+from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
 from embedder.run import FORMAT, Run
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
@@ -47,15 +45,8 @@ def save_detector(
     """Write the detector's folder: how it was trained and how good it is, and the weights last."""
     write_json(run.detector / "accuracy.json", accuracy)
     write_json(run.detector / "config.json", {"format": FORMAT, **about})
-    made_from = {
-        "format": str(FORMAT),
-        "config": file_fingerprint(run.detector / "config.json"),
-        "accuracy": file_fingerprint(run.detector / "accuracy.json"),
-    }
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    with replacing(run.detector_weights) as temporary:
-        # One key: safetensors writes several in random order, and equal ones are equal bytes.
-        save_file(tensors, temporary, {"made_from": json.dumps(made_from, sort_keys=True)})
+    beside = [run.detector / "config.json", run.detector / "accuracy.json"]
+    save_weights(run.detector_weights, tensors_of(network), beside)
 
 
 def load_detector(run: Run, device: torch.device | None = None) -> Detector | None:
@@ -67,22 +58,9 @@ def load_detector(run: Run, device: torch.device | None = None) -> Detector | No
     path = run.detector_weights
     if not path.is_file():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a readable voice detector ({error}); {AGAIN}") from None
-    if made_from.get("format") != str(FORMAT):
-        found = made_from.get("format", "unknown")
-        raise UserError(f"{path} is of format {found}, this program reads {FORMAT}; {AGAIN}")
     network = VoiceDetector()
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())  # torch's message has several lines
-        raise UserError(f"{path} does not fit the voice detector ({reason}); {AGAIN}") from None
-    network.eval().requires_grad_(False)
+    tensors = read_weights(path, "voice detector", [], AGAIN)
+    load_weights(network, tensors, path, "the voice detector", AGAIN)
     return Detector(network.to(device or torch.device("cpu")), file_fingerprint(path))
 
 

@@ -6,9 +6,7 @@ another way to measure is old. Nothing here needs librosa or torch, so that page
 
 from __future__ import annotations
 
-import json
 import math
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import fingerprint, replacing, write_text
+from embedder.artifact import Artifact, fingerprint, write_text
 from embedder.catalogue import Song
 from embedder.errors import Command, UserError
 from embedder.run import Run
@@ -33,7 +31,6 @@ SPECTROGRAMS_FILE = "spectrograms.npz"
 SPECTROGRAMS_FORMAT = 1
 MEASURE_SPECTROGRAMS = Command("measure", before="run again", what="spectrograms")
 SECONDS = 3
-Levels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,8 @@ def read_rows(run: Run) -> dict[str, VoiceRow]:
 
 
 def _cells(row: VoiceRow) -> list[str]:
-    numbers = (
-        *(row.seconds, row.voiced),
-        *row.f0,
-        *(row.centroid_hz, row.flatness_db, row.tilt_db),
-        *row.mfcc,
-    )
+    sound = (*row.f0, row.centroid_hz, row.flatness_db, row.tilt_db, *row.mfcc)
+    numbers = (row.seconds, row.voiced, *sound)
     texts = ["" if math.isnan(one) else f"{one:.6g}" for one in numbers]
     return [row.id, row.stem, *texts, row.made_from]
 
@@ -124,20 +117,12 @@ def _cells(row: VoiceRow) -> list[str]:
 def _row(cells: list[str]) -> VoiceRow:
     if len(cells) != len(COLUMNS):
         raise ValueError("cells are missing")
-    cell = dict(zip(COLUMNS, cells, strict=True))
-    number = {name: float(cell[name]) if cell[name] else MISSING for name in COLUMNS[2:-1]}
-    return VoiceRow(
-        id=cell["id"],
-        stem=cell["stem"],
-        seconds=number["seconds"],
-        voiced=number["voiced"],
-        f0=tuple(number[name] for name in COLUMNS if name.startswith("f0_")),
-        centroid_hz=number["centroid_hz"],
-        flatness_db=number["flatness_db"],
-        tilt_db=number["tilt_db"],
-        mfcc=tuple(number[name] for name in COLUMNS if name.startswith("mfcc_")),
-        made_from=cell["made_from"],
-    )
+    name, stem, *texts, origin = cells
+    seconds, voiced, *sound = (float(text) if text else MISSING for text in texts)
+    f0, mfcc = sound[: len(QUANTILES)], sound[-CEPSTRA:]
+    centroid, flatness, tilt = sound[len(QUANTILES) : -CEPSTRA]
+    timbre = (centroid, flatness, tilt, tuple(mfcc))
+    return VoiceRow(name, stem, seconds, voiced, tuple(f0), *timbre, origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,60 +137,32 @@ class Spectrograms:
     hop_s: float  # from one frame to the next
     low_db: float  # level of 0
     step_db: float  # from one level to the next
-    mixture: Levels  # (singers, mels, frames), lowest band first
-    vocals: Levels  # likewise, 0 where there is no vocal stem
+    mixture: NDArray[np.uint8]  # (singers, mels, frames), lowest band first
+    vocals: NDArray[np.uint8]  # likewise, 0 where there is no vocal stem
     made_from: str = ""  # fingerprint of the songs that were looked at, and of the voice detector
+
+    def __post_init__(self) -> None:
+        shape = (len(self.singers), len(self.hertz))
+        for pictures in (self.mixture, self.vocals):
+            if pictures.dtype != np.uint8 or pictures.shape[:2] != shape:
+                raise ValueError("pictures are not (singers, mels, frames) of eight bits")
+
+
+SPECTROGRAMS = Artifact(
+    "file of spectrograms", SPECTROGRAMS_FORMAT, Spectrograms, MEASURE_SPECTROGRAMS, compressed=True
+)
 
 
 def write_spectrograms(run: Run, found: Spectrograms) -> None:
     """Write one `.npz`, atomically. The same pictures give the same bytes."""
-    head = {
-        "format": SPECTROGRAMS_FORMAT,
-        "singers": found.singers,
-        "songs": found.songs,
-        "keys": found.keys,
-        "starts_s": found.starts_s,
-        "hertz": found.hertz,
-        "hop_s": found.hop_s,
-        "low_db": found.low_db,
-        "step_db": found.step_db,
-        "made_from": found.made_from,
-    }
-    text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-    with replacing(run.measure(SPECTROGRAMS_FILE)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, head=text, mixture=found.mixture, vocals=found.vocals)
+    SPECTROGRAMS.write(run.measure(SPECTROGRAMS_FILE), found)
 
 
 def read_spectrograms(run: Run) -> Spectrograms | None:
     """What `write_spectrograms` wrote, None where nothing is.
 
-    Raises `UserError` if the file is there, but is none of them.
+    Raises:
+        UserError: The file is there, but is none of them.
     """
     path = run.measure(SPECTROGRAMS_FILE)
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            head = json.loads(file["head"].tobytes())
-            if head.pop("format") != SPECTROGRAMS_FORMAT:
-                raise ValueError
-            found = Spectrograms(
-                tuple(head["singers"]),
-                tuple(head["songs"]),
-                tuple((mixture, vocals) for mixture, vocals in head["keys"]),
-                tuple(head["starts_s"]),
-                tuple(head["hertz"]),
-                head["hop_s"],
-                head["low_db"],
-                head["step_db"],
-                file["mixture"],
-                file["vocals"],
-                head.get("made_from", ""),
-            )
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{path} holds no spectrograms; {MEASURE_SPECTROGRAMS}") from None
-    shape = (len(found.singers), len(found.hertz))
-    pictures = (found.mixture, found.vocals)
-    if any(one.dtype != np.uint8 or one.shape[:2] != shape for one in pictures):
-        raise UserError(f"{path} holds no spectrograms; {MEASURE_SPECTROGRAMS}")
-    return found
+    return SPECTROGRAMS.read(path) if path.is_file() else None

@@ -23,7 +23,7 @@ from torch.nn import functional
 from embedder.config import FeatureConfig, ModelConfig
 from embedder.errors import UserError
 from embedder.models.pooling import AttentiveStatistics
-from embedder.models.separators.published import Published, read_tensors
+from embedder.models.weights import Published, read_tensors
 
 # The base size that the three models share (Baevski et al. 2020, section 4.2; Hsu et al. 2021,
 # table I; Chen et al. 2022, section IV): seven convolutions down to 50 frames a second, then

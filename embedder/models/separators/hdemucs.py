@@ -12,8 +12,8 @@ from torch import Tensor
 from torchaudio.models import HDemucs
 
 from embedder.errors import UserError
-from embedder.models.separators.published import Published, fetched, read_tensors
 from embedder.models.separators.song_separator import SongSeparator
+from embedder.models.weights import Published, fetched, read_tensors
 
 PUBLISHED = Published(
     "https://download.pytorch.org/torchaudio/models/hdemucs_high_trained.pt", "torchaudio/models"

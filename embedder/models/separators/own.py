@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from embedder.artifact import file_fingerprint, read_json, replacing, write_json
+from embedder.artifact import read_json, write_json
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE, SeparatorConfig
 from embedder.errors import Command, UserError
 from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
+from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
 from embedder.run import FORMAT, Run
 
 AGAIN = Command("train-separator", before="train it again", overwrite=True)
@@ -25,25 +23,12 @@ CHUNK_S = 30.0
 OVERLAP_S = 1.0
 
 
-def separator_tensors(separator: VocalSeparator) -> dict[str, Tensor]:
-    """The weights by name, on the CPU, contiguous."""
-    state = separator.state_dict()
-    return {name: t.detach().cpu().contiguous().clone() for name, t in state.items()}
-
-
 def save_vocal_separator(run: Run, separator: VocalSeparator, about: dict[str, Any]) -> None:
-    """Write the run's separator. `about` joins `config.json`: how the training went.
-
-    The weights come last and carry the fingerprint of the other file, so a folder whose writing was
-    cut off is never taken for a whole one.
-    """
-    described = {"format": FORMAT, "config": separator.config.model_dump(), "about": about}
+    """Write the run's separator. `about` joins `config.json`: how the training went."""
     config = run.separator / "config.json"
+    described = {"format": FORMAT, "config": separator.config.model_dump(), "about": about}
     write_json(config, described)
-    # One key: safetensors writes several in random order, and equal weights are equal bytes.
-    made_from = {"config": file_fingerprint(config), "format": str(FORMAT)}
-    with replacing(run.separator_weights) as temporary:
-        save_file(separator_tensors(separator), temporary, {"made_from": json.dumps(made_from)})
+    save_weights(run.separator_weights, tensors_of(separator), [config])
 
 
 def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalSeparator:
@@ -71,18 +56,8 @@ def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalS
 
 def read_vocal_separator(weights: Path, device: torch.device | None = None) -> VocalSeparator:
     """The separator whose weights and `config.json` lie in one folder; raises as the above."""
-    try:
-        with safe_open(weights, framework="pt") as file:
-            made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{weights} is not a readable separator ({error}); {AGAIN}") from None
-    if made_from.get("format") != str(FORMAT):
-        found = made_from.get("format", "unknown")
-        raise UserError(f"{weights} is of format {found}, this program reads {FORMAT}; {AGAIN}")
     path = weights.with_name("config.json")
-    if not path.is_file() or file_fingerprint(path) != made_from.get("config"):
-        raise UserError(f"{path} does not belong to {weights.name}; {AGAIN}")
+    tensors = read_weights(weights, "separator", [path], AGAIN)
     described = read_json(path, AGAIN)["config"]
     names = list(SeparatorConfig.model_fields)
     if sorted(described) != sorted(names):
@@ -91,12 +66,8 @@ def read_vocal_separator(weights: Path, device: torch.device | None = None) -> V
         separator = VocalSeparator(SeparatorConfig.model_validate(described))
     except ValidationError as error:
         raise UserError(f"{path} holds illegal settings ({error}); {AGAIN}") from None
-    try:
-        separator.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())  # torch's message has several lines
-        raise UserError(f"{weights} does not fit its own config ({reason}); {AGAIN}") from None
-    return separator.eval().requires_grad_(False).to(device or torch.device("cpu"))
+    load_weights(separator, tensors, weights, "its own config", AGAIN)
+    return separator.to(device or torch.device("cpu"))
 
 
 def load_own(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:

@@ -18,8 +18,8 @@ from openunmix.transforms import make_filterbanks
 from torch import Tensor
 
 from embedder.errors import UserError
-from embedder.models.separators.published import Published, fetched, read_tensors
 from embedder.models.separators.song_separator import SongSeparator
+from embedder.models.weights import Published, fetched, read_tensors
 
 RATE = 44100  # Hz
 TARGETS = ("vocals", "drums", "bass", "other")

@@ -62,7 +62,7 @@ def test_without_a_measure_or_with_a_broken_one(build_run: Callable[..., Run]) -
     )
     run.measure(SPECTROGRAMS_FILE).parent.mkdir()
     run.measure(SPECTROGRAMS_FILE).write_bytes(b"broken")
-    assert "holds no spectrograms; run again" in spectrograms_page(read_run_data(run))
+    assert "is not a readable file of spectrograms" in spectrograms_page(read_run_data(run))
 
 
 def test_songs_that_changed_are_owned_up_to(build_run: Callable[..., Run], drawn: Drawn) -> None:

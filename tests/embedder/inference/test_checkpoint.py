@@ -187,7 +187,7 @@ def test_when_writing_is_cut_off_there_is_no_member(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("embedder.inference.checkpoint.save_file", full)
+    monkeypatch.setattr("embedder.models.weights.save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_member(run, some_member(tiny()), {})
     assert run.member_names() == []

@@ -98,5 +98,7 @@ def test_what_is_no_file_of_pictures_is_refused(tmp_path: Path) -> None:
     assert read_spectrograms(run) is None
     run.measure(SPECTROGRAMS_FILE).parent.mkdir()
     run.measure(SPECTROGRAMS_FILE).write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"holds no spectrograms; run again: python app\.py"):
+    with pytest.raises(
+        UserError, match=r"is not a readable file of spectrograms .*; run again: python app\.py"
+    ):
         read_spectrograms(run)

@@ -14,7 +14,7 @@ from torchaudio.utils import download
 
 from embedder.errors import UserError
 from embedder.models.separators import hdemucs, umx
-from embedder.models.separators.published import PATIENCE_S, Published, fetched, read_tensors
+from embedder.models.weights import PATIENCE_S, Published, fetched, read_tensors
 
 FILE = Published("https://example.org/some/net-0abc.pth", "checkpoints", "0abc")
 
