@@ -413,7 +413,7 @@ def test_stores_that_changed_since_are_refused(refused: Callable[..., str], trai
     found = read_json(trained.verification)
     write_json(trained.verification, found | {"format": 0})
     line = refused("evaluate", "--verification", "--run_dir", trained.root)
-    assert "verification.json is of format 0, this program reads format 1" in line
+    assert "verification.json is a verification of format 0, this program reads format 1" in line
 
 
 # What is imported -------------------------------------------------------------------------------

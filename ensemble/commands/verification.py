@@ -12,7 +12,7 @@ from embedder.console import print_table, say
 from embedder.run import Run
 
 if TYPE_CHECKING:
-    from ensemble.verification.results import VerificationResult
+    from ensemble.verification.verification import VerificationResult
 
 
 def evaluate_verification(run: Run, seed: int) -> None:
@@ -21,8 +21,11 @@ def evaluate_verification(run: Run, seed: int) -> None:
     Raises `UserError` without a fusion or its verification, or where the songs make no trials.
     """
     from ensemble.fusion.pipeline import RunStores, open_fusion
-    from ensemble.verification.results import measure_verification
-    from ensemble.verification.verification import check_verification, read_verification
+    from ensemble.verification.verification import (
+        check_verification,
+        measure_verification,
+        read_verification,
+    )
 
     fusion, _ = open_fusion(run, None)
     verification = read_verification(run.verification)

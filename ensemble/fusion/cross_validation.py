@@ -93,7 +93,7 @@ class CrossFit:
     fitted: Fitted  # on all songs; of the fusers, those that can be chosen
 
 
-def album_folds(albums: Sequence[str], seed: int) -> Songs:
+def album_folds(albums: Sequence[str] | Sequence[int], seed: int) -> Songs:
     """The fold (songs,) of each song; an album's songs share theirs. `UserError` with one album."""
     from sklearn.model_selection import GroupKFold  # only fitting needs scikit-learn
 

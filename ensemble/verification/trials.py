@@ -1,8 +1,5 @@
 """Which pairs of songs a verification is measured on, and how alike the songs of each pair are.
 
-Enters: the members' stores of training songs and of the songs that are evaluated. Leaves: `Trials`,
-each pair once, and each member's cosine for every pair.
-
 A trial is a pair of songs of different albums, one of which at least is evaluated: a target trial
 where one singer sings both, else a non-target one. Two songs of one album are no trial: the band
 and the mastering would give the answer away. The other song of a pair may be a training song, which
@@ -69,9 +66,7 @@ def trials_of(train: Store, evaluated: Store) -> Trials:
     within = _apart(evaluated, evaluated)[first, second]
     first, second = first[within], second[within]
     third, fourth = np.nonzero(_apart(evaluated, train))
-    # A song without an album is one by itself.
-    names = [album or song for album, song in _named(evaluated)]
-    _, albums = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+    _, albums = np.unique(np.array(evaluated.groups, dtype=np.str_), return_inverse=True)
     return Trials(
         evaluated=np.concatenate([first, third]).astype(np.int64),
         other=np.concatenate([second, fourth]).astype(np.int64),
@@ -111,13 +106,9 @@ def member_cosines(
 
 def _apart(store: Store, other: Store) -> NDArray[np.bool_]:
     """Which pairs (songs, other songs) may be trials: of other singers, or of other albums."""
-    strangers = store.labels[:, None] != other.labels[None]
-    albums, others = np.array(store.albums, np.str_), np.array(other.albums, np.str_)
-    known = (albums != "")[:, None] & (others != "")[None]
-    shared = known & (albums[:, None] == others[None])
-    result: NDArray[np.bool_] = ~shared & (strangers | known)
+    others_sing = store.labels[:, None] != other.labels[None]
+    albums, other_albums = np.array(store.albums, np.str_), np.array(other.albums, np.str_)
+    known = (albums != "")[:, None] & (other_albums != "")[None]
+    shared = known & (albums[:, None] == other_albums[None])
+    result: NDArray[np.bool_] = ~shared & (others_sing | known)
     return result
-
-
-def _named(store: Store) -> list[tuple[str, str]]:
-    return list(zip(store.albums, store.song_ids, strict=True))
