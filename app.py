@@ -8,8 +8,7 @@ library and prints; torch is imported only inside the commands that need it.
 # no import of annotations from the future.
 import errno
 import sys
-from contextlib import suppress
-from io import TextIOWrapper
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 if sys.version_info < (3, 11):  # noqa: UP036
@@ -86,7 +85,15 @@ try:
     )
     from embedder.cli.pretrain import pretrain
     from embedder.cli.train import separate, train_detector, train_separator
-    from embedder.console import meter, on_terminal, print_table, repeating_warnings, say, warn
+    from embedder.console import (
+        meter,
+        on_terminal,
+        output_of,
+        print_table,
+        repeating_warnings,
+        say,
+        warn,
+    )
     from embedder.errors import Command, UserError, did_you_mean, program, working_in
     from embedder.presets import PRESETS
     from embedder.recipes import RECIPES
@@ -105,6 +112,9 @@ try:
     from ensemble.commands.handing_in import bundle, export
     from ensemble.commands.index import benchmark_index
     from ensemble.commands.measure import measure
+except KeyboardInterrupt:
+    sys.stderr.write("stopped before anything was done\n")
+    sys.exit(STOPPED)
 except Exception as error:
     problem = broken_package(error)
     if not problem:
@@ -499,9 +509,11 @@ def disk_problem(error: Exception) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; what the user can mend is one line and code 2."""
     given = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what it cannot encode is shown as \u2192
-            stream.reconfigure(errors="backslashreplace")
+    with redirect_stdout(output_of(sys.stdout)), redirect_stderr(output_of(sys.stderr)):
+        return _run(given)
+
+
+def _run(given: list[str]) -> int:
     try:
         with repeating_warnings():
             code = app(given or ["--help"], prog_name=" ".join(program()), standalone_mode=False)

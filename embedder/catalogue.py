@@ -40,6 +40,7 @@ SIGNATURES = (
 )
 PICTURES = (b"avi", b"hei", b"hev", b"mif", b"msf", b"crx")  # what else begins with "ftyp"
 NO_FILES_OF_ANYBODY = ("thumbs.db", "desktop.ini", "__macosx")  # systems leave them everywhere
+UNKNOWN = "unknown"  # what a prediction says first where the singer is none of those known
 LAYOUT = "<singer>/<album>/<song>.<ext>"
 SHOWN = 3  # how many examples an error message names
 

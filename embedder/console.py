@@ -5,6 +5,8 @@ Bars with speed and time left on a terminal, plain lines now and then in a file 
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 import time
 from collections import Counter
@@ -24,6 +26,42 @@ from rich.table import Table
 
 EVERY_S = 5.0  # between two plain lines of progress
 MOST_REPEATED = 20  # warnings that stand in a command's last lines
+
+
+class Output(io.FileIO):
+    """An output whose reader may leave, as `head -1` does: what nobody reads any more is dropped.
+
+    A reader that has seen enough is no reason to stop work that writes files.
+    """
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EINVAL):  # EINVAL: as Windows says it
+                raise
+            return memoryview(data).nbytes
+
+
+def output_of(stream: Any) -> Any:
+    """The same stream, but one that outlives its reader and can say any character.
+
+    A character that it cannot encode is shown as `\\u2192`. What is no `TextIOWrapper` stays.
+    """
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="backslashreplace")
+    raw = getattr(stream.buffer, "raw", stream.buffer)  # python -u does without a buffer
+    if not isinstance(raw, io.FileIO):
+        return stream
+    output: Any = Output(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        output if raw is stream.buffer else io.BufferedWriter(output),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def say(text: str) -> None:

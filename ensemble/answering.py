@@ -99,7 +99,11 @@ def threshold_of(fusion: Fusion, singers: Sequence[str]) -> OpenSetThreshold:
     singer bears the name that stands for nobody.
     """
     if UNKNOWN in singers:
-        raise UserError(f"a singer is named {UNKNOWN}: --unknown would say two things in one word")
+        raise UserError(
+            f"a singer is named {UNKNOWN}: --unknown would say two things in one word; predict "
+            "without it, or rename the singer's folder and prepare, train and fuse again (an "
+            "enrolled one: unenroll, and enroll under another name)"
+        )
     if fusion.unknown is None:
         raise UserError(
             "--unknown needs a threshold, which is fitted by leaving singers out: there must be "

@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.catalogue import UNKNOWN as UNKNOWN
 from embedder.inference.store import Store
 from embedder.metrics import ranking
 from embedder.statistics import Estimate, Statistic, bootstrap_interval, mean_of
 from ensemble.fusion.calibration import TemperatureScaling
 from ensemble.index.members import MemberIndex
 
-UNKNOWN = "unknown"  # what a prediction says first where the singer is none of those known
 SOFTENING = TemperatureScaling(2.0)  # of uncalibrated logits
 TARGET_FPR = 0.1
 MIN_PREFERENCE = -0.1  # for an enrolled singer; docs/results has what other values let in

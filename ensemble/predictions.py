@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,19 +60,27 @@ def id_order(name: str) -> tuple[int, int, str]:
 def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
     """Each file's posix path below `root` without suffix, in the order given.
 
-    Raises `UserError` if two files would have one ID, or if a name is no valid text.
+    Raises `UserError` if files would have one ID, naming all of them, or if a name is no valid
+    text.
     """
     names = [without_audio_suffix(path.relative_to(root).as_posix()) for path in paths]
-    taken: dict[str, Path] = {}
+    sharing: dict[str, list[Path]] = defaultdict(list)
     for path, name in zip(paths, names, strict=True):
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise UserError(f"the name of {str(path)!a} is not valid text; rename the file")
-        other = taken.setdefault(normal_id(name), path)  # two forms of one name are one ID
-        if other is not path:
-            raise UserError(
-                f"{other} and {path} would both have the ID {normal_id(name)}; rename one of them"
-            )
+        sharing[normal_id(name)].append(path)  # two forms of one name are one ID
+    if equal := {name: files for name, files in sharing.items() if len(files) > 1}:
+        each = "; ".join(_equal(name, files) for name, files in equal.items())
+        raise UserError(f"{each}; rename all but one of each")
     return names
+
+
+def _equal(name: str, files: Sequence[Path]) -> str:
+    """A line on files that would have one ID, which tells them apart."""
+    looks_alike = len({composed(str(path)) for path in files}) < len(files)
+    said = " and ".join(f"{str(path)!a}" if looks_alike else str(path) for path in files)
+    form = " (one name in two Unicode forms, NFC and NFD)" if looks_alike else ""
+    return f"{said} would {'both' if len(files) == 2 else 'all'} have the ID {name}{form}"
 
 
 def top_singers(

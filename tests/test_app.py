@@ -527,7 +527,7 @@ def test_bad_test_folders_and_outputs_are_one_line(
     assert "does not end in .npz" in line
     put(unseen / "1.flac", 5)
     line = refused("predict", "--test_dir", unseen, *there)
-    assert "would both have the ID 1; rename one of them" in line
+    assert "would both have the ID 1; rename all but one of each" in line
     line = refused("fuse", "--aggregate", "median", *there)
     assert "is unknown; choose from probability, mean, vote" in line
     line = refused("fuse", "--members", "aam,bob", *there)
@@ -646,6 +646,42 @@ def test_a_stream_that_cannot_encode_a_name_ends_no_command(
     for name in names:
         assert name.encode(encoding, "backslashreplace").decode(encoding) in said
     assert said.count("\nerror: ") + said.startswith("error: ") == 1
+
+
+# Readers that leave, and Ctrl-C -----------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Unix pipes")
+@pytest.mark.parametrize("shut", ["stdout", "both"])
+def test_work_goes_on_when_nobody_reads_the_output_any_more(
+    shut: str, trained: Run, unseen: Path, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    streams = {"stdout": write, "stderr": write if shut == "both" else None}
+    there = ("--run_dir", trained.root)
+    try:
+        for words in (
+            ("predict", "--test_dir", unseen, "--output", tmp_path / "p.csv", *there),
+            ("similar", next(unseen.iterdir()), "--json", *there),
+            ("fuse", "--aggregate", "vote", *there),
+            ("--help",),
+        ):
+            assert program(*words, capture_output=False, **streams).returncode == 0, words
+        assert (tmp_path / "p.csv").is_file()
+        assert read_fusion(trained.fusion).aggregate == "vote"
+        assert program("predict", capture_output=False, **streams).returncode == 2
+    finally:
+        os.close(write)
+
+
+def test_ctrl_c_while_the_program_is_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "app.py"), "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "stopped before anything was done\n"
 
 
 # A full disk ------------------------------------------------------------------------------------

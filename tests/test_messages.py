@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.main import get_command
 
 import app
 from embedder.catalogue import read_catalogue
-from embedder.errors import Command, UserError
+from embedder.errors import Command, UserError, working_in
 from embedder.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -390,3 +391,14 @@ def test_demo_and_benchmark_name_the_run_inside_their_folder(
     words = ("benchmark", "--data_dir", synthesised / "mix", "--splits", "album")
     (inner,) = commands_in(refused(*words, "--run_dir", tmp_path / "b"))
     assert parsed(inner)[1]["run_dir"] == tmp_path / "b" / "album"
+
+
+def test_a_command_that_a_thread_names_is_for_the_run_of_the_command(tmp_path: Path) -> None:
+    """Threads of a pool that was there before, and new ones."""
+    with ThreadPoolExecutor(1) as pool:
+        assert "--run_dir" not in pool.submit(str, Command("fuse")).result()
+        with working_in(tmp_path / "a"), working_in(tmp_path / "b"), ThreadPoolExecutor(1) as new:
+            for one in (pool, new):
+                line = one.submit(str, Command("fuse")).result()
+                assert parsed(line)[1]["run_dir"] == tmp_path / "b"
+        assert "--run_dir" not in pool.submit(str, Command("fuse")).result()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import (
+    UNKNOWN,
     Catalogue,
     Song,
     read_catalogue,
@@ -28,7 +29,7 @@ from embedder.data.stems import STEMS, StemFiles, find_stems
 from embedder.errors import Command, UserError
 from embedder.run import FORMAT, PREPARED_BY, SPLITS, Run
 from embedder.splits import check_leakage, read_lists, split_songs, write_list
-from embedder.text import spelled_alike
+from embedder.text import composed, spelled_alike
 
 SHORTEST_S = 1.0  # a song shorter than this is left out, s
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
@@ -202,6 +203,11 @@ def prepare(
     for names in spelled_alike(song.singer for song in good):
         who = ", ".join(map(repr, names))
         warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
+    if UNKNOWN in {composed(song.singer) for song in good}:
+        warn(
+            f"a singer is named {UNKNOWN}, which is what predict --unknown says of a song by none "
+            "of the singers; rename that folder and prepare again, or predict without --unknown"
+        )
     copies = find_copies(good, decoded, cache, jobs, progress)
     try:  # what could be split before may miss whole albums now
         good = list(split_songs(good, split, seed))

@@ -10,17 +10,19 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from embedder.artifact import replacing
+from embedder.artifact import DISK_FULL, replacing
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN
 from embedder.run import InUse
 
 APPLICATION = 0x53494458  # "SIDX": marks the file as ours, in SQLite's own header
 FORMAT = 2  # of the schema below
+PROBE = 1 << 20  # bytes for which there is room on a disk that is not full
 LOCK_S = 10.0  # how long a command waits for another that is changing the table
 
 # Songs keep the numbers of the changes that added and removed them: a change that is deleted takes
@@ -84,6 +86,7 @@ def transaction(
     Raises:
         UserError: the file is missing, is no table, or is of another version than `formats`.
         TableInUse: it is locked.
+        OSError: the disk is full.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; {AGAIN}")
@@ -128,20 +131,41 @@ def _whole(connection: sqlite3.Connection, write: bool) -> Iterator[None]:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Errors of SQLite's as a `UserError` that names the file."""
+    """Errors of SQLite's as a `UserError` that names the file, or `OSError` for a full disk."""
     try:
         yield
     except sqlite3.Error as error:
+        if code := _disk_full(error, path):
+            raise OSError(code, os.strerror(code), str(path)) from None
         refusal = TableInUse if _is_busy(error) else UserError
         raise refusal(_problem(path, error)) from None
+
+
+def _disk_full(error: sqlite3.Error, path: Path) -> int:
+    """The number of the system's error if it is that the disk takes no more; else 0.
+
+    SQLite keeps that number to itself and says "disk I/O error", but for ENOSPC. So it is tried
+    whether there is room at the end of a file as large as this one.
+    """
+    if _kind(error) == sqlite3.SQLITE_FULL:
+        return errno.ENOSPC
+    if _kind(error) not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return 0
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.seek(path.stat().st_size if path.exists() else 0)
+            probe.write(bytes(PROBE))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as found:
+        return found.errno if found.errno in DISK_FULL else 0
+    return 0
 
 
 def _problem(path: Path, error: sqlite3.Error) -> str:
     """The message for an error of SQLite's."""
     if _is_busy(error):
         return f"{path} is in use by another command; run this one again when that has ended"
-    if _kind(error) == sqlite3.SQLITE_FULL:
-        return f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
     if _kind(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
         return f"cannot write or read {path}: {error}"
     return f"{path} is not a readable table of songs ({error}); {AGAIN}"

@@ -262,5 +262,18 @@ def test_a_table_of_other_shapes_is_not_written(tmp_path: Path) -> None:
 def test_files_whose_names_differ_in_unicode_form_alone_are_one_id() -> None:
     composed, taken_apart = ROOT / "\u00e9.wav", ROOT / "e\u0301.wav"
     assert normal_id("e\u0301") == "\u00e9"
-    with pytest.raises(UserError, match="would both have the ID \u00e9"):
+    with pytest.raises(UserError) as refusal:
         prediction_names([composed, taken_apart], ROOT)
+    assert "would both have the ID \u00e9 (one name in two Unicode forms" in str(refusal.value)
+    assert r"\xe9.wav' and '" in str(refusal.value)  # shown so that the two can be told apart
+    assert r"e\u0301.wav'" in str(refusal.value)
+
+
+def test_all_files_that_share_an_id_are_named_at_once() -> None:
+    files = [ROOT / name for name in ("1.wav", "1.mp3", "x.wav", "2.wav", "02.wav", "002.wav")]
+    with pytest.raises(UserError) as refusal:
+        prediction_names(files, ROOT)
+    assert str(refusal.value) == (
+        f"{files[0]} and {files[1]} would both have the ID 1; {files[3]} and {files[4]} and "
+        f"{files[5]} would all have the ID 2; rename all but one of each"
+    )

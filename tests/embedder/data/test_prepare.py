@@ -555,6 +555,17 @@ def test_singers_who_hardly_differ_are_named_where_their_songs_are_the_same(
     assert "'A', 'a'" in capsys.readouterr().err
 
 
+def test_a_singer_whose_name_stands_for_nobody_is_warned_of(
+    run: Run, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(run, data, "album")
+    assert "unknown" not in capsys.readouterr().err
+    for album in "ABC":
+        put(data / f"unknown/{album}/1.wav", 90 + ord(album))
+    prepare(run, data, "album", overwrite=True)
+    assert "a singer is named unknown, which is what predict --unknown" in capsys.readouterr().err
+
+
 SONGS = [
     Song("a/A/1", "", "a", "A", "1", "train", 90.0, "k1", "v", "b"),
     Song("a/A/2", "", "a", "A", "2", "train", 60.0, "k2", "v", ""),

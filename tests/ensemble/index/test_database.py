@@ -221,3 +221,40 @@ def test_a_table_that_may_not_be_written_can_be_read(
         transaction(path, write=True) as connection,
     ):
         connection.execute(INSERT, (1, "b"))
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import app
+from ensemble.index.database import new_table, transaction
+
+def fill(connection):
+    connection.execute("INSERT INTO trained_singer VALUES (9, ?)", ("x" * 200_000,))
+
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for opened in (transaction(path, write=True), new_table(path)):
+    try:
+        with opened as connection:
+            fill(connection)
+    except OSError as error:
+        print(app.disk_problem(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of a file")
+def test_a_full_disk_is_said_as_for_any_other_file(path: Path) -> None:
+    """SQLite itself says "disk I/O error" where a file may not grow."""
+    command = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"cannot write or read {path}: File too large"] * 2
+    assert names(path) == ["Zoë"]
+    assert alone(path)
