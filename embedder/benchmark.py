@@ -23,7 +23,7 @@ from embedder.artifact import fingerprint, read_json, write_json
 from embedder.catalogue import Catalogue, Song, read_catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.excerpts import excerpt, remade
+from embedder.data.excerpts import attenuated_mix, excerpt
 from embedder.data.prepare import is_prepared, prepare
 from embedder.errors import UserError
 from embedder.inference.aggregate import song_logits
@@ -247,7 +247,7 @@ def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[
         "": lambda song: cache.samples(stem_key(song, recording))
     }
     if recording == "mix" and all(song.vocals and song.backing for song in songs):
-        kinds["hard"] = lambda song: remade(song, cache, HARD_DB)
+        kinds["hard"] = lambda song: attenuated_mix(song, cache, HARD_DB)
     levels = {}
     for kind, wave_of in kinds.items():
         whole, parts = [], []

@@ -42,7 +42,7 @@ PICTURES = (b"avi", b"hei", b"hev", b"mif", b"msf", b"crx")  # what else begins 
 NO_FILES_OF_ANYBODY = ("thumbs.db", "desktop.ini", "__macosx")  # systems leave them everywhere
 UNKNOWN = "unknown"  # what a prediction says first where the singer is none of those known
 LAYOUT = "<singer>/<album>/<song>.<ext>"
-SHOWN = 3  # how many examples an error message names
+MAX_SHOWN = 3  # how many examples an error message names
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def _check_depth(data_dir: Path, audio: list[str]) -> None:
     advice = "move or rename what does not belong there"
     if len(depths) == 1 and min(depths) > 2:
         starts = sorted({rel.rsplit("/", 3)[0] for rel in audio})
-        if len(starts) <= SHOWN:
+        if len(starts) <= MAX_SHOWN:
             advice = f"did you mean {' or '.join(str(data_dir / start) for start in starts)}?"
         else:
             advice = f"the songs would fit below {len(starts)} sub-folders such as {starts[0]}"

@@ -117,18 +117,18 @@ def meter(title: str) -> Iterator[Tick]:
 
     A bar on a terminal; else a line every `EVERY_S` seconds and one when all is done.
     """
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     if not on_terminal():
 
         def speak(done: int, total: int) -> None:
-            nonlocal told
+            nonlocal reported
             now = time.monotonic()
             if done >= total:
                 say(f"{title}: {total} in {now - started:.1f} s")
-            elif done and now - told >= EVERY_S:  # before anything is done, no rate is known
+            elif done and now - reported >= EVERY_S:  # before anything is done, no rate is known
                 rate = done / (now - started)
                 say(f"{title}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
-                told = now
+                reported = now
 
         yield speak
         return

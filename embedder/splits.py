@@ -21,7 +21,7 @@ from embedder.errors import UserError, did_you_mean
 from embedder.run import SPLITS
 from embedder.text import files_alike, plain, read_text, spelled_alike, to_csv
 
-SHOWN = 3  # how many examples a message names
+MAX_SHOWN = 3  # how many examples a message names
 SONGS_NEEDED = 3  # of each singer by the rule "song"
 LIST_NAMES = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 HEADER = ("audio_path", "path", "file", "filename")  # first word of a list's optional header line
@@ -192,7 +192,7 @@ def _refuse(what: str, crossing: dict[str, list[Song]]) -> None:
     if not crossing:
         return
     examples = []
-    for key, group in sorted(crossing.items())[:SHOWN]:
+    for key, group in sorted(crossing.items())[:MAX_SHOWN]:
         first = {song.split: song.id for song in reversed(group)}
         places = ", ".join(f"{split} ({first[split]})" for split in SPLITS if split in first)
         examples.append(places if what == "recording" else f"{key} is in {places}")
@@ -251,7 +251,7 @@ def _read_list(root: Path, file: Path, split: str) -> list[Song]:
             raise UserError(f"{file}, entry {line}: {song.id} stands there a second time")
         songs[song.id] = song
     if missing:
-        examples = ", ".join(missing[:SHOWN])
+        examples = ", ".join(missing[:MAX_SHOWN])
         raise UserError(
             f"{file} lists {len(missing)} files that are not below {root}, such as: {examples}"
         )

@@ -24,7 +24,7 @@ from embedder.data.decoders import (
     NO_AUDIO,
     Block,
     OggLink,
-    Said,
+    StreamInfo,
     UndecodableError,
     av_blocks,
     first_frame,
@@ -127,7 +127,7 @@ def read_audio(source: Source, rate: int = SAMPLE_RATE, most_s: float | None = N
         raise AudioError(name, "unreadable", error.strerror or str(error)) from None
 
 
-Decoder = Callable[[Said], Iterator[Block]]
+Decoder = Callable[[StreamInfo], Iterator[Block]]
 
 
 @dataclass(eq=False)
@@ -136,7 +136,7 @@ class _Take:
 
     decoder: Decoder
     plain: bool  # libsndfile, of the whole file as one
-    said: Said = field(default_factory=Said)
+    info: StreamInfo = field(default_factory=StreamInfo)
     kept: bytearray = field(default_factory=bytearray)  # grows in place, unlike a list of blocks
     seconds: float = 0.0
     power: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))  # of each channel
@@ -220,8 +220,8 @@ class _Reader:
             first = self.take(self.sndfile(parts, form in ("mp3", "")), len(parts) == 1)
         except UndecodableError as error:
             reason = str(error)
-        if first and first.kept and first.said.whole:
-            tell_tale = first.said.form in ("MP3", "FLAC") and first.said.unread > UNREAD
+        if first and first.kept and first.info.whole:
+            tell_tale = first.info.form in ("MP3", "FLAC") and first.info.unread > UNREAD
             if not tell_tale:
                 return first
         try:
@@ -231,12 +231,12 @@ class _Reader:
                 known = f"it begins like {form}, but no audio can be decoded ({reason})"
                 reason = known if form else str(error)
                 raise AudioError(self.name, "unreadable", reason) from None
-        if other and first is None and other.said.form == "mp3" and other.said.start:
+        if other and first is None and other.info.form == "mp3" and other.info.start:
             with self.open() as file:  # libsndfile wants a frame to begin with
-                start = first_frame(file, other.said.start)
+                start = first_frame(file, other.info.start)
             with suppress(UndecodableError):
                 first = self.take(self.sndfile([(start, None)], True), False)
-        slack = ROUGH_S if first and first.said.whole else 0.0
+        slack = ROUGH_S if first and first.info.whole else 0.0
         if other and (first is None or other.seconds > first.seconds + slack):
             return other
         if first is None:
@@ -246,28 +246,28 @@ class _Reader:
     def sndfile(self, parts: Sequence[tuple[int, int | None]], loud: bool) -> Decoder:
         """libsndfile, of parts of the file one after the other."""
 
-        def blocks(said: Said) -> Iterator[Block]:
+        def blocks(info: StreamInfo) -> Iterator[Block]:
             for number, (start, end) in enumerate(parts):
                 with self.open(start, end) as file:
                     try:
-                        yield from sndfile_blocks(file, said, loud)
+                        yield from sndfile_blocks(file, info, loud)
                     except UndecodableError:
                         if number == 0:
                             raise
-                        said.whole = False
+                        info.whole = False
 
         return blocks
 
-    def pyav(self, said: Said) -> Iterator[Block]:
+    def pyav(self, info: StreamInfo) -> Iterator[Block]:
         with self.open() as file:
-            yield from av_blocks(file, said)
+            yield from av_blocks(file, info)
 
     def take(self, decoder: Decoder, plain: bool, channel: int | None = None) -> _Take:
         """All that a decoder gives, as samples at one rate: of one channel, or their mean."""
         taken = _Take(decoder, plain)
         stream: soxr.ResampleStream | None = None
         found = 0
-        for block, rate in decoder(taken.said):
+        for block, rate in decoder(taken.info):
             if rate != found:
                 if stream is not None:
                     self.keep(taken, stream.resample_chunk(NOTHING, last=True))
@@ -305,16 +305,16 @@ class _Reader:
         self, taken: _Take, size: int, links: list[OggLink]
     ) -> tuple[float | None, str | None]:
         """How many seconds there should be, where that is known, and a note where there are not."""
-        seconds, said = taken.seconds, taken.said
-        form, exact, about = said.form.lower(), False, ""
-        expected = said.seconds
+        seconds, info = taken.seconds, taken.info
+        form, exact, about = info.form.lower(), False, ""
+        expected = info.seconds
         with self.open() as file:
             if form == "mp3":
-                expected = _mp3_seconds(file, size, said.rate)
+                expected = _mp3_seconds(file, size, info.rate)
             elif form == "ogg":
                 file.seek(links[0].start if links else 0)
                 opus = b"OpusHead" in file.read(64)
-                expected = _ogg_seconds(links, 48000 if opus else said.rate)
+                expected = _ogg_seconds(links, 48000 if opus else info.rate)
                 if links and not links[-1].whole:  # of what is left of its last page
                     expected = seconds * size / links[-1].page
                     about = " or more"
@@ -326,14 +326,14 @@ class _Reader:
                 expected = seconds * wanted / (size - start) if cut and size > start else seconds
                 exact = True
         missing = expected is not None and expected - seconds > (EXACT_S if exact else ROUGH_S)
-        if missing or not said.whole:
-            full = max(expected or 0.0, 0.0 if said.whole else said.packets_s)
+        if missing or not info.whole:
+            full = max(expected or 0.0, 0.0 if info.whole else info.packets_s)
             if full > seconds:
                 places = 1 if f"{full:.1f}" != f"{seconds:.1f}" else 2
                 length = f"{seconds:.{places}f} of {full:.{places}f} s{about}"
                 return full, f"{length} could be decoded"
             return expected, f"damaged within: {seconds:.1f} s could be decoded"
-        if said.cut or about:
+        if info.cut or about:
             return None, f"it breaks off after {seconds:.1f} s; how long it was is not known"
         if expected is not None and seconds - expected > 3 * ROUGH_S:
             note = f"its header says {expected:.1f} s, {seconds:.1f} s could be decoded"

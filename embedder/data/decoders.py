@@ -172,8 +172,8 @@ def ogg_links(data: bytes) -> list[OggLink]:
 
 
 @dataclass
-class Said:
-    """What a decoder says of a file, complete when its last block was taken."""
+class StreamInfo:
+    """What a decoder reports of a file, complete when its last block was taken."""
 
     form: str = ""  # as the decoder names it
     rate: int = 0  # of its beginning, Hz
@@ -200,7 +200,7 @@ class UndecodableError(Exception):
     """A file that a decoder cannot open; the decoder's own reason."""
 
 
-def sndfile_blocks(file: BinaryIO, said: Said, loud: bool = False) -> Iterator[Block]:
+def sndfile_blocks(file: BinaryIO, info: StreamInfo, loud: bool = False) -> Iterator[Block]:
     """What libsndfile decodes of a file; it ends where the decoder gives up.
 
     `loud`: the mp3 decoder in libsndfile may print on standard error, which is to be kept away.
@@ -214,25 +214,25 @@ def sndfile_blocks(file: BinaryIO, said: Said, loud: bool = False) -> Iterator[B
     with opened:
         if opened.format not in SNDFILE:
             raise UndecodableError(NO_AUDIO)
-        said.form, said.rate = opened.format, opened.samplerate
+        info.form, info.rate = opened.format, opened.samplerate
         if opened.frames < ENDLESS:
-            said.seconds = opened.frames / opened.samplerate
+            info.seconds = opened.frames / opened.samplerate
         frames = max(1, 2 * BLOCK // max(2, opened.channels))
         while True:
             try:
                 with silence():
                     block = opened.read(frames, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, OSError, RuntimeError):
-                said.whole = False
+                info.whole = False
                 break
             if not len(block):
                 break
             yield block, opened.samplerate
         place = file.tell()
-        said.unread = file.seek(0, os.SEEK_END) - place
+        info.unread = file.seek(0, os.SEEK_END) - place
 
 
-def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
+def av_blocks(file: BinaryIO, info: StreamInfo) -> Iterator[Block]:
     """What FFmpeg decodes of a file's first sound track; packets that it cannot are passed over.
 
     Rate and number of channels may change from one block to the next.
@@ -251,12 +251,12 @@ def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
         stream = container.streams.audio[0]
         if stream.codec_context is None:
             raise UndecodableError("its sound is of an unknown kind")
-        said.form, said.rate = container.format.name, stream.rate or 0
-        if said.form not in GUESSED:
+        info.form, info.rate = container.format.name, stream.rate or 0
+        if info.form not in GUESSED:
             if stream.duration is not None and stream.time_base is not None:
-                said.seconds = float(stream.duration * stream.time_base)
+                info.seconds = float(stream.duration * stream.time_base)
             elif container.duration is not None:
-                said.seconds = container.duration / 1e6  # microseconds
+                info.seconds = container.duration / 1e6  # microseconds
         held: list[NDArray[np.float32]] = []
         rate = count = failed = 0
         packets, first, kind = container.demux(stream), True, None
@@ -264,16 +264,16 @@ def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
             try:
                 packet = next(packets, None)
             except broken:
-                said.whole = False
+                info.whole = False
                 break
             if packet is None:
                 break
             if packet.size:
-                said.whole = said.whole and not failed  # what fails at the very end is no loss
+                info.whole = info.whole and not failed  # what fails at the very end is no loss
                 failed = 0
                 if first and packet.pos is not None:
-                    said.start, first = packet.pos, False
-                said.packets_s += float((packet.duration or 0) * (packet.time_base or 0))
+                    info.start, first = packet.pos, False
+                info.packets_s += float((packet.duration or 0) * (packet.time_base or 0))
             try:
                 for frame in packet.decode():
                     found = frame.format.name, frame.layout.name, frame.sample_rate
@@ -292,7 +292,7 @@ def av_blocks(file: BinaryIO, said: Said) -> Iterator[Block]:
             if count >= 2 * BLOCK:
                 yield np.concatenate(held), rate
                 held, count = [], 0
-        said.cut = failed > 0 and said.form != "mp3"  # behind an mp3 there may be anything
+        info.cut = failed > 0 and info.form != "mp3"  # behind an mp3 there may be anything
         if held:
             yield np.concatenate(held), rate
 

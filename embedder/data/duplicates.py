@@ -43,9 +43,9 @@ QUIET = 1e-5  # a frame with less than this part of the mean power has no strong
 CHUNK = 256  # frames transformed at once
 WINDOW = 64  # frames over which bits are compared: 4 s
 BIT_ERRORS = 0.05  # at most this share of a window's strong bits differs; of unrelated audio half
-FEWEST = 128  # strong bits that both have in a window, or it does not agree
+MIN_STRONG_BITS = 128  # strong bits that both have in a window, or it does not agree
 SHARE = 0.7  # so much of the shorter song agrees; DECISIONS.md has the margins
-SHORTEST = 100  # frames; a song with less, 7 s, is compared with nothing
+MIN_FRAMES = 100  # frames; a song with less, 7 s, is compared with nothing
 SPEED, REACH = 0.005, 20  # difference in speed that is followed, up to so many frames
 NEIGHBOURS = 8  # a word is paired with so many equal ones
 VOTES = 2  # equal words at one distance in time that make a pair of songs a candidate
@@ -167,8 +167,8 @@ def agreement(first: Words, second: Words, shifts: Sequence[int]) -> float:
     was cut out between. Near each, within `SPEED`, the best is taken at each place.
     """
     short, long = (first, second) if len(first) <= len(second) else (second, first)
-    known = _sums(np.bitwise_count(short[None, :, 1])) >= 2 * FEWEST
-    if known.sum() <= SHORTEST - WINDOW:
+    known = _sums(np.bitwise_count(short[None, :, 1])) >= 2 * MIN_STRONG_BITS
+    if known.sum() <= MIN_FRAMES - WINDOW:
         return 0.0
     reach = 1 + min(round(SPEED * len(short)), REACH)
     nothing = np.zeros((len(short) + len(long) + reach, 2), np.uint32)
@@ -183,7 +183,7 @@ def agreement(first: Words, second: Words, shifts: Sequence[int]) -> float:
         strong = strong & short[:, 1]
         compared = _sums(np.bitwise_count(strong))
         wrong = _sums(np.bitwise_count((signs ^ short[:, 0]) & strong))
-        agrees |= ((wrong <= BIT_ERRORS * compared) & (compared >= FEWEST)).any(axis=0)
+        agrees |= ((wrong <= BIT_ERRORS * compared) & (compared >= MIN_STRONG_BITS)).any(axis=0)
     return float((agrees & known).sum() / known.sum())
 
 

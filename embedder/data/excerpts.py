@@ -32,14 +32,14 @@ def write_excerpts(
 ) -> Path:
     """Write one excerpt of each song of a split, 16 kHz mono flac, and return `truth.csv`.
 
-    `seconds` None takes whole songs. `vocals_db` makes the songs anew, their vocals louder by so
-    many dB (negative: harder to hear). An excerpt starts at random, where the vocal stem (if there
-    is one) is at least 0.7 times as loud as over the whole song. The order is shuffled, so that
+    `seconds` None takes whole songs. `vocals_db` remixes the songs, their vocals louder by so many
+    dB (negative: quieter). An excerpt starts at random, where the vocal stem (if there is one) is
+    at least 0.7 times as loud as over the whole song. The order is shuffled, so that
     a file's number says nothing.
 
     Raises:
         UserError: the split has no songs, the folder is not empty, `seconds` is below 0.5, or a
-            song to be made anew has no stems.
+            song to be remixed has no stems.
     """
     songs = list(catalogue.of(split))
     if not songs:
@@ -50,7 +50,7 @@ def write_excerpts(
         raise UserError(f"{folder} is not empty; choose a new folder")
     if vocals_db is not None and (bare := [s.id for s in songs if not s.vocals or not s.backing]):
         raise UserError(
-            f"{len(bare)} songs have no stems to make them anew from, {bare[0]} for one; give the "
+            f"{len(bare)} songs have no stems to remix them from, {bare[0]} for one; give the "
             f"stems: {prepare_again(stems_dir='STEMS')}"
         )
     cache = AudioCache(run.cache)
@@ -59,7 +59,11 @@ def write_excerpts(
     for number, index in enumerate(order, 1):
         song = songs[index]
         rng = np.random.default_rng((seed, int(index)))
-        whole = cache.samples(song.audio) if vocals_db is None else remade(song, cache, vocals_db)
+        whole = (
+            cache.samples(song.audio)
+            if vocals_db is None
+            else attenuated_mix(song, cache, vocals_db)
+        )
         wave = excerpt(whole, song, cache, seconds, rng)
         with replacing(folder / f"{number:04d}.flac") as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16")
@@ -69,7 +73,7 @@ def write_excerpts(
     return path
 
 
-def remade(song: Song, cache: AudioCache, vocals_db: float) -> NDArray[np.int16]:
+def attenuated_mix(song: Song, cache: AudioCache, vocals_db: float) -> NDArray[np.int16]:
     """A song's backing with its vocals, which are `vocals_db` louder than they were, int16."""
     vocals, backing = cache.samples(song.vocals), cache.samples(song.backing)
     length = min(len(vocals), len(backing))

@@ -35,7 +35,7 @@ SHORTEST_S = 1.0  # a song shorter than this is left out, s
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
 # encoder's padding, up to 2831 samples: 0.18 s at 16 kHz, when the other file has none.
 STEM_TOLERANCE_S = 0.25
-SHOWN = 3
+MAX_SHOWN = 3
 # kind of problem → what is done about it
 KINDS = {
     "unreadable": "left out",
@@ -198,7 +198,7 @@ def prepare(
     good, bad = _usable(songs, decoded)
     problems = bad + _noted(good, decoded)
     if not good:
-        reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:SHOWN])
+        reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:MAX_SHOWN])
         raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
     for names in spelled_alike(song.singer for song in good):
         who = ", ".join(map(repr, names))
@@ -312,7 +312,7 @@ def _for_want_of(problems: Sequence[Problem], error: UserError) -> UserError:
     if not gone:
         return error
     say("\n".join(problem_lines(problems)))
-    names = "; ".join(f"{problem.file}: {problem.reason}" for problem in gone[:SHOWN])
+    names = "; ".join(f"{problem.file}: {problem.reason}" for problem in gone[:MAX_SHOWN])
     return UserError(
         f"{error.fault}, without {len(gone)} files that were left out, such as {names}",
         "replace these files, leave their singers out, or keep what is only a copy (--keep_duets, "

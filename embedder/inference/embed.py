@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedder.catalogue import Catalogue, Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.cache import AudioCache, Progress, no_progress
-from embedder.data.excerpts import remade
+from embedder.data.excerpts import attenuated_mix
 from embedder.data.voice_activity import Active, voice_share
 from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
@@ -250,7 +250,7 @@ def embed_remade(
     found: list[list[SongVectors]] = [[] for _ in members]
     for number, song in enumerate(progress(songs, len(songs), "validation songs, vocals lower")):
         louder_db = -np.random.default_rng(number).uniform(0, REMADE_DB)
-        waves = {"mix": remade(song, cache, louder_db)}
+        waves = {"mix": attenuated_mix(song, cache, louder_db)}
         if "vocals" in listens:
             stem = cache.samples(stem_key(song, "vocals"))
             waves["vocals"] = separated_vocals(separator, waves["mix"]) if separator else stem

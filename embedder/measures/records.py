@@ -26,7 +26,7 @@ MEASURE_VOICES = Command("measure", before="run again", what="voices")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CEPSTRA = 12  # mel-frequency cepstral coefficients, without the first, which is the level
 SPLITS = ("train", "validation")  # whose songs are measured
-MISSING = math.nan  # what has no value in a song where nobody is heard to sing
+MISSING = math.nan  # what has no value in a song where nobody sings
 SPECTROGRAMS_FILE = "spectrograms.npz"
 SPECTROGRAMS_FORMAT = 1
 MEASURE_SPECTROGRAMS = Command("measure", before="run again", what="spectrograms")
@@ -44,7 +44,7 @@ class VoiceRow:
     """
 
     id: str
-    stem: str  # "vocals" or "mix": what was listened to
+    stem: str  # "vocals" or "mix": what was measured
     seconds: float  # how much of it
     voiced: float  # share of the frames in which someone sings that have a pitch, 0 to 1
     f0: tuple[float, ...] = (MISSING,) * len(QUANTILES)  # Hz; of the fundamental frequency
@@ -127,7 +127,7 @@ def _row(cells: list[str]) -> VoiceRow:
 
 @dataclass(frozen=True, eq=False)
 class Spectrograms:
-    """What was drawn: one song of each singer, as listeners hear it and its vocal stem."""
+    """What was drawn: one song of each singer, its mixture and its vocal stem."""
 
     singers: tuple[str, ...]
     songs: tuple[str, ...]  # song id of each singer, in their order

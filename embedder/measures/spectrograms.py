@@ -97,7 +97,7 @@ def most_voiced(songs: Sequence[Song], voices: Voices, cache: AudioCache) -> tup
         active = voices.of_song(song)
         seconds = max(1, (length - SECONDS * SAMPLE_RATE) // SAMPLE_RATE + 1)
         starts = SAMPLE_RATE * np.arange(seconds)
-        if active is None:  # nobody listens for voice: the song's middle
+        if active is None:  # there is no detector: the song's middle
             share, second = 0.0, seconds // 2
         else:
             shares = voice_share(active, starts, SECONDS * SAMPLE_RATE)

@@ -53,7 +53,7 @@ STEP = 0.2  # semitones between pitches that can be told apart: at most 0.1 wron
 MELS = 40
 TILT = (100.0, 5000.0)  # Hz
 QUIET = 1e-6  # a stretch of less power is silence
-Listen = Callable[[NDArray[np.int16]], Active | None]  # samples of a mixture → where is sung
+FindVoice = Callable[[NDArray[np.int16]], Active | None]  # samples of a mixture → where is sung
 Floats = NDArray[np.float64]
 
 
@@ -137,16 +137,16 @@ def stretches(active: Active, length: int) -> list[int]:
     return sorted(starts[chosen].tolist())
 
 
-def measure_song(song: Song, cache: AudioCache, listen: Listen, detector: str) -> VoiceRow:
-    """One song's row. `listen` is asked where the song has no vocal stem."""
+def measure_song(song: Song, cache: AudioCache, find_voice: FindVoice, detector: str) -> VoiceRow:
+    """One song's row. `find_voice` is asked where the song has no vocal stem."""
     stem, key = ("vocals", song.vocals) if song.vocals else ("mix", song.audio)
     samples = cache.samples(key)
-    active = sung(samples) if stem == "vocals" else listen(samples)
-    if active is None:  # nobody listens for voice: everything may be sung
+    active = sung(samples) if stem == "vocals" else find_voice(samples)
+    if active is None:  # there is no detector: everything may be sung
         active = np.ones(-(-len(samples) // FRAME), dtype=bool)
     count = STRETCH_S * SAMPLE_RATE
     starts = stretches(active, len(samples))
-    frequencies, powers, heard = [], [], 0
+    frequencies, powers, sung_frames = [], [], 0
     for start in starts:
         wave = cache.read(key, start, min(count, len(samples) - start))
         f0 = pitch(wave)
@@ -155,10 +155,10 @@ def measure_song(song: Song, cache: AudioCache, listen: Listen, detector: str) -
         voiced = ~np.isnan(f0) & singing
         frequencies.append(f0[voiced])
         powers.append(spectra(wave).power[:, : len(f0)][:, voiced])
-        heard += int(singing.sum())
+        sung_frames += int(singing.sum())
     f0, seconds = np.concatenate(frequencies), sum(min(count, len(samples) - s) for s in starts)
     origin = made_from(song, detector)
-    share = len(f0) / heard if heard else 0.0
+    share = len(f0) / sung_frames if sung_frames else 0.0
     if not len(f0):
         return VoiceRow(song.id, stem, seconds / SAMPLE_RATE, share, made_from=origin)
     sound = Spectra(np.concatenate(powers, axis=1))
@@ -194,7 +194,7 @@ def measure_voices(run: Run, jobs: int | None = None, progress: Progress = no_pr
     detector = detector_fingerprint(run)
     try:
         rows = {row.id: row for row in fresh_rows(songs, read_rows(run), detector)}
-    except UserError:  # a csv of another version is written anew
+    except UserError:  # a csv of another version is written again
         rows = {}
     wanted = [song for song in songs if song.id not in rows]
     saved = time.monotonic()
@@ -222,9 +222,9 @@ class Worker:
         self.detector: Detector | None = None
 
     def __call__(self, song: Song) -> VoiceRow:
-        return measure_song(song, self.cache, self._listen, self.fingerprint)
+        return measure_song(song, self.cache, self._find_voice, self.fingerprint)
 
-    def _listen(self, samples: NDArray[np.int16]) -> Active | None:
+    def _find_voice(self, samples: NDArray[np.int16]) -> Active | None:
         if not self.fingerprint:
             return None
         import torch

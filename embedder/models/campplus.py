@@ -84,7 +84,7 @@ class MaskedConvolution(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """D-TDNN layers (Yu & Li, Interspeech 2020), each hearing all that came before in the block.
+    """D-TDNN layers (Yu & Li, Interspeech 2020), each taking all that came before in the block.
 
     A layer: norm, ReLU, 1×1 convolution to `bottleneck` channels, norm, ReLU, masked convolution to
     `growth` channels. Leaves `(batch, inputs + layers·growth, frames)`.

@@ -1,11 +1,11 @@
-"""Where someone sings, heard from the mixture alone: a small network for singing voice detection.
+"""Where someone sings, found in the mixture alone: a small network for singing voice detection.
 
 Maps `wave (batch, samples)` at 16 kHz to `logits (batch, samples // 800)`, one for each
 50 ms; their sigmoid is the probability that someone sings.
 
 The front is that of Schlüter & Lehner (Zero-mean convolutions for level-invariant singing voice
 detection, ISMIR 2018): log-magnitude mels and a first convolution whose kernels sum to 0. A gain
-adds a constant to log magnitudes, so the network cannot hear how loud a recording is. Above it, 3×3
+adds a constant to log magnitudes, so the network cannot know how loud a recording is. Above it, 3×3
 convolutions with pooling over frequency and a recurrent layer in both directions, as in the
 detection branch of JDC (Kum & Nam, Applied Sciences 2019), but much smaller and without its melody.
 """

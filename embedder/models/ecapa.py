@@ -79,7 +79,7 @@ class SERes2Block(nn.Module):
 class Ecapa(nn.Module):
     """Three SE-Res2 blocks with dilations 2, 3, 4, their outputs aggregated and pooled (figure 2).
 
-    Each block hears the sum of the outputs of all before it (section 3.3).
+    Each block takes the sum of the outputs of all before it (section 3.3).
     """
 
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:

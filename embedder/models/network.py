@@ -174,7 +174,7 @@ def reuse_freed_memory() -> bool:
     """Tell malloc to keep what is freed; whether it took the setting (False where not glibc).
 
     A step on the CPU makes and frees tensors of tens of megabytes. glibc would hand such blocks
-    back to the system and ask for them anew, and the system clears every page of them each time.
+    back to the system and ask for them again, and the system clears every page of them each time.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -20,7 +20,7 @@ from torchaudio.transforms import Spectrogram
 
 from embedder.models.frontends import LEVEL, SILENCE
 from embedder.models.network import Network
-from embedder.models.separators.vocal_separator import LEAST, POWER, VocalSeparator
+from embedder.models.separators.vocal_separator import MIN_MAGNITUDE, POWER, VocalSeparator
 
 
 def basis(n_fft: int) -> Tensor:
@@ -57,13 +57,13 @@ class DftSpectrogram(nn.Module):
             raise ValueError(f"no convolution for a spectrogram with {ours}, power {fast.power}")
         if fast.win_length != fast.n_fft:
             raise ValueError(f"a window of {fast.win_length}, not {fast.n_fft} samples")
-        self.hop, self.beside, self.power = fast.hop_length, fast.n_fft // 2, fast.power
+        self.hop, self.padding, self.power = fast.hop_length, fast.n_fft // 2, fast.power
         rows = basis(fast.n_fft) * fast.window.double()
         self.register_buffer("basis", rows.float().unsqueeze(1), persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         """`wave (batch, samples)` → `(batch, bins, 1 + samples // hop)`, magnitude or power."""
-        padded = functional.pad(wave.unsqueeze(1), (self.beside, self.beside), mode="reflect")
+        padded = functional.pad(wave.unsqueeze(1), (self.padding, self.padding), mode="reflect")
         real, imaginary = functional.conv1d(padded, self.basis, stride=self.hop).chunk(2, dim=1)
         power = real.square() + imaginary.square()
         return power if self.power == 2.0 else power.sqrt()
@@ -81,7 +81,7 @@ class DftSeparator(nn.Module):
 
     def __init__(self, fast: VocalSeparator) -> None:
         super().__init__()
-        self.network, self.hop, self.beside = fast.network, fast.hop, fast.n_fft // 2
+        self.network, self.hop, self.padding = fast.network, fast.hop, fast.n_fft // 2
         window = fast.window.double()
         buffers = {
             "forth": (basis(fast.n_fft) * window).unsqueeze(1),
@@ -96,30 +96,30 @@ class DftSeparator(nn.Module):
         samples = wave.shape[1]
         level = wave.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SILENCE) / LEVEL
         missing = -samples % self.hop
-        padded = functional.pad((wave / level).unsqueeze(1), (self.beside, self.beside + missing))
+        padded = functional.pad((wave / level).unsqueeze(1), (self.padding, self.padding + missing))
         spectrum = functional.conv1d(padded, self.forth, stride=self.hop)
         real, imaginary = spectrum.chunk(2, dim=1)
         magnitude = (real.square() + imaginary.square()).sqrt()
-        seen = magnitude.clamp(min=LEAST).pow(POWER)
-        gain = self.answer(seen) / seen
+        compressed = magnitude.clamp(min=MIN_MAGNITUDE).pow(POWER)
+        gain = self.answer(compressed) / compressed
         weighed = spectrum * torch.cat([gain, gain], dim=1)
         added = functional.conv_transpose1d(weighed, self.back, stride=self.hop)
-        ones = torch.ones_like(seen[:1, :1])
+        ones = torch.ones_like(compressed[:1, :1])
         windows = functional.conv_transpose1d(ones, self.windows, stride=self.hop)
-        inside = slice(self.beside, self.beside + samples)  # further out the windows may sum to 0
+        inside = slice(self.padding, self.padding + samples)  # further out the windows may sum to 0
         return level * added[:, 0, inside] / windows[:, 0, inside]
 
-    def answer(self, seen: Tensor) -> Tensor:
-        """Open-Unmix for one channel: `seen (batch, bins, frames)` → the same shape, from 0 on."""
+    def answer(self, compressed: Tensor) -> Tensor:
+        """Open-Unmix for one channel: `compressed (batch, bins, frames)` → the same shape, ≥ 0."""
         net = self.network
-        frames = (seen.transpose(1, 2) + net.input_mean) * net.input_scale
+        frames = (compressed.transpose(1, 2) + net.input_mean) * net.input_scale
         first = torch.tanh(_normed(net.bn1, net.fc1(frames)))
         states, _ = net.lstm(first.transpose(0, 1))
         joined = torch.cat([first, states.transpose(0, 1)], dim=2)
         second = functional.relu(_normed(net.bn2, net.fc2(joined)))
         third = _normed(net.bn3, net.fc3(second))
         gain = functional.relu(third * net.output_scale + net.output_mean)
-        return gain.transpose(1, 2) * seen
+        return gain.transpose(1, 2) * compressed
 
 
 def _normed(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ SILENCE = 1e-6  # spread of salience in a segment that has none
 
 
 def candidates() -> Tensor:
-    """The pitches that are told apart, `(pitches,)` in Hz, 20 cents from each other."""
+    """The pitches that are distinguished, `(pitches,)` in Hz, 20 cents from each other."""
     count = 1 + math.floor(1200 / STEP * math.log2(HIGHEST / LOWEST))
     return LOWEST * 2 ** (torch.arange(count, dtype=torch.float64) * STEP / 1200)
 

@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
         shortcut_kernel: int = 1,
     ) -> None:
         super().__init__()
-        beside = shortcut_kernel // 2
+        padding = shortcut_kernel // 2
         self.strides_frames = stride[1] > 1
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
@@ -47,7 +47,7 @@ class BasicBlock(nn.Module):
         if inputs != outputs or stride != (1, 1):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(
-                    inputs, outputs, shortcut_kernel, stride=stride, padding=beside, bias=False
+                    inputs, outputs, shortcut_kernel, stride=stride, padding=padding, bias=False
                 ),
                 nn.BatchNorm2d(outputs),
             )
@@ -113,7 +113,7 @@ class ShortChunk(nn.Module):
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:  # noqa: ARG002
         super().__init__()
         widths = [1, *(model.channels * width for width in WIDTHS)]
-        # A gain and a shift would say nothing: each convolution has a batch norm behind it.
+        # A gain and a shift would do nothing: each convolution has a batch norm behind it.
         self.norm = nn.BatchNorm2d(1, affine=False)
         self.blocks = nn.Sequential(
             *(BasicBlock(a, b, (2, 2), shortcut_kernel=3) for a, b in pairwise(widths))

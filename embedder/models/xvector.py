@@ -16,7 +16,7 @@ from torch.nn import functional
 from embedder.config import FeatureConfig, ModelConfig
 from embedder.models.pooling import Statistics
 
-# frame1 to frame5: frames heard, steps between them. frame2 hears t−2, t, t+2, for one.
+# frame1 to frame5: frames taken, steps between them. frame2 takes t−2, t, t+2, for one.
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 REACH = sum((taps - 1) // 2 * step for taps, step in CONTEXTS)  # 7 frames before and after
 
@@ -24,7 +24,7 @@ REACH = sum((taps - 1) // 2 * step for taps, step in CONTEXTS)  # 7 frames befor
 class Xvector(nn.Module):
     """Five layers over time, each ReLU and then batch norm, and the statistics of the last one.
 
-    A frame of the last layer hears 15 frames. Beyond the ends the first and the last frame go on,
+    A frame of the last layer sees 15 frames. Beyond the ends the first and the last frame go on,
     as in the recipe that the paper published.
     """
 

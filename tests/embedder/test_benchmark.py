@@ -28,7 +28,7 @@ from embedder.benchmark import (
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
-from embedder.data.excerpts import excerpt, remade
+from embedder.data.excerpts import attenuated_mix, excerpt
 from embedder.errors import UserError
 from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_wave
@@ -67,7 +67,7 @@ def test_a_row_says_what_the_member_answers(trained: Run, loss: str) -> None:
         name: [] for name in ("segment", "song", "excerpt", "hard", "hard_excerpt")
     }
     for number, (song, label) in enumerate(zip(songs, truth, strict=True)):
-        mixture, hard = cache.samples(song.audio), remade(song, cache, -8.0)
+        mixture, hard = cache.samples(song.audio), attenuated_mix(song, cache, -8.0)
         for level, wave in (("song", mixture), ("hard", hard)):
             rng = np.random.default_rng((0, number))
             short = excerpt(wave, song, cache, 5.0, rng)

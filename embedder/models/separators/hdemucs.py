@@ -22,7 +22,7 @@ SOURCES = ("drums", "bass", "other", "vocals")  # in the order of the published 
 VOCALS = SOURCES.index("vocals")
 RATE = 44100  # Hz
 CHANNELS = 2
-# As in torchaudio's tutorial on music source separation: pieces of 10 s, a tenth of it shared.
+# As in torchaudio's tutorial on music source separation: chunks of 10 s, a tenth of it shared.
 CHUNK_S = 10.0
 OVERLAP_S = 1.0
 

@@ -124,15 +124,15 @@ def build(state: dict[str, Tensor], path: Path) -> OpenUnmix:
     """
     try:
         hidden, inputs = state["fc1.weight"].shape
-        heard = len(state["input_mean"])
+        used = len(state["input_mean"])
         network = OpenUnmix(
             nb_bins=len(state["output_mean"]),
-            nb_channels=inputs // heard,
+            nb_channels=inputs // used,
             hidden_size=hidden,
             nb_layers=sum(name.startswith("lstm.weight_ih_l") for name in state)
             // (2 if "lstm.weight_ih_l0_reverse" in state else 1),
             unidirectional="lstm.weight_ih_l0_reverse" not in state,
-            max_bin=heard,
+            max_bin=used,
         )
         network.load_state_dict({name: state[name] for name in network.state_dict()})
     except KeyError as error:

@@ -20,7 +20,7 @@ from embedder.models.frontends import LEVEL, SILENCE
 
 POWER = 0.3  # of the magnitudes that the network sees
 ROWS = 16  # separated at once on a CPU: 64 would take half as long again, for its cache
-LEAST = 1e-8  # magnitude below which a bin counts as empty
+MIN_MAGNITUDE = 1e-8  # magnitude below which a bin counts as empty
 WIENER_N_FFT, WIENER_HOP = 4096, 1024  # samples; long windows part neighbouring harmonics
 
 
@@ -31,7 +31,7 @@ class VocalSeparator(nn.Module):
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
-        from openunmix.model import OpenUnmix  # members that hear the mixture do without it
+        from openunmix.model import OpenUnmix  # members of mixtures do without it
 
         self.config = config
         self.n_fft, self.hop = config.separator_n_fft, config.separator_hop
@@ -61,10 +61,10 @@ class VocalSeparator(nn.Module):
             wave = wave.float()
             level = wave.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SILENCE) / LEVEL
             spectrum = self.spectrum(wave / level)
-            seen = spectrum.abs().clamp(min=LEAST).pow(POWER)
-        answer = self.network(seen.unsqueeze(1)).squeeze(1)
+            compressed = spectrum.abs().clamp(min=MIN_MAGNITUDE).pow(POWER)
+        answer = self.network(compressed.unsqueeze(1)).squeeze(1)
         with torch.autocast(wave.device.type, enabled=False):
-            gain = answer.float() / seen
+            gain = answer.float() / compressed
             return level * self.wave(spectrum * gain, wave.shape[1])
 
     def spectrum(self, wave: Tensor) -> Tensor:
@@ -110,5 +110,5 @@ def wiener(wave: Tensor, vocals: Tensor) -> Tensor:
     mixture = spectrum(wave)
     voice = spectrum(vocals).abs().square()
     rest = spectrum(wave - vocals).abs().square()
-    weighed = mixture * (voice / (voice + rest).clamp(min=LEAST**2))
+    weighed = mixture * (voice / (voice + rest).clamp(min=MIN_MAGNITUDE**2))
     return torch.istft(weighed, WIENER_N_FFT, WIENER_HOP, window=window, length=wave.shape[1])

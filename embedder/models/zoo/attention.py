@@ -34,7 +34,7 @@ class Attention(nn.Module):
     """Seven residual blocks that leave one row of columns, 8 frames apart; then two layers of
     self-attention over the columns and a [CLS] token, whose answer describes the crop.
 
-    Nothing says where a column stands, as in the comparison: the back hears a set of columns of
+    Nothing encodes where a column stands, as in the comparison: the back takes a set of columns of
     any size. The token is learnt; there it is a fixed random vector.
     """
 

@@ -70,7 +70,7 @@ def _layer(inputs: int, outputs: int) -> nn.Sequential:
 class Harmonic(nn.Module):
     """Seven layers of 3×3 convolutions, five of them residual, each with a max pooling.
 
-    The harmonics of a pitch are channels of one cell, so a small filter hears a whole series. A
+    The harmonics of a pitch are channels of one cell, so a small filter covers a whole series. A
     window that reaches over the end pools what is there, so that any length will do.
     """
 

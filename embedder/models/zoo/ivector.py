@@ -79,7 +79,7 @@ class IVector(nn.Module):
         self.whitening: Tensor
 
     def standardised(self, cepstra: Tensor) -> Tensor:
-        """`cepstra (batch, rows, frames)` → what the UBM hears, `(batch, frames, rows)`."""
+        """`cepstra (batch, rows, frames)` → what the UBM takes, `(batch, frames, rows)`."""
         frames = cepstra.transpose(1, 2)
         return (frames - self.feature_mean) / self.feature_deviation
 

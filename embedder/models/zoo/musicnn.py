@@ -29,9 +29,9 @@ def _layer(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 class Vertical(nn.Module):
     """Timbre: filters over many bands and few frames, then the maximum over where they lie.
 
-    The maximum over the mel axis makes them deaf to transposition. The 2-D convolution is one over
-    time whose inputs are the bands under the filter, once for each place: the same numbers, several
-    times as fast on the CPU.
+    The maximum over the mel axis makes them invariant to transposition. The 2-D convolution is one
+    over time whose inputs are the bands under the filter, once for each place: the same numbers,
+    several times as fast on the CPU.
     """
 
     def __init__(self, bands: int, channels: int) -> None:
@@ -51,14 +51,14 @@ class Vertical(nn.Module):
 class Musicnn(nn.Module):
     """Vertical and horizontal filters side by side, three dense layers, maximum and mean over time.
 
-    Horizontal filters hear the loudness of all bands over up to two seconds: rhythm. The dense
+    Horizontal filters take the loudness of all bands over up to two seconds: rhythm. The dense
     layers are residual, and what is pooled is the front's output and all of theirs. The paper's two
     dense layers behind the pooling are here the network's projection and the loss's head.
     """
 
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:
         super().__init__()
-        # No gain and shift: they would say nothing before a batch norm, and cost a third more time.
+        # No gain and shift: they would do nothing before a batch norm, and cost a third more time.
         self.norm = nn.BatchNorm2d(1, affine=False)
         few = model.channels // 4
         self.vertical = nn.ModuleList(

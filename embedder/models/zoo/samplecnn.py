@@ -19,8 +19,8 @@ WIDTHS = (1, 1, 1, 2, 2, 2, 2, 2, 2, 4)
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU; with He's initial weights, as in the paper."""
-    beside = (0, 0 if stride > 1 else kernel // 2)
-    conv = nn.Conv2d(inputs, outputs, (1, kernel), stride=(1, stride), padding=beside, bias=False)
+    padding = (0, 0 if stride > 1 else kernel // 2)
+    conv = nn.Conv2d(inputs, outputs, (1, kernel), stride=(1, stride), padding=padding, bias=False)
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 

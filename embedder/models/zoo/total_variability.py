@@ -28,7 +28,7 @@ BLOCK = 256  # segments at a time: bounds the memory of the posteriors' second m
 UBM_FRAMES = 100_000  # from which the background model is estimated, at most
 CROP_FRAMES = 32  # of them from one crop
 UBM_ITERATIONS = 15
-LEAST_VARIANCE = 1e-3  # of a component, the frames' own being 1
+MIN_VARIANCE = 1e-3  # of a component, the frames' own being 1
 Batches = Iterable[tuple[Tensor, Tensor]]  # wave (batch, samples), labels (batch,)
 
 
@@ -161,7 +161,7 @@ def fit_background(backbone: IVector, frames: Tensor, seed: int) -> None:
         covariance_type="diag",
         init_params="k-means++",
         max_iter=UBM_ITERATIONS,
-        reg_covar=LEAST_VARIANCE,
+        reg_covar=MIN_VARIANCE,
         random_state=seed,
     )
     with warnings.catch_warnings():

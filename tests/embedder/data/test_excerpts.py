@@ -12,7 +12,7 @@ import soundfile
 
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.data.cache import AudioCache
-from embedder.data.excerpts import remade, write_excerpts
+from embedder.data.excerpts import attenuated_mix, write_excerpts
 from embedder.errors import UserError
 from embedder.run import Run
 
@@ -97,9 +97,9 @@ def test_songs_are_made_anew_with_other_vocals(prepared: Run, tmp_path: Path) ->
     cache.write("b", np.full(40100, -300, np.int16))
     cache.write("loud", np.full(40000, 32767, np.int16))
     soft = replace(song, vocals="v", backing="b")
-    assert set(remade(soft, cache, -20.0)) == {-200}
-    assert len(remade(soft, cache, -20.0)) == 40000
-    assert set(remade(replace(song, vocals="loud", backing="loud"), cache, 0.0)) == {32767}
+    assert set(attenuated_mix(soft, cache, -20.0)) == {-200}
+    assert len(attenuated_mix(soft, cache, -20.0)) == 40000
+    assert set(attenuated_mix(replace(song, vocals="loud", backing="loud"), cache, 0.0)) == {32767}
     one = Catalogue((soft,))
     write_excerpts(prepared, one, "test", tmp_path / "x", 0.5, vocals_db=-6.0)
     wave, _ = soundfile.read(tmp_path / "x/0001.flac", dtype="int16")
@@ -110,6 +110,6 @@ def test_songs_are_made_anew_with_other_vocals(prepared: Run, tmp_path: Path) ->
 def test_what_has_no_stems_cannot_be_made_anew(prepared: Run, tmp_path: Path) -> None:
     songs = read_catalogue(prepared.catalogue).songs
     bare = Catalogue(tuple(replace(song, backing="") for song in songs))
-    with pytest.raises(UserError, match=r"^4 songs have no stems to make them anew from, "):
+    with pytest.raises(UserError, match=r"^4 songs have no stems to remix them from, "):
         write_excerpts(prepared, bare, "test", tmp_path / "x", None, vocals_db=-8.0)
     assert not (tmp_path / "x").exists()

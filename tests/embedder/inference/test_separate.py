@@ -148,18 +148,18 @@ def test_a_killed_run_goes_on_and_no_finished_song_is_separated_again(
         separate_songs(bare, before, separator, progress=interrupted)
     assert songs_of(bare) == before
     assert not bare.stems.exists()
-    pieces = len(heard) // 5
-    assert len(heard) == 5 * pieces > 0
+    chunks = len(heard) // 5
+    assert len(heard) == 5 * chunks > 0
     # A song of which one stem was written is not finished.
     half = stem_keys(before.songs[2].audio, separator.fingerprint())[1]
     AudioCache(bare.cache).path(half).unlink()
     done, _ = separate_songs(bare, before, separator, progress=interrupted_never(seen))
     assert seen == [(12, "separating"), (8, "separating")]
-    assert len(heard) == 13 * pieces
+    assert len(heard) == 13 * chunks
     assert all(song.vocals and song.backing for song in done.songs)
     again, _ = separate_songs(bare, done, separator)
     assert again == done
-    assert len(heard) == 13 * pieces
+    assert len(heard) == 13 * chunks
 
 
 def interrupted_never(seen: list[tuple[int, str]]) -> Callable[..., Iterable[Any]]:

@@ -1,4 +1,4 @@
-"""Songs of any length, in pieces, at another rate and back, with nothing lost at the seams."""
+"""Songs of any length, in chunks, at another rate and back, with nothing lost at the seams."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from embedder.models.separators.song_separator import (
-    LEAST_S,
+    MIN_S,
     Floats,
     SongSeparator,
     Split,
-    piece_starts,
+    chunk_starts,
     resample,
     separate,
 )
@@ -27,12 +27,12 @@ RATE = 16000
 def separator(
     split: Split,
     rate: int = RATE,
-    piece_s: float = 2.0,
+    chunk_s: float = 2.0,
     overlap_s: float = 0.5,
     standardise: bool = False,
     weights: tuple[Path, ...] = (),
 ) -> SongSeparator:
-    return SongSeparator("fake", weights, rate, split, piece_s, overlap_s, standardise)
+    return SongSeparator("fake", weights, rate, split, chunk_s, overlap_s, standardise)
 
 
 def noise(seconds: float, seed: int = 0) -> Floats:
@@ -51,7 +51,7 @@ def test_pieces_cover_the_song_with_the_fewest_that_share_enough(
     samples: int, length: int, part: float
 ) -> None:
     overlap = int(part * length)
-    starts = piece_starts(samples, length, overlap)
+    starts = chunk_starts(samples, length, overlap)
     if samples <= length:
         assert starts == [0]
         return
@@ -65,7 +65,7 @@ def test_pieces_cover_the_song_with_the_fewest_that_share_enough(
 def test_an_overlap_must_be_shorter_than_a_piece() -> None:
     for overlap in (-1, 10, 11):
         with pytest.raises(ValueError, match=f"0 or more and below 10, not {overlap}"):
-            piece_starts(100, 10, overlap)
+            chunk_starts(100, 10, overlap)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0, 2.1, 3.6, 9.77])
@@ -84,7 +84,7 @@ def test_a_backing_that_is_the_rest_is_not_made() -> None:
 
 
 def test_pieces_fade_linearly_into_each_other() -> None:
-    """Each piece answers with a constant of its own: the song shows how they are weighed."""
+    """Each chunk answers with a constant of its own: the song shows how they are weighed."""
     answers = iter([1.0, 3.0])
 
     def constant(wave: Tensor) -> tuple[Tensor, None]:
@@ -137,7 +137,7 @@ def test_a_network_hears_the_song_at_its_own_rate(rate: int) -> None:
 
 
 def test_a_song_is_heard_at_mean_0_and_deviation_1_where_that_is_wanted() -> None:
-    """Statistics are the song's, not the piece's; the constant offset stays with the backing."""
+    """Statistics are the song's, not the chunk's; the constant offset stays with the backing."""
     heard: list[Floats] = []
 
     def watched(wave: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +173,7 @@ def test_short_songs_are_filled_up_for_the_network_alone() -> None:
     wave = noise(0.1)
     for stem in separate(separator(watched), wave):
         np.testing.assert_array_equal(stem, wave)
-    assert heard == [round(LEAST_S * RATE)]
+    assert heard == [round(MIN_S * RATE)]
 
 
 def test_a_wave_must_have_one_axis_and_a_sample() -> None:

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from embedder.config import SeparatorConfig
 from embedder.models.frontends import LEVEL
-from embedder.models.separators.vocal_separator import LEAST, POWER, ROWS, VocalSeparator, wiener
+from embedder.models.separators.vocal_separator import (
+    MIN_MAGNITUDE,
+    POWER,
+    ROWS,
+    VocalSeparator,
+    wiener,
+)
 
 SMALL = SeparatorConfig(
     separator_n_fft=128, separator_hop=32, separator_hidden=8, separator_layers=1
@@ -32,10 +38,10 @@ def noise(rows: int, samples: int, seed: int = 1) -> Tensor:
 class Known(nn.Module):
     """In the network's place: a gain for each bin and frame that is easily told."""
 
-    def forward(self, seen: Tensor) -> Tensor:
-        bins, frames = seen.shape[2:]
+    def forward(self, compressed: Tensor) -> Tensor:
+        bins, frames = compressed.shape[2:]
         bin_gain = torch.linspace(0, 1.5, bins)[:, None]
-        return seen * bin_gain * torch.linspace(1, 0.5, frames)
+        return compressed * bin_gain * torch.linspace(1, 0.5, frames)
 
 
 def test_it_weighs_each_bin_of_each_frame_and_adds_the_frames_up_again() -> None:
@@ -61,22 +67,22 @@ def test_it_weighs_each_bin_of_each_frame_and_adds_the_frames_up_again() -> None
 
 def test_the_network_sees_compressed_magnitudes_at_one_level() -> None:
     made = separator()
-    seen: list[Tensor] = []
-    made.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    compressed: list[Tensor] = []
+    made.network.register_forward_pre_hook(lambda _, given: compressed.append(given[0]))
     wave = noise(1, 1024)
     made(wave)
     levelled = wave * LEVEL / wave.square().mean().sqrt()
     window = torch.hann_window(128)
     frame = torch.fft.rfft(window * levelled[0, 10 * 32 - 64 : 10 * 32 + 64]).abs()
-    torch.testing.assert_close(seen[0][0, 0, :, 10], frame.clamp(min=LEAST) ** POWER)
+    torch.testing.assert_close(compressed[0][0, 0, :, 10], frame.clamp(min=MIN_MAGNITUDE) ** POWER)
 
 
 def test_its_answer_is_the_networks_output_over_its_input() -> None:
     made = separator()
     wave = noise(2, 2000)
     spectrum = made.spectrum(wave * LEVEL / wave.square().mean(1, keepdim=True).sqrt())
-    seen = spectrum.abs().clamp(min=LEAST) ** POWER
-    gain = made.network(seen[:, None])[:, 0] / seen
+    compressed = spectrum.abs().clamp(min=MIN_MAGNITUDE) ** POWER
+    gain = made.network(compressed[:, None])[:, 0] / compressed
     assert 0 <= float(gain.min()) < float(gain.max())  # it does something, and turns no phase
     level = wave.square().mean(1, keepdim=True).sqrt() / LEVEL
     expected = torch.istft(spectrum * gain, 128, 32, window=torch.hann_window(128), length=2000)
