@@ -107,4 +107,4 @@ function start() {
   });
 }
 
-if (typeof document !== "undefined") start();
+if (document.body) start();

@@ -19,21 +19,30 @@ function about(point) {
   const top = point.file === undefined ? songs.top[point.song] : files.top[point.file];
   const names = point.file === undefined ? DATA.singers : files.singers;
   const places = [];
-  for (let i = 0; top && i < top.length; i += 2) places.push([names[top[i]], top[i + 1] / 1e4, top[i]]);
+  for (let i = 0; top && i < top.length; i += 2) {
+    places.push([names[top[i]], top[i + 1] / 1e4, top[i]]);
+  }
   if (point.file !== undefined) {
-    return { title: files.title[point.file], singer: "placed file", album: "", split: "", places, right: null, audio: files.audio[point.file] };
+    return {
+      title: files.title[point.file], singer: "placed file", album: "", split: "", places,
+      right: null, audio: files.audio[point.file],
+    };
   }
   const singer = songs.singer[point.song];
   const judged = places.length && singer < DATA.known;
   return {
-    title: songs.title[point.song], singer: DATA.singers[singer], album: songs.album[point.song],
-    split: DATA.splits[songs.split[point.song]], places, audio: songs.audio[point.song],
+    title: songs.title[point.song], singer: DATA.singers[singer],
+    album: songs.album[point.song], split: DATA.splits[songs.split[point.song]], places,
     right: judged ? places[0][2] === singer : null, truth: singer, facts: DATA.facts[singer],
+    audio: songs.audio[point.song],
   };
 }
 
 function verdicts(one) {
-  if (!one.places.length) return [one.split === "train" ? "training song: trained on, so not predicted" : "no prediction"];
+  if (!one.places.length) {
+    const trained = one.split === "train";
+    return [trained ? "training song: trained on, so not predicted" : "no prediction"];
+  }
   return one.places.map(([name, sure, label], place) => {
     const mark = one.right === null ? "" : label === one.truth ? " ✓" : place === 0 ? " ✗" : "";
     return `${place + 1}. ${shortened(name, 34)} ${percent(sure)}${mark}`;
@@ -46,29 +55,34 @@ function lines(point) {
   if (one.album) found.push(`album ${shortened(one.album, 40)}`);
   if (one.split) found.push(`${one.split} split`);
   if (one.facts && one.facts.sex) found.push(one.facts.sex);
-  if (one.facts && one.facts.low) found.push(`sings ${one.facts.low.toFixed(0)} to ${one.facts.high.toFixed(0)} Hz${one.facts.measured ? ", as measured" : ""}`);
+  if (one.facts && one.facts.low) {
+    const [low, high] = [one.facts.low, one.facts.high].map((hertz) => hertz.toFixed(0));
+    found.push(`sings ${low} to ${high} Hz${one.facts.measured ? ", as measured" : ""}`);
+  }
   if (point.start !== undefined) found.push(`segment from ${point.start.toFixed(1)} s`);
   if (point.start !== undefined && one.places.length) found.push("the whole song:");
   return found.concat(verdicts(one));
 }
 
 function hover(point) {
-  return [`<b>${plain(shortened(about(point).title, 48))}</b>`, ...lines(point).map((line) => plain(shortened(line, 52)))].join("<br>");
+  const title = `<b>${plain(shortened(about(point).title, 48))}</b>`;
+  return [title, ...lines(point).map((line) => plain(shortened(line, 52)))].join("<br>");
 }
 
+// Songs, or files, of a view on the map of one perplexity.
 function pointsOf(view, place) {
-  const found = view.song.map((song, i) => ({ song, start: view.start ? view.start[i] : undefined, x: view.x[place][i], y: view.y[place][i] }));
-  const fresh = view.new
-    ? view.new.file.map((file, i) => ({ file, start: view.new.start ? view.new.start[i] : undefined, x: view.new.x[place][i], y: view.new.y[place][i] }))
-    : [];
-  return found.concat(fresh);
+  const parts = [["song", view], ["file", view.new]].filter(([, part]) => part);
+  return parts.flatMap(([kind, part]) => part[kind].map((number, i) => ({
+    [kind]: number, start: part.start ? part.start[i] : undefined,
+    x: part.x[place][i], y: part.y[place][i],
+  })));
 }
 
 function blend(scale, value) {
   const place = Math.min(value, 0.9999) * (scale.length - 1);
   const [one, other] = [scale[Math.floor(place)], scale[Math.floor(place) + 1]];
   const mixed = [1, 3, 5].map((i) => {
-    const [a, b] = [parseInt(one.slice(i, i + 2), 16), parseInt(other.slice(i, i + 2), 16)];
+    const [a, b] = [one, other].map((colour) => parseInt(colour.slice(i, i + 2), 16));
     return Math.round(a + (b - a) * (place % 1));
   });
   return `rgb(${mixed.join(",")})`;
@@ -96,7 +110,8 @@ function matches(point, wanted) {
 }
 
 function clear(mode, point, wanted) {
-  if (isolated !== null && mode.keys && (point.file !== undefined || mode.keys[point.song] !== isolated)) return false;
+  const apart = point.file !== undefined || (mode.keys && mode.keys[point.song] !== isolated);
+  if (isolated !== null && mode.keys && apart) return false;
   return matches(point, wanted);
 }
 
@@ -120,15 +135,21 @@ function trace(points, shown, symbol, size, mode, colour) {
 }
 
 function traces(view, place, colour) {
-  const mode = DATA.modes[chosen("colour", "singer")];
+  const mode = DATA.modes[chosen("colour")];
   const wanted = words();
   const points = pointsOf(view, place);
   const small = points.length > 1200 ? 0.7 : 1; // many points: smaller ones
-  const groups = SYMBOLS.map((symbol, split) => [points.filter((p) => p.file === undefined && songs.split[p.song] === split), symbol, SIZES[split] * small]);
-  groups.push([points.filter((p) => p.file !== undefined), "star", view.level === "segment" ? 10 : 15]);
-  const parts = [false, true].flatMap((shown) => groups.map(([group, symbol, size]) =>
-    [group.filter((point) => clear(mode, point, wanted) === shown), shown, symbol, size]));
-  return parts.filter(([part]) => part.length).map((part) => trace(...part, mode, colour));
+  const groups = SYMBOLS.map((symbol, split) => [
+    points.filter((point) => point.file === undefined && songs.split[point.song] === split),
+    symbol,
+    SIZES[split] * small,
+  ]);
+  const placed = points.filter((point) => point.file !== undefined);
+  groups.push([placed, "star", view.level === "segment" ? 10 : 15]);
+  return [false, true].flatMap((shown) => groups.map(([group, symbol, size]) => {
+    const part = group.filter((point) => clear(mode, point, wanted) === shown);
+    return part.length ? [trace(part, shown, symbol, size, mode, colour)] : [];
+  }).flat());
 }
 
 function range(rows) {
@@ -140,47 +161,76 @@ function range(rows) {
 }
 
 function current() {
-  const member = Number(chosen("member", "0"));
-  const there = DATA.views.filter((view) => view.member === member);
-  return there.find((view) => view.level === chosen("level", "song")) || there[0];
+  const there = DATA.views.filter((view) => view.member === Number(chosen("member")));
+  return there.find((view) => view.level === chosen("level")) || there[0];
+}
+
+function showView(view) {
+  if (view === shownView) return;
+  slider.max = view.perplexities.length - 1;
+  slider.value = view.first;
+  document.getElementById("perplexities").hidden = view.perplexities.length < 2;
+  shownView = view;
+  selection.hidden = true;
+}
+
+function showTexts(view, place) {
+  const perplexity = view.perplexities[place];
+  const texts = {
+    perplexity: perplexity.toFixed(perplexity % 1 ? 1 : 0),
+    shown: view.says,
+    kept: view.kept[place],
+  };
+  Object.entries(texts).forEach(([id, text]) => {
+    document.getElementById(id).textContent = text;
+  });
+}
+
+function showLegend() {
+  document.querySelectorAll("[data-colour]").forEach((part) => {
+    part.hidden = part.dataset.colour !== chosen("colour");
+    const alone = isolated !== null && !part.hidden;
+    part.querySelectorAll("button").forEach((button, key) => {
+      button.setAttribute("aria-pressed", String(alone && isolated === key));
+    });
+    part.classList.toggle("isolated", alone);
+  });
+}
+
+function showMatches(found) {
+  const wanted = words();
+  const points = found.flatMap((one) => one.customdata.filter((point) => matches(point, wanted)));
+  const hits = new Set(points.map((p) => (p.file === undefined ? p.song : -1 - p.file)));
+  document.getElementById("matches").textContent = wanted.length
+    ? `: ${hits.size} ${hits.size === 1 ? "song" : "songs"}` : "";
 }
 
 function draw() {
   const colour = theme();
   const view = current();
-  if (view !== shownView) {
-    slider.max = view.perplexities.length - 1;
-    slider.value = view.first;
-    document.getElementById("perplexities").hidden = view.perplexities.length < 2;
-    shownView = view;
-    selection.hidden = true;
-  }
+  showView(view);
   const place = Number(slider.value);
-  const name = chosen("colour", "singer");
-  document.getElementById("perplexity").textContent = view.perplexities[place].toFixed(view.perplexities[place] % 1 ? 1 : 0);
-  document.getElementById("shown").textContent = view.says;
-  document.getElementById("kept").textContent = view.kept[place];
-  document.querySelectorAll("[data-colour]").forEach((part) => {
-    part.hidden = part.dataset.colour !== name;
-    part.querySelectorAll("button").forEach((button, key) => button.setAttribute("aria-pressed", String(isolated === key && !part.hidden)));
-    part.classList.toggle("isolated", isolated !== null && !part.hidden);
-  });
+  showTexts(view, place);
+  showLegend();
   const found = traces(view, place, colour);
-  const wanted = words();
-  const hits = new Set(found.flatMap((one) => one.customdata.filter((p) => matches(p, wanted)).map((p) => (p.file === undefined ? p.song : -1 - p.file))));
-  document.getElementById("matches").textContent = wanted.length ? `: ${hits.size} ${hits.size === 1 ? "song" : "songs"}` : "";
-  const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: "", uirevision: `${view.member} ${view.level} ${place}` };
-  const lasso = chosen("drag", "pan") === "lasso";
+  showMatches(found);
+  const revision = `${view.member} ${view.level} ${place}`;
+  const along = (name) => ({
+    showgrid: false, zeroline: false, showticklabels: false, ticks: "", uirevision: revision,
+    range: range(view.new ? [view[name][place], view.new[name][place]] : [view[name][place]]),
+  });
+  const width = plot.parentElement.clientWidth;
   const layout = {
     ...baseLayout(colour),
-    width: plot.parentElement.clientWidth,
-    height: NARROW() ? Math.max(340, Math.round(plot.parentElement.clientWidth * 1.05)) : 660,
+    width,
+    height: NARROW() ? Math.max(340, Math.round(width * 1.05)) : 660,
     margin: { l: 10, r: 10, t: 34, b: 10 },
-    hovermode: "closest",
-    dragmode: lasso ? "lasso" : TOUCH ? false : "pan", // on a phone a drag scrolls the page; the buttons zoom
-    selectionrevision: [axis.uirevision, name, isolated, ...wanted].join(" "), // other traces, other points
-    xaxis: { ...axis, range: range(view.new ? [view.x[place], view.new.x[place]] : [view.x[place]]) },
-    yaxis: { ...axis, range: range(view.new ? [view.y[place], view.new.y[place]] : [view.y[place]]), scaleanchor: "x" },
+    // On a phone a drag scrolls the page; the buttons zoom.
+    dragmode: chosen("drag") === "lasso" ? "lasso" : TOUCH ? false : "pan",
+    // Other traces have other points, so a selection of them would mean nothing.
+    selectionrevision: [revision, chosen("colour"), isolated, ...words()].join(" "),
+    xaxis: along("x"),
+    yaxis: { ...along("y"), scaleanchor: "x" },
   };
   Plotly.react(plot, found, layout, { ...CONFIG, scrollZoom: !TOUCH, displayModeBar: true });
 }
@@ -218,30 +268,42 @@ function listSelected(points) {
   });
   const rows = Array.from(counts.keys()).sort();
   const segments = shownView.level === "segment" ? ` (${points.length} segments)` : "";
-  selection.querySelector("h2").textContent = `${rows.length} ${rows.length === 1 ? "song" : "songs"} selected${segments}`;
+  const count = `${rows.length} ${rows.length === 1 ? "song" : "songs"}`;
+  selection.querySelector("h2").textContent = `${count} selected${segments}`;
   selection.querySelector("textarea").value = rows.join("\n");
   selection.hidden = rows.length === 0;
 }
 
-document.querySelectorAll("[data-colour]").forEach((part) => {
-  part.querySelectorAll("button").forEach((button, key) => {
-    button.addEventListener("click", () => {
-      isolated = isolated === key ? null : key;
-      draw();
-    });
-  });
-});
-document.querySelectorAll('input[name="colour"]').forEach((input) => input.addEventListener("change", () => { isolated = null; }));
-slider.addEventListener("input", draw);
-search.addEventListener("input", draw);
-document.getElementById("copy").addEventListener("click", (event) => {
-  const text = selection.querySelector("textarea");
-  text.select();
-  const done = document.execCommand("copy"); // works in pages opened from a file, where newer ways may not
+function copy(event) {
+  selection.querySelector("textarea").select();
+  // Works in pages opened from a file, where newer ways may not.
+  const done = document.execCommand("copy");
   event.target.textContent = done ? "Copied" : "Press Ctrl+C to copy";
   setTimeout(() => { event.target.textContent = "Copy"; }, 1500);
-});
-redraws(draw);
-plot.on("plotly_click", (event) => pin(event.points[0].customdata));
-plot.on("plotly_selected", (event) => listSelected(event ? event.points.filter((point) => point.data.hoverinfo !== "skip").map((point) => point.customdata) : []));
-plot.on("plotly_deselect", () => listSelected([]));
+}
+
+function start() {
+  document.querySelectorAll("[data-colour]").forEach((part) => {
+    part.querySelectorAll("button").forEach((button, key) => {
+      button.addEventListener("click", () => {
+        isolated = isolated === key ? null : key;
+        draw();
+      });
+    });
+  });
+  document.querySelectorAll('input[name="colour"]').forEach((input) => {
+    input.addEventListener("change", () => { isolated = null; });
+  });
+  slider.addEventListener("input", draw);
+  search.addEventListener("input", draw);
+  document.getElementById("copy").addEventListener("click", copy);
+  redraws(draw);
+  plot.on("plotly_click", (event) => pin(event.points[0].customdata));
+  plot.on("plotly_selected", (event) => {
+    const points = event ? event.points.filter((point) => point.data.hoverinfo !== "skip") : [];
+    listSelected(points.map((point) => point.customdata));
+  });
+  plot.on("plotly_deselect", () => listSelected([]));
+}
+
+if (document.body) start();

@@ -221,7 +221,7 @@ def test_a_song_is_searched_chosen_and_drawn(answered: Run, visit: Visit, tmp_pa
     assert chosen["answer"][:3] == ["fused", "headaam", "knn_songaam"]
     assert len(chosen["answer"]) == 8
     assert "no classification head: segments show the votes" in other["shown"]
-    assert "Nobody listened for voice" in other["shown"]
+    assert "Voice was not looked for" in other["shown"]
     assert other["voice"] is None
 
 
