@@ -234,20 +234,27 @@ def kappas(named: Integers, seed: int = 0, groups: Groups | None = None) -> Pair
 
     (p_o − p_e) / (1 − p_e), p_o the share of songs on which they agree, p_e that which their own
     frequencies of naming each singer would give. NaN where both name one singer for all songs.
+
+    Args:
+        named: (experts, songs), the singer that each names.
+        seed: of the resamples.
+        groups: (songs,), as in `bootstrap_interval`.
     """
     singers = np.eye(int(named.max()) + 1)[named]  # (experts, songs, singers)
-    agree = (named[:, None] == named[None]).astype(np.float64)
 
-    def of(weights: Matrix) -> Matrix:
-        """(resamples, experts, experts) of weights (resamples, songs) that sum to 1."""
-        shares = np.einsum("rs,esc->rec", weights, singers, optimize=True)
-        chance = shares @ shares.transpose(0, 2, 1)
-        observed = np.tensordot(weights, agree, axes=(1, 2))
-        # Where chance alone explains everything, rounding must not make a number of 0 / 0.
-        possible = np.where(chance < 1 - 1e-12, 1 - chance, np.nan)
-        return np.asarray((observed - chance) / possible)
+    def kappa(one: int, other: int) -> Statistic:
+        agree = (named[one] == named[other]).astype(np.float64)
 
-    return _pairs(of, named.shape[1], seed, groups, (-1.0, 1.0))
+        def statistic(weights: Matrix) -> Matrix:
+            weights = weights / weights.sum(axis=1, keepdims=True)
+            chance = ((weights @ singers[one]) * (weights @ singers[other])).sum(axis=1)
+            # Where chance alone explains everything, rounding must not make a number of 0 / 0.
+            possible = np.where(chance < 1 - 1e-12, 1 - chance, np.nan)
+            return np.asarray((weights @ agree - chance) / possible)
+
+        return statistic
+
+    return _of_pairs(kappa, named, seed, groups, -1.0)
 
 
 def double_faults(
@@ -258,33 +265,24 @@ def double_faults(
     On the diagonal stands each expert's own error rate.
     """
     wrong = named != truth
-    both = (wrong[:, None] & wrong[None]).astype(np.float64)
-
-    def of(weights: Matrix) -> Matrix:
-        return np.tensordot(weights, both, axes=(1, 2))
-
-    return _pairs(of, named.shape[1], seed, groups, (0.0, 1.0))
+    return _of_pairs(lambda a, b: mean_of(wrong[a] & wrong[b]), named, seed, groups, 0.0)
 
 
-def _pairs(
-    of: Callable[[Matrix], Matrix],
-    songs: int,
+def _of_pairs(
+    statistic: Callable[[int, int], Statistic],
+    named: Integers,
     seed: int,
     groups: Groups | None,
-    limits: tuple[float, float],
+    low: float,
 ) -> Pairs:
-    """Values and limits as `bootstrap_interval` finds them, of all pairs at once."""
-    drawn = np.concatenate(
-        [of(w / w.sum(axis=1, keepdims=True)) for w in resamples(songs, seed, groups)]
-    )
-    value = of(np.full((1, songs), 1 / songs))[0]
-    defined = ~np.isnan(drawn)
-    count = np.maximum(defined.sum(axis=0), 1)
-    mean = np.where(defined, drawn, 0).sum(axis=0) / count
-    variance = np.where(defined, drawn - mean, 0) ** 2
-    number = int(group_numbers(songs, groups).max()) + 1
-    low, high = interval_limits(value, variance.sum(axis=0) / count, number, songs, limits)
-    return Pairs(value, *(np.where(np.isnan(value), np.nan, limit) for limit in (low, high)))
+    """A symmetric statistic, `low` to 1, of every two experts."""
+    experts, songs = named.shape
+    found = np.full((3, experts, experts), np.nan)
+    for one in range(experts):
+        for other in range(one, experts):
+            pair = bootstrap_interval(statistic(one, other), songs, seed, groups, (low, 1.0))
+            found[:, one, other] = found[:, other, one] = pair.value, pair.low, pair.high
+    return Pairs(*found)
 
 
 def value_of(statistic: Statistic, songs: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.store import Store
-from ensemble.fusion.chunks import MAX_CHUNKS, in_chunks
+from ensemble.fusion.fit import MAX_CHUNKS, in_chunks
 
 Maker = Callable[..., Store]
 

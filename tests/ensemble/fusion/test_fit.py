@@ -23,10 +23,9 @@ from embedder.metrics import brier, ece, nll, score, summarise
 from embedder.statistics import Estimate
 from ensemble.apply import Scores, predict_songs
 from ensemble.fusion import fit
-from ensemble.fusion.chunks import in_chunks
 from ensemble.fusion.cross_validation import DEFAULT, CrossFit, ValidationData, cross_fit
 from ensemble.fusion.experts import FUSED, candidates, gather
-from ensemble.fusion.fit import AUTO, best_expert, check_choices, fit_fusion, fit_probes
+from ensemble.fusion.fit import AUTO, best_expert, check_choices, fit_fusion, fit_probes, in_chunks
 from ensemble.fusion.fitted import Fusion
 from ensemble.fusion.fusers import FUSERS
 from ensemble.fusion.probe import Probe
