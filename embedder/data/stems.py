@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
 
 from embedder.catalogue import AUDIO_SUFFIXES, visible_files
 from embedder.config import SAMPLE_RATE
@@ -165,6 +164,8 @@ def lag_of(wave: NDArray[Any], reference: NDArray[Any]) -> int:
     brought towards one level: the phase transform of Knapp & Carter, IEEE Trans. ASSP 1976. Without
     it, a bass makes a peak so broad that neighbours of the lag win. 0 where either is silent there.
     """
+    from scipy.fft import irfft, next_fast_len, rfft  # what predicts does without scipy
+
     first = max(0, (min(len(wave), len(reference)) - COMPARED) // 2)
     one, other = (part[first : first + COMPARED].astype(np.float64) for part in (wave, reference))
     size = next_fast_len(len(one) + len(other), real=True)
