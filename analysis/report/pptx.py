@@ -23,7 +23,6 @@ from analysis.report.deck import (
     Bullets,
     Figure,
     Table,
-    Text,
     Tiles,
 )  # fmt: skip
 from analysis.report.layout import LEADING, PAD, TILE, Placed
@@ -75,7 +74,7 @@ def undated(data: bytes) -> bytes:
 
 
 def _add(slide: Any, placed: Placed) -> None:
-    block = placed.block
+    block, scale = placed.block, placed.scale
     box = (placed.left, placed.top, placed.width, placed.height)
     if isinstance(block, Figure):
         shape = slide.shapes.add_picture(io.BytesIO(placed.picture), *_emu(*box))
@@ -83,73 +82,56 @@ def _add(slide: Any, placed: Placed) -> None:
     elif isinstance(block, Table):
         _table(slide, block, placed)
     elif isinstance(block, Tiles):
+        looks = zip(TILE, (False, True, False), (SOFT, ACCENT, SOFT), strict=True)
+        fonts = [(size * scale, bold, colour) for size, bold, colour in looks]
+        width = placed.widths[0] - 0.17
         for n, lines in enumerate(block.numbers):
-            left, width = placed.left + n * placed.widths[0], placed.widths[0] - 0.17
+            left, inner = placed.left + n * placed.widths[0], placed.height - 0.1
             _rectangle(slide, (left, placed.top, width, placed.height), PANEL)
             shape = slide.shapes.add_textbox(
-                *_emu(left + 0.15, placed.top + 0.06, width - 0.2, placed.height - 0.1)
+                *_emu(left + 0.15, placed.top + 0.06, width - 0.2, inner)
             )
-            _fill(shape.text_frame, lines, [size * placed.scale for size in TILE])
-            for paragraph, bold in zip(shape.text_frame.paragraphs, (0, 1, 0), strict=True):
-                _face(paragraph.runs[0].font, bool(bold), ACCENT if bold else SOFT)
+            _fill(shape.text_frame, lines, fonts)
     else:
-        _text(slide, block, placed, box)
-
-
-def _text(
-    slide: Any, block: Text | Bullets, placed: Placed, box: tuple[float, float, float, float]
-) -> None:
-    holder = {"title": 0, "message": 1}.get(placed.role)
-    if holder is None:
-        shape = slide.shapes.add_textbox(*_emu(*box))
-    else:
-        shape = slide.placeholders[holder]
+        holder = {"title": 0, "message": 1}.get(placed.role)
+        textbox = slide.shapes.add_textbox
+        shape = textbox(0, 0, 0, 0) if holder is None else slide.placeholders[holder]
         shape.left, shape.top, shape.width, shape.height = _emu(*box)
-    texts = block.texts if isinstance(block, Bullets) else (block.text,)
-    size = block.size * placed.scale
-    _fill(shape.text_frame, texts, [size] * len(texts))
-    mono = isinstance(block, Bullets) and block.mono
-    for paragraph in shape.text_frame.paragraphs:
-        font = paragraph.runs[0].font if paragraph.runs else paragraph.font
-        colour, bold = (block.colour, block.bold) if isinstance(block, Text) else (INK, False)
-        _face(font, bold, colour, MONO if mono else FONT)
-        _bullet(paragraph, size if isinstance(block, Bullets) else 0.0)
+        bullets = isinstance(block, Bullets)
+        texts = block.texts if isinstance(block, Bullets) else (block.text,)
+        bold, colour = (False, INK) if isinstance(block, Bullets) else (block.bold, block.colour)
+        name = MONO if isinstance(block, Bullets) and block.mono else FONT
+        _fill(shape.text_frame, texts, [(block.size * scale, bold, colour)] * len(texts), name,
+              bullets)  # fmt: skip
 
 
-def _fill(frame: Any, texts: Sequence[str], sizes: Sequence[float]) -> None:
-    """A paragraph for each text, shrunk by PowerPoint where it is edited."""
+def _fill(
+    frame: Any, texts: Sequence[str], fonts: Sequence[tuple[float, bool, str]], name: str = FONT,
+    bullets: bool = False,
+) -> None:  # fmt: skip
+    """A paragraph for each text, its font (size, bold, colour); they shrink where they are edited."""
     from pptx.enum.text import MSO_ANCHOR, MSO_AUTO_SIZE, PP_ALIGN
     from pptx.util import Pt
 
     frame.margin_left = frame.margin_right = frame.margin_top = frame.margin_bottom = 0
     frame.word_wrap, frame.vertical_anchor = True, MSO_ANCHOR.TOP
     frame.auto_size = MSO_AUTO_SIZE.TEXT_TO_FIT_SHAPE
-    for n, (text, size) in enumerate(zip(texts, sizes, strict=True)):
-        paragraph = frame.paragraphs[0] if n == 0 else frame.add_paragraph()
-        run = paragraph.add_run()
-        run.text, run.font.size = text, Pt(size)
+    for n, (text, font) in enumerate(zip(texts, fonts, strict=True)):
+        paragraph, size = frame.paragraphs[0] if n == 0 else frame.add_paragraph(), font[0]
+        _run(paragraph, text, *font, name)
         paragraph.line_spacing, paragraph.alignment = Pt(LEADING * size), PP_ALIGN.LEFT
-        paragraph.space_before = Pt(0)
-
-
-def _bullet(paragraph: Any, size: float) -> None:
-    """A bullet before the paragraph, or none for 0; python-pptx has no call for it."""
-    from pptx.util import Pt
-
-    about = paragraph._p.get_or_add_pPr()
-    indent = int(Pt(1.1 * size))
-    about.set("marL", str(indent))
-    about.set("indent", str(-indent))
-    if size:
-        paragraph.space_after = Pt(0.5 * size)
-        about.append(about.makeelement(f"{{{about.nsmap['a']}}}buChar", {"char": "•"}))
-    else:
-        about.append(about.makeelement(f"{{{about.nsmap['a']}}}buNone", {}))
+        paragraph.space_before, paragraph.space_after = Pt(0), Pt(0.5 * size * bullets)
+        about = paragraph._p.get_or_add_pPr()  # python-pptx has no call for bullets
+        indent = round(Pt(1.1 * size)) * bullets
+        about.set("marL", str(indent))
+        about.set("indent", str(-indent))
+        kind = ("buChar", {"char": "•"}) if bullets else ("buNone", {})
+        about.append(about.makeelement(f"{{{about.nsmap['a']}}}{kind[0]}", kind[1]))
 
 
 def _table(slide: Any, block: Table, placed: Placed) -> None:
     from pptx.enum.text import MSO_ANCHOR, PP_ALIGN
-    from pptx.util import Inches, Pt
+    from pptx.util import Inches
 
     rows = (block.head, *block.rows)
     box = _emu(placed.left, placed.top, placed.width, placed.height)
@@ -167,9 +149,16 @@ def _table(slide: Any, block: Table, placed: Placed) -> None:
             cell.fill.fore_color.rgb = _rgb(LINE if n == 0 else "#ffffff" if n % 2 else PANEL)
             paragraph = cell.text_frame.paragraphs[0]
             paragraph.alignment = PP_ALIGN.RIGHT if c in block.numeric else PP_ALIGN.LEFT
-            run = paragraph.add_run()
-            run.text, run.font.size = text, Pt(block.size * placed.scale)
-            _face(run.font, n == 0 or n - 1 in block.bold, INK)
+            bold = n == 0 or n - 1 in block.bold
+            _run(paragraph, text, block.size * placed.scale, bold, INK)
+
+
+def _run(paragraph: Any, text: str, size: float, bold: bool, colour: str, name: str = FONT) -> None:
+    from pptx.util import Pt
+
+    run = paragraph.add_run()
+    run.text, run.font.size, run.font.bold, run.font.name = text, Pt(size), bold, name
+    run.font.color.rgb = _rgb(colour)
 
 
 def _rectangle(slide: Any, box: tuple[float, float, float, float], colour: str) -> None:
@@ -180,11 +169,6 @@ def _rectangle(slide: Any, box: tuple[float, float, float, float], colour: str) 
     shape.fill.fore_color.rgb = _rgb(colour)
     shape.line.fill.background()
     shape._element.remove(shape._element.find(f"{{{NAMESPACE}}}style"))  # has a shadow
-
-
-def _face(font: Any, bold: bool, colour: str, name: str = FONT) -> None:
-    font.bold, font.name = bold, name
-    font.color.rgb = _rgb(colour)
 
 
 def _emu(*inches: float) -> tuple[int, ...]:

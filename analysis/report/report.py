@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.report import result_slides as results
 from analysis.report import system_slides as system
-from analysis.report.deck import TITLE, Author, Bullets, LeftOut, Slide, Table, Text, plain
+from analysis.report.deck import TITLE, Author, LeftOut, Slide, plain
 from analysis.report.facts import Facts, read_facts
 from analysis.report.fonts import covering, installed, lacking
 from analysis.report.layout import arrange
@@ -57,7 +57,7 @@ def write_report(
     data = read_run_data(run, members, seed)
     slides, left_out = slides_of(data, read_facts(run, data.members, data.fusion), author)
     names = [plain(name) for name in (*data.songs.singers, *data.members)]
-    absent = lacking([*names, *_texts(slides)])
+    absent = lacking([*names, *map(repr, slides)])  # all texts of a slide are in its `repr`
     families, missing = covering(absent, installed() if absent else [])
     if missing:
         some = " ".join(sorted(missing)[:5])
@@ -105,16 +105,3 @@ def slides_of(data: RunData, facts: Facts, author: Author) -> tuple[list[Slide],
     ]
     slides = [one for one in found if isinstance(one, Slide)]
     return slides, [one for one in found if isinstance(one, LeftOut)]
-
-
-def _texts(slides: Sequence[Slide]) -> Iterator[str]:
-    """All that is written on the slides, without what stands in figures."""
-    for slide in slides:
-        yield from (slide.title, slide.message, slide.note)
-        for block in (block for column in slide.columns for block in column.blocks):
-            if isinstance(block, Text):
-                yield block.text
-            elif isinstance(block, Bullets):
-                yield from block.texts
-            elif isinstance(block, Table):
-                yield from (cell for row in block.rows for cell in row)

@@ -280,14 +280,14 @@ def album_slide(numbers: Numbers) -> Slide | LeftOut:
         return not_measured("the album effect, as no singer has two known albums", again)
     name, effect = numbers.albums
     rows = [
-        ("same album", effect.album), ("same singer", effect.singer),
-        ("same singer, other albums only", effect.singer_apart),
+        ("album", effect.album), ("singer", effect.singer),
+        ("singer, other albums only", effect.singer_apart),
     ]  # fmt: skip
     drawing = Figure(
         partial(
             charts.draw_estimates,
             rows=rows,
-            axis="the nearest other training song is of the …, share of songs, 95% intervals",
+            axis="training songs whose nearest other song is of the same …, 95% intervals",
         ),
         "Shares of songs whose nearest other song is of the same album or singer",
     )
@@ -297,34 +297,36 @@ def album_slide(numbers: Numbers) -> Slide | LeftOut:
 
 def questions_slide(data: RunData, numbers: Numbers) -> tuple[Slide, list[LeftOut]]:
     """The course's questions, as far as they were measured; and what would answer the others."""
-    lead = numbers.lead
-    texts = [f"Does it overfit? {training_finding(numbers.logs, numbers.gaps)}"]
-    texts.append(
-        f"Does the confusion table look right? {' '.join(table_sentences(lead, data.seed))}"
-    )
-    left_out, sex = [], sex_of(data.facts)
+    lead, sex, measured = numbers.lead, sex_of(data.facts), read_measured(data.run)
+    answered = {
+        "Does it overfit?": [training_finding(numbers.logs, numbers.gaps)],
+        "Does the confusion table look right?": table_sentences(lead, data.seed),
+    }
+    left_out = []
     if found := sexes(lead, sex):
-        said = " ".join(sex_sentences(found, bool(sex), lead.split))
-        texts.append(f"Are male and female singers told apart? {said}")
+        said = sex_sentences(found, bool(sex), lead.split)
+        answered["Are male and female singers told apart?"] = said
     else:
         csv = data.run.singer_facts
         how = f"to add it: write {csv} with the columns singer and sex, then {Command('report')}"
         left_out.append(LeftOut("whether male and female singers are told apart", how))
-    measured = read_measured(data.run)
     if isinstance(measured, str):
         left_out.append(not_measured("vocal ranges", Command("measure", what="voices")))
     else:
         ranges = vocal_ranges(voices(measured))
         pairs = pairs_of(lead, ranges)
-        related = relation(pairs, data.seed) if len(pairs.first) else None
+        count = len(pairs.first)
+        related = relation(pairs, data.seed) if count else None
         overlapping = mistakes_overlap(lead, ranges)
-        said = " ".join(
-            range_sentences(related, len(pairs.first), overlapping, told_by(measured), lead.split)
-        )
-        if said:
-            texts.append(f"Are singers of different range told apart? {said}")
-    slide = Slide("Questions", "", (Column((Bullets(tuple(texts), 17.0),)),), footing(lead))
-    return slide, left_out
+        said = range_sentences(related, count, overlapping, told_by(measured), lead.split)
+        answered["Are singers of different range told apart?"] = said
+    blocks = [
+        Text(text, 17.0, bold)
+        for question, answer in answered.items()
+        if answer
+        for text, bold in ((question, True), (" ".join(answer), False))
+    ]
+    return Slide("Questions", "", (Column(tuple(blocks)),), footing(lead)), left_out
 
 
 def robustness_slide(numbers: Numbers) -> Slide | LeftOut:
@@ -366,7 +368,7 @@ def limitations_slide(data: RunData, numbers: Numbers) -> Slide:
     gaps = [one for one in numbers.gaps if one.value.low > 0]
     if gaps:
         texts.append(
-            f"{', '.join(one.member for one in gaps)} "
+            f"Overfitting: {', '.join(one.member for one in gaps)} "
             f"{'knows' if len(gaps) == 1 else 'know'} training songs better than new ones."
         )
     if fusion and fusion.unknown is None:
