@@ -162,12 +162,15 @@ def draw_training(figure: Any, logs: Sequence[Log]) -> None:
     """Training loss, the validation measure that chose the epoch, and the learning rate."""
     scores = {one.chosen_by for one in logs} - {""}
     panels = ["loss", *sorted(scores), "lr"]
-    titles = {"loss": "training loss", "lr": "learning rate", **SCORES}
+    relative = ", of the first epoch's" * (len(logs) > 1)
+    titles = {"loss": f"training loss{relative}", "lr": "learning rate", **SCORES}
     panels = [one for one in panels if any(one in log.columns for log in logs)]
     for axes, name in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         for log, colour in zip(logs, colours(len(logs)), strict=True):
             if name in log.columns:
-                epochs, values = log.columns["epoch"], log.columns[name]
+                epochs, values = log.columns["epoch"], np.array(log.columns[name])
+                if name == "loss" and len(logs) > 1:  # losses of different kinds share no scale
+                    values = values / values[0]
                 label = short(log.member) if name == panels[0] else None
                 axes.plot(epochs, values, ".-", color=colour, label=label)
                 axes.plot(epochs[log.kept], values[log.kept], "o", color=colour, markersize=9)
@@ -229,7 +232,7 @@ def draw_map(
             axes.scatter([], [], color=SOFT, marker=MARKS[split], label=split)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
-    axes.legend(loc="upper left", ncols=3, borderpad=0.2, handletextpad=0.2)
+    figure.legend(loc="outside lower left", ncols=3)
     if len(singers) <= NAMED:
         _name_clusters(axes, points, labels, singers, palette)
 

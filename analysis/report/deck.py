@@ -37,6 +37,7 @@ class Text:
     size: float = 16.0
     bold: bool = False
     colour: str = INK
+    lead: str = ""  # before it, in bold
 
 
 @dataclass(frozen=True)

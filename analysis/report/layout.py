@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, repeat
 from typing import Any
@@ -105,11 +105,16 @@ def _stack(
     left, top, width, height = box
     figures = sum(isinstance(block, Figure) for block in blocks)
     free = height - GAP * (len(blocks) - 1)
-    made = [_flowable(block, width, families) for block in blocks]
-    needed = [_fitted(one, width, 1e4).height / INCH if one else 0.0 for one, _ in made]
     texts = free - MIN_FIGURE * figures  # what they may take at most
-    squeeze = min(texts / sum(needed), 1.0) if sum(needed) else 1.0
-    each = (free - squeeze * sum(needed)) / figures if figures else 0.0
+    factor = 1.0
+    while True:  # letters of all blocks shrink alike
+        made = [_flowable(_smaller(block, factor), width, families) for block in blocks]
+        needed = [_fitted(one, width, 1e4).height / INCH if one else 0.0 for one, _ in made]
+        if sum(needed) <= texts or factor < 0.5:
+            break
+        factor *= 0.96
+    squeeze = min(texts / max(sum(needed), 1e-6), 1.0)
+    each = (free - squeeze * sum(needed)) / max(figures, 1)
     found = []
     for block, (flowable, widths), high, role in zip(blocks, made, needed, roles, strict=False):
         if isinstance(block, Figure):
@@ -118,11 +123,20 @@ def _stack(
             found.append(Placed(block, left, top, width, high, picture=png))
         else:
             frame = _fitted(flowable, width, squeeze * high)
-            scale, high = 1 / getattr(frame, "_scale", 1.0), frame.height / INCH
-            across = sum(widths) * scale if widths else width
-            found.append(Placed(block, left, top, across, high, scale, role, frame, widths))
+            shrunk, high = 1 / getattr(frame, "_scale", 1.0), frame.height / INCH
+            scale = shrunk if isinstance(block, Tiles) else shrunk * factor
+            across = tuple(one * shrunk for one in widths)
+            size = (sum(across) or width, high)
+            found.append(Placed(block, left, top, *size, scale, role, frame, across))
         top += high + GAP
     return found
+
+
+def _smaller(block: Block, factor: float) -> Block:
+    """The block in smaller letters; figures and tiles stay."""
+    if isinstance(block, Figure | Tiles):
+        return block
+    return replace(block, size=block.size * factor)
 
 
 def _fitted(flowable: Any, width: float, height: float) -> Any:
@@ -147,7 +161,8 @@ def _scratch() -> Any:
 def _flowable(block: Block, width: float, families: Sequence[str]) -> tuple[Any, tuple[float, ...]]:
     """What reportlab draws, and the widths of its columns; nothing for a figure."""
     if isinstance(block, Text):
-        return _paragraph(block.text, block.size, families, block.bold, block.colour), ()
+        look = (block.size, families, block.bold, block.colour)
+        return _paragraph(block.text, *look, lead=block.lead), ()
     if isinstance(block, Bullets):
         return _bullets(block, families), ()
     if isinstance(block, Table):
@@ -159,7 +174,7 @@ def _flowable(block: Block, width: float, families: Sequence[str]) -> tuple[Any,
 
 def _paragraph(
     text: str, size: float, families: Sequence[str], bold: bool = False, colour: str = INK,
-    right: bool = False, mono: bool = False,
+    right: bool = False, mono: bool = False, lead: str = "",
 ) -> Any:  # fmt: skip
     from reportlab.lib.enums import TA_LEFT, TA_RIGHT
     from reportlab.lib.styles import ParagraphStyle
@@ -169,7 +184,8 @@ def _paragraph(
         "", fontName=MONO if mono else BOLD if bold else FAMILY, fontSize=size,
         leading=LEADING * size, textColor=colour, alignment=TA_RIGHT if right else TA_LEFT,
     )  # fmt: skip
-    return Paragraph(markup(text, families), style)
+    bold_lead = f"<b>{markup(lead, families)}</b> " if lead else ""
+    return Paragraph(bold_lead + markup(text, families), style)
 
 
 def _bullets(block: Bullets, families: Sequence[str]) -> Any:

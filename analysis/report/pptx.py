@@ -101,15 +101,16 @@ def _add(slide: Any, placed: Placed) -> None:
         texts = block.texts if isinstance(block, Bullets) else (block.text,)
         bold, colour = (False, INK) if isinstance(block, Bullets) else (block.bold, block.colour)
         name = MONO if isinstance(block, Bullets) and block.mono else FONT
-        _fill(shape.text_frame, texts, [(block.size * scale, bold, colour)] * len(texts), name,
-              bullets)  # fmt: skip
+        fonts = [(block.size * scale, bold, colour)] * len(texts)
+        lead = block.lead if isinstance(block, Text) else ""
+        _fill(shape.text_frame, texts, fonts, name, bullets, lead)
 
 
 def _fill(
     frame: Any, texts: Sequence[str], fonts: Sequence[tuple[float, bool, str]], name: str = FONT,
-    bullets: bool = False,
+    bullets: bool = False, lead: str = "",
 ) -> None:  # fmt: skip
-    """A paragraph for each text, its font (size, bold, colour); they shrink where they are edited."""
+    """A paragraph for each text in its font (size, bold, colour); edited texts shrink to fit."""
     from pptx.enum.text import MSO_ANCHOR, MSO_AUTO_SIZE, PP_ALIGN
     from pptx.util import Pt
 
@@ -118,6 +119,8 @@ def _fill(
     frame.auto_size = MSO_AUTO_SIZE.TEXT_TO_FIT_SHAPE
     for n, (text, font) in enumerate(zip(texts, fonts, strict=True)):
         paragraph, size = frame.paragraphs[0] if n == 0 else frame.add_paragraph(), font[0]
+        if lead:
+            _run(paragraph, f"{lead} ", size, True, INK, name)
         _run(paragraph, text, *font, name)
         paragraph.line_spacing, paragraph.alignment = Pt(LEADING * size), PP_ALIGN.LEFT
         paragraph.space_before, paragraph.space_after = Pt(0), Pt(0.5 * size * bullets)
@@ -137,7 +140,7 @@ def _table(slide: Any, block: Table, placed: Placed) -> None:
     box = _emu(placed.left, placed.top, placed.width, placed.height)
     table = slide.shapes.add_table(len(rows), len(block.head), *box).table
     for column, width in zip(table.columns, placed.widths, strict=True):
-        column.width = Inches(width * placed.scale)
+        column.width = Inches(width)
     for n, row in enumerate(rows):
         table.rows[n].height = Inches(placed.height / len(rows))
         for c, text in enumerate(row):

@@ -321,10 +321,9 @@ def questions_slide(data: RunData, numbers: Numbers) -> tuple[Slide, list[LeftOu
         said = range_sentences(related, count, overlapping, told_by(measured), lead.split)
         answered["Are singers of different range told apart?"] = said
     blocks = [
-        Text(text, 17.0, bold)
+        Text(" ".join(answer), 17.0, lead=question)
         for question, answer in answered.items()
         if answer
-        for text, bold in ((question, True), (" ".join(answer), False))
     ]
     return Slide("Questions", "", (Column(tuple(blocks)),), footing(lead)), left_out
 

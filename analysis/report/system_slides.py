@@ -233,10 +233,9 @@ def _training(member: MemberFacts) -> dict[str, str]:
         "equaliser": augment.equaliser, "noise": augment.noise, "low-pass": augment.low_pass,
     }  # fmt: skip
     used = [f"{name} {share:.0%}" for name, share in effects.items() if share]
-    optimiser = f"AdamW, weight decay {train.weight_decay:g}, rate {train.lr:g} along half a cosine"
+    optimiser = f"AdamW, rate {train.lr:g}, decay {train.weight_decay:g}"
     if config.model.backbone == "ivector":
         optimiser = "expectation-maximisation"
-    masks = f"{augment.time_masks} time and {augment.band_masks} band masks"
     return {
         "network": f"{config.model.backbone}, {config.model.embedding_dim} dimensions",
         "parameters": f"{member.parameters:,}" if member.parameters else "–",
@@ -244,10 +243,11 @@ def _training(member: MemberFacts) -> dict[str, str]:
         "loss": config.loss.loss,
         "crops": f"{train.segment_s:g} s, {train.crops_per_song:g} a song in each epoch",
         "batch": f"{train.batch_singers} singers × {train.batch_crops} crops",
-        "epochs": f"at most {train.epochs}, stops after {train.patience} without a better one",
+        "epochs": f"at most {train.epochs}, patience {train.patience}",
         "optimiser": optimiser,
         "vocals over other backings": remix,
-        "augmentation": ", ".join([*used, masks]),
+        "augmentation": ", ".join(used) or "none",
+        "masks": f"{augment.time_masks} in time, {augment.band_masks} of mel bands",
         "seed": str(train.seed),
     }
 
