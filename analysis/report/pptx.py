@@ -97,13 +97,12 @@ def _add(slide: Any, placed: Placed) -> None:
         textbox = slide.shapes.add_textbox
         shape = textbox(0, 0, 0, 0) if holder is None else slide.placeholders[holder]
         shape.left, shape.top, shape.width, shape.height = _emu(*box)
-        bullets = isinstance(block, Bullets)
-        texts = block.texts if isinstance(block, Bullets) else (block.text,)
-        bold, colour = (False, INK) if isinstance(block, Bullets) else (block.bold, block.colour)
-        name = MONO if isinstance(block, Bullets) and block.mono else FONT
-        fonts = [(block.size * scale, bold, colour)] * len(texts)
-        lead = block.lead if isinstance(block, Text) else ""
-        _fill(shape.text_frame, texts, fonts, name, bullets, lead)
+        if isinstance(block, Bullets):
+            fonts = [(block.size * scale, False, INK)] * len(block.texts)
+            _fill(shape.text_frame, block.texts, fonts, MONO if block.mono else FONT, True)
+        else:
+            fonts = [(block.size * scale, block.bold, block.colour)]
+            _fill(shape.text_frame, (block.text,), fonts, lead=block.lead)
 
 
 def _fill(
