@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from embedder.errors import Command, UserError
 from embedder.inference.store import AGAIN, Store
 from ensemble.fusion.knn import (
-    DEPTH,
+    Cohort,
     Neighbours,
     SegmentNeighbours,
     Votes,
+    cohort_of,
+    segment_neighbours,
+    song_neighbours,
 )
 from ensemble.fusion.probe import Probe
-from ensemble.fusion.score_norm import Cohort, cohort_of, normalised
 from ensemble.index.members import MemberIndex
 
 FUSED = "fused"  # name of the answer of all experts, which stands last among theirs
@@ -105,52 +107,11 @@ def _probe(given: ExpertInput) -> Raw | None:
 
 
 def _knn_song(given: ExpertInput) -> Raw:
-    index = given.index
-    rows = _rows(given, index.labels)
-    # One song at a time: a song's answer must not depend on its company.
-    found = [index.songs.search(query[None], DEPTH, rows) for query in given.store.embeddings]
-    return _neighbours(given, given.store.embeddings, found, index.labels, index.embeddings)
+    return song_neighbours(given.store, given.index, given.cohort, given.without)
 
 
 def _knn_segment(given: ExpertInput) -> Raw:
-    index, store = given.index, given.store
-    labels = index.segment_labels
-    rows = _rows(given, labels)
-    parts = [store.segments_of(song) for song in range(len(store.song_ids))]
-    found = [index.segments.search(store.segment_embeddings[part], DEPTH, rows) for part in parts]
-    owners = index.embeddings[index.segment_song]  # a segment's cohort is that of its song
-    near = _neighbours(given, store.segment_embeddings, found, labels, owners)
-    return SegmentNeighbours(near, store.segment_song, store.segment_weight.astype(np.float64))
-
-
-def _rows(given: ExpertInput, labels: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The rows (of labels) that may be neighbours; None for all of them."""
-    allowed = labels < given.index.known
-    if given.without is not None:
-        allowed &= labels != given.without
-    return None if allowed.all() else np.flatnonzero(allowed)
-
-
-def _neighbours(
-    given: ExpertInput,
-    queries: NDArray[np.float32],
-    found: Iterable[tuple[NDArray[np.float64], NDArray[np.int64]]],
-    labels: NDArray[np.int64],
-    indexed: NDArray[np.float32],
-) -> Neighbours:
-    """Neighbours of all queries from what was found for a few at a time, normalised if asked."""
-    parts = list(found)
-    width = parts[0][1].shape[1] if parts else 0
-    similarities = np.concatenate([np.zeros((0, width)), *[part[0] for part in parts]])
-    rows = np.concatenate([np.zeros((0, width), np.int64), *[part[1] for part in parts]])
-    if given.cohort is None:
-        return Neighbours(similarities, labels[rows])
-    near = labels[rows]
-    used, place = np.unique(rows, return_inverse=True)
-    own = given.cohort.levels(indexed[used], labels[used][:, None])[:, 0][place.reshape(rows.shape)]
-    values = normalised(similarities, given.cohort.levels(queries, near), own)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return Neighbours(np.take_along_axis(values, order, 1), np.take_along_axis(near, order, 1))
+    return segment_neighbours(given.store, given.index, given.cohort, given.without)
 
 
 def _grid(taus: Sequence[float]) -> tuple[Votes, ...]:

@@ -31,8 +31,8 @@ from ensemble.fusion.fitted import (
     ResultRow,
 )
 from ensemble.fusion.fusers import FUSERS
+from ensemble.fusion.knn import SCORE_NORMS
 from ensemble.fusion.probe import Probe
-from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex
 from ensemble.open_set import TARGET_FPR, fit_threshold, leave_singers_out
 

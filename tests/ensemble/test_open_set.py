@@ -14,8 +14,7 @@ from embedder.statistics import Estimate
 from ensemble import open_set
 from ensemble.apply import predict_songs
 from ensemble.fusion.experts import gather
-from ensemble.fusion.knn import Neighbours, SegmentNeighbours
-from ensemble.fusion.score_norm import SCORE_NORMS
+from ensemble.fusion.knn import SCORE_NORMS, Neighbours, SegmentNeighbours
 from ensemble.index.members import index_of
 from ensemble.open_set import (
     MIN_PREFERENCE,

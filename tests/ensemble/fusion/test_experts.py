@@ -11,7 +11,7 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.inference.store import Store
-from ensemble.fusion import experts
+from ensemble.fusion import knn
 from ensemble.fusion.experts import (
     EXPERTS,
     ExpertScores,
@@ -24,12 +24,14 @@ from ensemble.fusion.experts import (
 )
 from ensemble.fusion.knn import (
     DEPTH,
+    MIN_SD,
+    NEAREST,
+    SCORE_NORMS,
     Neighbours,
     SegmentNeighbours,
     Votes,
 )
 from ensemble.fusion.probe import Probe
-from ensemble.fusion.score_norm import MIN_SD, NEAREST, SCORE_NORMS
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
@@ -189,7 +191,7 @@ def test_no_more_neighbours_are_searched_than_could_be_chosen(
 ) -> None:
     largest = max(v.k for e in EXPERTS.values() for v in (*e.votes, *e.normalised_votes))
     assert largest == DEPTH
-    monkeypatch.setattr(experts, "DEPTH", 7)
+    monkeypatch.setattr(knn, "DEPTH", 7)
     found = gather(stores_of(make_store, "validation"), indexes, "mean").raw["aam/knn_song"]
     assert isinstance(found, Neighbours)
     assert found.labels.shape == (32, 7)

@@ -28,8 +28,8 @@ from ensemble.fusion.experts import FUSED, candidates, gather
 from ensemble.fusion.fit import AUTO, best_expert, check_choices, fit_fusion, fit_probes, in_chunks
 from ensemble.fusion.fitted import Fusion
 from ensemble.fusion.fusers import FUSERS
+from ensemble.fusion.knn import SCORE_NORMS
 from ensemble.fusion.probe import Probe
-from ensemble.fusion.score_norm import SCORE_NORMS
 from ensemble.index.members import MemberIndex, index_of
 
 Maker = Callable[..., Store]
