@@ -66,16 +66,6 @@ def test_held_out_losses_are_at_the_temperature_that_the_other_folds_like_best()
     assert len(chosen) > 1
 
 
-def test_a_fold_s_own_losses_do_not_choose_its_temperature() -> None:
-    table = vote_losses(neighbours(0.7, 0.6), LABELS, SINGERS, GRID)
-    other = table.copy()
-    other[:, :, FOLDS[0]] = other[:, ::-1, FOLDS[0]]  # as if the coldest were the hottest
-    one, two = held_out_losses(table, FOLDS), held_out_losses(other, FOLDS)
-    rows = [int(np.flatnonzero(table[0, :, FOLDS[0][0]] == one[0, FOLDS[0][0]])[0])]
-    np.testing.assert_array_equal(two[0, FOLDS[0]], other[0, rows[0], FOLDS[0]])
-    assert not np.array_equal(one[:, FOLDS[1]], two[:, FOLDS[1]])
-
-
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("gain", "expected"), [(0.8, 0), (1.2, 1)])
 def test_without_clear_evidence_the_default_stands(seed: int, gain: float, expected: int) -> None:
