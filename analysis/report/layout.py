@@ -29,7 +29,7 @@ from analysis.report.deck import (
     Table,
     Text,
     Tiles,
-)  # fmt: skip
+)
 from analysis.report.fonts import BOLD, FAMILY, MONO, markup, register
 
 MARGIN, GAP, BETWEEN = 0.6, 0.2, 0.45  # inches: at the sides, between blocks, between columns

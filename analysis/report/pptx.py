@@ -24,7 +24,7 @@ from analysis.report.deck import (
     Figure,
     Table,
     Tiles,
-)  # fmt: skip
+)
 from analysis.report.layout import LEADING, PAD, TILE, Placed
 from embedder.run import replacing
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from analysis.report import result_slides as results
-from analysis.report import system_slides as system
+from analysis.report import data_slides, finding_slides, result_slides, system_slides
 from analysis.report.deck import TITLE, Author, LeftOut, Slide, plain
 from analysis.report.facts import Facts, read_facts
 from analysis.report.fonts import covering, installed, lacking
@@ -79,29 +78,29 @@ def slides_of(data: RunData, facts: Facts, author: Author) -> tuple[list[Slide],
     """All slides that the run has numbers for, and what it has none for."""
     data = legible(data)
     numbers = numbers_of(data)
-    questions, unanswered = results.questions_slide(data, numbers)
+    questions, unanswered = finding_slides.questions_slide(data, numbers)
     found: list[Slide | LeftOut] = [
-        system.cover(data, numbers, author),
-        system.method_slide(data, facts),
-        *system.novelty_slide(data, facts),
-        *system.training_slide(facts),
-        system.data_slide(data, facts),
-        system.spectrogram_slide(data),
-        *results.curves_slide(numbers),
-        results.results_slide(data, numbers),
-        results.ablation_slide(numbers, facts),
-        *results.fusion_slide(data, numbers),
-        results.confusion_slide(numbers.lead, data.seed),
-        results.singers_slide(numbers.lead),
-        results.map_slide(data, numbers),
-        results.calibration_slide(data, numbers.lead),
-        results.album_slide(numbers),
+        system_slides.cover(data, numbers, author),
+        system_slides.method_slide(data, facts),
+        *system_slides.novelty_slide(data, facts),
+        *system_slides.training_slide(facts),
+        data_slides.data_slide(data, facts),
+        data_slides.spectrogram_slide(data),
+        *system_slides.curves_slide(numbers),
+        result_slides.results_slide(data, numbers),
+        result_slides.ablation_slide(numbers, facts),
+        *result_slides.fusion_slide(data, numbers),
+        result_slides.confusion_slide(numbers.lead, data.seed),
+        result_slides.singers_slide(numbers.lead),
+        result_slides.map_slide(data, numbers),
+        result_slides.calibration_slide(data, numbers.lead),
+        finding_slides.album_slide(numbers),
         questions,
         *unanswered,
-        results.robustness_slide(numbers),
-        results.limitations_slide(data, numbers),
-        results.conclusion_slide(data, numbers),
-        results.reproduction_slide(data, facts, author),
+        finding_slides.robustness_slide(numbers),
+        finding_slides.limitations_slide(data, numbers),
+        finding_slides.conclusion_slide(data, numbers),
+        finding_slides.reproduction_slide(data, facts, author),
     ]
     slides = [one for one in found if isinstance(one, Slide)]
     return slides, [one for one in found if isinstance(one, LeftOut)]

@@ -10,17 +10,7 @@ import pytest
 
 from analysis.report import charts
 from analysis.report.charts import STYLE
-from analysis.report.deck import (
-    HEIGHT,
-    WIDTH,
-    Author,
-    Bullets,
-    Column,
-    Figure,
-    Slide,
-    Table,
-    Text,
-)
+from analysis.report.deck import HEIGHT, WIDTH, Author, Bullets, Column, Figure, Slide, Table, Text
 from analysis.report.facts import read_facts
 from analysis.report.layout import Placed, arrange
 from analysis.report.report import slides_of

@@ -17,17 +17,7 @@ import pytest
 
 from analysis.report import report
 from analysis.report.charts import draw_confusion, draw_estimates
-from analysis.report.deck import (
-    Author,
-    Bullets,
-    Column,
-    Figure,
-    LeftOut,
-    Slide,
-    Table,
-    Text,
-    Tiles,
-)
+from analysis.report.deck import Author, Bullets, Column, Figure, LeftOut, Slide, Table, Text, Tiles
 from analysis.report.facts import Facts
 from analysis.report.layout import arrange
 from analysis.report.numbers import legible, numbers_of, with_interval

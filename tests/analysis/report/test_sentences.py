@@ -10,6 +10,7 @@ import pytest
 
 from analysis.measures.album_effect import AlbumEffect
 from analysis.pages.experts import opinions
+from analysis.report.data_slides import leakage_sentence
 from analysis.report.sentences import (
     album_sentence,
     calibration_sentence,
@@ -17,7 +18,6 @@ from analysis.report.sentences import (
     hardest_sentence,
     result_sentence,
 )
-from analysis.report.system_slides import leakage_sentence
 from analysis.run_data import Predicted, RunData
 from embedder.statistics import Estimate
 from ensemble.fusion.fitted import CalibrationRow
