@@ -57,7 +57,7 @@ def current_run_dir() -> Path:
 
 def program() -> list[str]:
     """The words that start the program, as it was started: the installed script, or `app.py`."""
-    name = Path(sys.argv[0]).stem
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0]  # noqa: PTH119, PTH122
     return [name] if name == SCRIPT else ["python", "app.py"]
 
 
