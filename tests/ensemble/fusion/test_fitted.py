@@ -30,7 +30,7 @@ from ensemble.fusion.fitted import (
     read_fusion,
     write_fusion,
 )
-from ensemble.fusion.fusers import Mean, Stack
+from ensemble.fusion.fusers import FUSERS, Mean, Stack
 from ensemble.fusion.knn import Votes
 from ensemble.fusion.probe import Probe
 from ensemble.index.members import index_of
@@ -144,7 +144,7 @@ def test_a_bare_fusion_comes_back_too(fusion: Fusion, tmp_path: Path) -> None:
     assert_same(read_fusion(tmp_path / "fusion.json"), bare)
 
 
-@pytest.mark.parametrize("method", ["stack", "log_linear"])
+@pytest.mark.parametrize("method", FUSERS)
 def test_what_was_fitted_answers_as_before_when_it_is_read(
     method: str, make_store: Maker, tmp_path: Path
 ) -> None:
