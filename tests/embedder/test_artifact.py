@@ -276,6 +276,12 @@ def test_a_number_that_is_not_finite_is_neither_written_nor_read(tmp_path: Path)
         NOTE.read(tmp_path / "n.json")
 
 
+def test_a_kind_of_file_may_hold_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    kind = Artifact("note", 2, Note, AGAIN, finite=False)
+    kind.write(tmp_path / "n.json", Note("", float("inf")))
+    assert kind.read(tmp_path / "n.json").number == float("inf")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
