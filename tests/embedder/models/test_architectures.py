@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -27,10 +29,17 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def network(name: str) -> Network:
+@cache
+def network_of(name: str) -> Network:
+    """In eval mode; the tests that share it leave it as it is."""
     torch.manual_seed(0)
     return Network(build_config("demo", changes={"backbone": name})).eval()
+
+
+@pytest.fixture
+def network(name: str) -> Iterator[Network]:
+    with torch.no_grad():
+        yield network_of(name)
 
 
 def waves(seed: int, batch: int, samples: int = 16000) -> Tensor:
@@ -81,7 +90,7 @@ def test_any_length_goes_from_the_shortest_on(network: Network, name: str) -> No
     hop = build_config("demo", changes={"backbone": name}).features.hop
     least = ARCHITECTURES[name].least_frames
     shortest = max(1201, (least - 1) * hop)
-    for samples in (shortest, shortest + 1, 12345):
+    for samples in (shortest, shortest + 1, 9345):
         embedding = network(waves(1, 2, samples))
         assert embedding.shape[0] == 2
         assert torch.isfinite(embedding).all()
@@ -93,8 +102,8 @@ def test_any_length_goes_from_the_shortest_on(network: Network, name: str) -> No
 MEL_BANDS = [
     (name, bands)
     for name, architecture in ARCHITECTURES.items()
-    for bands in (16, 80, 128, 256)
-    if architecture.frontend in ("mel", "melody") and bands >= architecture.least_mels
+    for bands in ((128, 256) if architecture.least_mels == 128 else (16, 90))
+    if architecture.frontend in ("mel", "melody")
 ]
 
 
@@ -102,36 +111,36 @@ MEL_BANDS = [
 def test_every_mel_band_is_used_however_many_there_are(backbone: str, bands: int) -> None:
     network = backbone_of(backbone, "demo", n_mels=bands, band_mask_mels=4).eval()
     rows = bands * (2 if ARCHITECTURES[backbone].frontend == "melody" else 1)
-    mel = noise(2, 2, rows, 64)
-    out = network(mel)
-    for band in (0, bands - 1):
-        other = mel.clone()
-        other[:, band] += 40
-        assert not torch.allclose(network(other), out), band
+    mel = noise(2, 1, rows, 32).repeat(3, 1, 1)
+    mel[1, 0] += 40
+    mel[2, bands - 1] += 40
+    plain, low, high = network(mel)
+    assert not torch.allclose(low, plain)
+    assert not torch.allclose(high, plain)
 
 
 def test_a_wave_does_not_depend_on_the_others_of_its_batch(network: Network) -> None:
-    wave = waves(1, 6)
+    wave = waves(1, 4, 9000)
     together = network(wave)
     assert torch.equal(network(wave), together)
-    for row in (0, 3, 5):
+    for row in (0, 3):
         alone = network(wave[row : row + 1])[0]
         torch.testing.assert_close(alone, together[row], atol=1e-5, rtol=0)
     torch.testing.assert_close(network(wave.flip(0)).flip(0), together, atol=1e-5, rtol=0)
 
 
 def test_neither_loudness_nor_a_tenth_of_a_second_matters(network: Network) -> None:
-    wave = waves(2, 3)
+    wave = waves(2, 3, 9000)
     assert (network(wave) * network(0.05 * wave)).sum(dim=1).min() > 0.9999
-    wave = voices(3, 4, 33600)
-    now, later = network(wave[:, :32000]).double(), network(wave[:, 1600:]).double()
+    wave = voices(3, 4, 25600)
+    now, later = network(wave[:, :24000]).double(), network(wave[:, 1600:]).double()
     apart = torch.cdist(now, later)
     assert apart.diagonal().mean() < 0.7 * apart[~torch.eye(4, dtype=torch.bool)].mean()
 
 
 def test_silence_and_half_precision_have_embeddings(network: Network) -> None:
-    torch.testing.assert_close(network(torch.zeros(1, 16000)).norm(dim=1), torch.ones(1))
-    wave = waves(6, 3)
+    torch.testing.assert_close(network(torch.zeros(1, 9000)).norm(dim=1), torch.ones(1))
+    wave = waves(6, 3, 9000)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = network(wave)
     assert half.dtype == torch.float32
@@ -139,10 +148,10 @@ def test_silence_and_half_precision_have_embeddings(network: Network) -> None:
     assert (half * network(wave)).sum(dim=1).min() > 0.99
 
 
-def test_every_weight_learns(network: Network) -> None:
+def test_every_weight_learns(name: str) -> None:
+    network = deepcopy(network_of(name)).train()
     objective = build_loss(LossConfig(), 3, network.projection[0].out_features)
-    network.train()
-    objective(network(waves(5, 6)), torch.tensor([0, 0, 1, 1, 2, 2])).backward()
+    objective(network(waves(5, 6, 9000)), torch.tensor([0, 0, 1, 1, 2, 2])).backward()
     learning = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
     for name, gradient in learning.items():
         assert gradient is not None, name
@@ -166,12 +175,12 @@ DROPOUT = {
 # What is dropped inside `ssl` is the published model's: test_ssl.
 @pytest.mark.parametrize("backbone", [name for name in ARCHITECTURES if name != "ssl"])
 def test_dropout_is_that_of_the_paper_and_in_training_alone(backbone: str) -> None:
-    network = Network(build_config("demo", changes={"backbone": backbone})).eval()
+    network = deepcopy(network_of(backbone))
     drops = [m for m in network.modules() if isinstance(m, nn.Dropout)]
     assert [module.p for module in drops] == DROPOUT.get(backbone, [])
     if not drops:
         return
-    features = network.extract_features(waves(7, 8))
+    features = network.extract_features(waves(7, 8, 9000))
     whole = network.backbone(features)
     assert torch.equal(network.backbone(features), whole)
     drops[-1].train()  # the last one drops numbers of the description
@@ -191,7 +200,7 @@ def test_the_exported_network_gives_the_same_embedding(backbone: str, tiny: Tiny
             buffer.normal_()
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     double = portable(network)
-    for batch, samples in ((1, 8000), (3, 12345)):
+    for batch, samples in ((1, 8000), (2, 9345)):
         wave = noise(0, batch, samples, spread=0.1)
         torch.testing.assert_close(double(wave), network(wave), atol=1e-5, rtol=0)
     kinds = {type(module) for module in double.modules()}
