@@ -97,6 +97,15 @@ class Catalogue:
             raise ValueError(f"there is no split {split!r}; splits are {', '.join(SPLITS)}")
         return tuple(song for song in self.songs if song.split == split)
 
+    def labels(self, songs: Iterable[Song]) -> list[int]:
+        """The numbers of the songs' singers, in label order."""
+        number = {singer: label for label, singer in enumerate(self.singers)}
+        return [number[song.singer] for song in songs]
+
+    def with_both_stems(self, split: str) -> tuple[Song, ...]:
+        """The songs of a split that have vocals and backing."""
+        return tuple(song for song in self.of(split) if song.vocals and song.backing)
+
     def fingerprint(self) -> str:
         """16 hexadecimal digits over each song's id, split and audio, its singer and its album.
 

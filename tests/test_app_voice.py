@@ -46,7 +46,7 @@ def test_a_detector_is_trained_and_everything_after_it_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(detector_train, "BATCH", 2)
-    monkeypatch.setattr(detector_train.Plan, "__init__", _short)
+    monkeypatch.setattr(detector_train.DetectorTrainConfig, "__init__", _short)
     there = ("--run_dir", trained.root)
     output = ("--test_dir", songs, "--output", tmp_path / "p.csv")
     done = command("train-detector", *there)

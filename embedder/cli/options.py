@@ -191,14 +191,14 @@ def train_embedder(
         raise UserError("--finetune takes the member's own settings: no --init and no --preset")
     start = None
     if finetune or init:
-        from embedder.training.warm_start import finetuning, initialised
+        from embedder.training.warm_start import fine_tuned, initialised
 
         run = open_run(run_dir, after="prepare")
         if finetune:
-            beginning = finetuning(run, catalogue_of(run), finetune, config, changes)
+            beginning = fine_tuned(run, catalogue_of(run), finetune, config, changes)
         else:
             beginning = initialised(run, str(init), preset or "laptop", config, changes)
-        built, start, own_name = beginning.config, beginning.start, beginning.name
+        built, start, own_name = beginning.config, beginning.weights, beginning.name
     else:
         built = build_config(preset or "laptop", config, changes)
         own_name = member_name(built)
@@ -210,11 +210,11 @@ def train_embedder(
     run = open_run(run_dir, after="prepare")
     catalogue = catalogue_of(run)
     if weights is not None:
-        from embedder.training.warm_start import published_start
+        from embedder.training.warm_start import published_weights
 
         if start is not None:
             raise UserError("--weights is where a training begins; so are --init and --finetune")
-        start = published_start(built, weights)
+        start = published_weights(built, weights)
     from embedder.training.members import train_member
 
     chosen_name = name or own_name

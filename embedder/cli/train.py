@@ -92,7 +92,7 @@ def train_detector(
 
     Example: python app.py train-detector --run_dir runs
     """
-    from embedder.training.detector import Plan
+    from embedder.training.detector import DetectorTrainConfig
     from embedder.training.detector import train_detector as train
 
     run = open_run(run_dir, after="prepare")
@@ -100,7 +100,7 @@ def train_detector(
         rows = train(
             run,
             catalogue_of(run),
-            Plan(epochs=epochs, seed=seed),
+            DetectorTrainConfig(epochs=epochs, seed=seed),
             device=device,
             overwrite=overwrite,
             show_bar=on_terminal(),

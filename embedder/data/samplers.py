@@ -42,6 +42,11 @@ class SingerBatches(Sampler[list[Draw]]):
         self.seed = seed
         self.epoch = 0
 
+    @property
+    def samples(self) -> int:
+        """Crops in an epoch."""
+        return self.singers * self.crops * self.batches
+
     def set_epoch(self, epoch: int) -> None:
         """The training loop says which epoch comes next."""
         self.epoch = epoch

@@ -1,7 +1,6 @@
 """Training of one member, from a prepared run folder to `members/<name>/`.
 
-Enters: a run folder, a catalogue and a `MemberConfig`. Leaves: a trained `Member` on disk.
-Killed at any moment and started again, it goes on from the last whole epoch.
+Killed at any moment and started again, it resumes after the last whole epoch.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import time
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from embedder.architectures import ARCHITECTURES
@@ -18,21 +19,28 @@ from embedder.catalogue import Catalogue, Song, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.datasets import Crops
-from embedder.data.loaders import Ahead
+from embedder.data.loaders import batch_loader
 from embedder.data.samplers import SingerBatches
 from embedder.errors import Command, UserError
-from embedder.inference.checkpoint import Member, load_member, save_member, settings_fingerprint
+from embedder.inference.checkpoint import (
+    HEAD,
+    Member,
+    load_member,
+    save_member,
+    settings_fingerprint,
+    weights_of,
+)
 from embedder.inference.config import detector_fingerprint
 from embedder.inference.detector import load_detector
 from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator
 from embedder.models.zoo.total_variability import fit_network
 from embedder.run import Run, prepare_again
-from embedder.training.checkpoint_callback import Keeper, Say
-from embedder.training.folder import open_training
-from embedder.training.module import Training, WholeSongs
-from embedder.training.runner import fitting, open_trainer, precision
-from embedder.training.warm_start import Start, published_start
+from embedder.training.checkpoint_callback import CheckpointCallback, Say, Schedule
+from embedder.training.folder import open_network_folder
+from embedder.training.module import MemberModule, SongSegments
+from embedder.training.runner import choose_precision, fit
+from embedder.training.warm_start import InitialWeights, published_weights
 
 
 def train_member(
@@ -41,139 +49,166 @@ def train_member(
     name: str,
     config: MemberConfig,
     *,
-    start: Start | None = None,
+    start: InitialWeights | None = None,
     device: str = "auto",
     overwrite: bool = False,
     show_bar: bool = False,
     say: Say = print,
 ) -> Member:
-    """Train the member `name`, or go on with a training that was cut off.
+    """Train the member `name`, or resume a training that was cut off.
 
-    `start` gives the weights to begin from; without it they are random, but for a backbone that
-    stands on published ones.
+    Args:
+        run: The prepared run folder.
+        catalogue: Its songs.
+        name: Of the member, and of its folder.
+        config: Its settings.
+        start: Weights to begin from. Default: random ones, or those that the backbone builds on.
+        device: "auto", "cpu", "cuda" or "mps".
+        overwrite: Replace a member of this name.
+        show_bar: Show a progress bar.
+        say: Gets a line for each epoch, and some before.
+
+    Returns:
+        The trained member, as it is on disk.
 
     Raises:
-        UserError: no validation songs, no vocals for `stem` vocals, no separator for `stem`
-            separated, or a member of this name with other settings or songs (unless `overwrite`,
-            which takes the old one away).
+        UserError: No validation songs, no vocals for `stem` vocals, no separator for `stem`
+            separated, or a member of this name made from something else (unless `overwrite`).
     """
-    number = {singer: label for label, singer in enumerate(catalogue.singers)}
     train, validation = catalogue.of("train"), catalogue.of("validation")
     _check_songs(run, train, validation, config)
     separator = load_vocal_separator(run) if config.train.stem == "separated" else None
     if separator is not None:
         config = config.model_copy(update={"separator": separator.config})
-    start = start or published_start(config)
-    if _open_folder(run, catalogue, name, config, start, overwrite):
+    start = start or published_weights(config)
+    made_from = _made_from(run, catalogue, config, start)
+    folder, finished = open_network_folder(run, name, made_from, overwrite)
+    if finished:
         say(f"{name} is already trained with these settings; --overwrite trains it anew")
         return load_member(run, name)
 
-    samples = config.train.batch_singers * config.train.batch_crops
-    per_epoch = max(1, round(config.train.crops_per_song * len(train) / samples))
-    labels = [number[song.singer] for song in train]
-    batches = SingerBatches(
-        labels,
-        [song.album_id for song in train],
-        singers=config.train.batch_singers,
-        crops=config.train.batch_crops,
-        batches=per_epoch,
-        seed=config.train.seed,
+    labels = catalogue.labels(train)
+    batches = _singer_batches(train, labels, config)
+    crops = Crops(train, labels, run.cache, config)
+    loader = batch_loader(crops, batches, config.train.workers)
+    cache, target = AudioCache(run.cache), default_device(device)
+    songs = SongSegments(
+        validation, catalogue.labels(validation), cache, config, load_detector(run, target)
     )
-    cache = AudioCache(run.cache)
-    workers = config.train.workers
-    loader: DataLoader[Any] = Ahead(
-        Crops(train, labels, run.cache, config),
-        batch_size=None,
-        sampler=batches,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        persistent_workers=workers > 0,
-    )
-    truth = [number[song.singer] for song in validation]
-    target = default_device(device)
-    songs: DataLoader[Any] = DataLoader(
-        WholeSongs(validation, truth, cache, config, load_detector(run, target)), batch_size=None
-    )
+    validation_loader: DataLoader[Any] = DataLoader(songs, batch_size=None)
     torch.manual_seed(config.train.seed)
-    training = Training(
+    module = MemberModule(
         config,
         len(catalogue.singers),
-        per_epoch * config.train.epochs,
-        WholeSongs(train, labels, cache, config),
+        batches.batches * config.train.epochs,
+        SongSegments(train, labels, cache, config),
     )
     if start:
-        start.apply(training.network)
-        if start.head is not None:
-            training.loss.start_from(start.head)
+        start.put_into(module.network, module.loss)
         say(f"{name} begins from {start.name}")
-    if separator is not None and training.network.separator is not None:
-        training.network.separator.load_state_dict(separator.state_dict())
-    crops = batches.singers * batches.crops * per_epoch
-    keeper = Keeper(run, name, crops * config.train.segment_s, say)
-    say(_opening(name, config, training, train, validation, target))
-    trainer = open_trainer(
-        target,
-        precision(config, target),
-        config.train.epochs,
-        config.train.clip_norm,
-        keeper,
-        show_bar,
+    if separator is not None and module.network.separator is not None:
+        module.network.separator.load_state_dict(separator.state_dict())
+    say(_description(name, config, module, train, validation, target))
+
+    schedule = Schedule(
+        epochs=config.train.epochs,
+        seed=config.train.seed,
+        clip_norm=config.train.clip_norm,
+        epoch_s=batches.samples * config.train.segment_s,
+        patience=config.train.patience,
     )
-    resumable = keeper.state.is_file()
-    if resumable:
-        state = torch.load(keeper.state, map_location="cpu", weights_only=True)
-        keeper.load_state_dict(state["callbacks"]["Keeper"])
-        say(f"going on after epoch {len(keeper.rows)}")
+
+    def weights() -> dict[str, Tensor]:
+        return weights_of(module.network, module.loss.head())
+
     if ARCHITECTURES[config.model.backbone].fitted:
-        _fit_without_gradient(training, loader, songs, keeper)
-    elif not keeper.finished(config):
-        checkpoint = keeper.state if resumable else None
-        with fitting():
-            trainer.fit(training, loader, songs, ckpt_path=checkpoint, weights_only=True)
-        if not keeper.finished(config):  # Lightning returns quietly from Ctrl-C
-            raise KeyboardInterrupt
-    head = keeper.load_best(training.network)
-    member = Member(
-        name=name,
-        config=config,
-        singers=catalogue.singers,
-        catalogue=catalogue.fingerprint(),
-        network=training.network,
-        head=head,
-    )
-    best = dict(keeper.rows[keeper.best_epoch])
-    del best["audio_per_s"]  # the same training gives the same bytes, however fast it was
+        callback = CheckpointCallback(folder, schedule, module.epoch_result, say, weights)
+        _fit_without_gradient(module, loader, validation_loader, callback)
+    else:
+        callback = fit(
+            module,
+            loader,
+            folder,
+            schedule,
+            module.epoch_result,
+            device=target,
+            precision=choose_precision(config.train.precision, target),
+            say=say,
+            show_bar=show_bar,
+            validation=validation_loader,
+            weights=weights,
+        )
     about = {
-        "best_epoch": keeper.best_epoch + 1,
-        "epochs": len(keeper.rows),
-        "parameters": count_parameters(training.network),
-        "validation": best,
         "validation_songs": len(validation),
-        "remixed": bool(loader.dataset.backings) and config.train.recording == "mix",  # type: ignore[attr-defined]
+        "remixed": bool(crops.backings) and config.train.recording == "mix",
     }
-    save_member(run, member, about)
-    keeper.clear()
+    _save_best(run, catalogue, name, module, callback, about)
     return load_member(run, name)
 
 
-def _fit_without_gradient(
-    training: Training, loader: DataLoader[Any], songs: DataLoader[Any], keeper: Keeper
+def _singer_batches(
+    train: tuple[Song, ...], labels: list[int], config: MemberConfig
+) -> SingerBatches:
+    """As many batches an epoch as give each song `crops_per_song` crops."""
+    settings = config.train
+    samples = settings.batch_singers * settings.batch_crops
+    return SingerBatches(
+        labels,
+        [song.album_id for song in train],
+        singers=settings.batch_singers,
+        crops=settings.batch_crops,
+        batches=max(1, round(settings.crops_per_song * len(train) / samples)),
+        seed=settings.seed,
+    )
+
+
+def _save_best(
+    run: Run,
+    catalogue: Catalogue,
+    name: str,
+    module: MemberModule,
+    callback: CheckpointCallback,
+    about: dict[str, Any],
 ) -> None:
-    """Fit a network in place by expectation-maximisation, embed the validation songs, keep it.
+    """Write the member with the weights of its best epoch; its training needs no state any more."""
+    best = load_file(callback.folder.best)
+    head = best.pop(HEAD, None)
+    network = module.network
+    network.load_state_dict(best)
+    row = dict(callback.rows[callback.best_epoch])
+    del row["audio_per_s"]  # the same training gives the same bytes, however fast it was
+    about = {
+        "best_epoch": callback.best_epoch + 1,
+        "epochs": len(callback.rows),
+        "parameters": count_parameters(network),
+        "validation": row,
+        **about,
+    }
+    songs = catalogue.fingerprint()
+    save_member(run, Member(name, module.config, catalogue.singers, songs, network, head), about)
+    callback.folder.clear()
+
+
+def _fit_without_gradient(
+    module: MemberModule, loader: Any, songs: Any, callback: CheckpointCallback
+) -> None:
+    """Fit a network in place by expectation-maximisation, validate it, and keep it.
 
     What stands for the loss in the log is minus the log-likelihood of a crop that the total
     variability adds to the background model's.
     """
     started = time.perf_counter()
     with torch.no_grad():
-        network, settings = training.network, training.config.train
-        head, likelihood = fit_network(network, loader, training.singers, settings, keeper.say)
-        training.loss.start_from(head)
-        seconds = time.perf_counter() - started
-        training.on_validation_epoch_start()
+        settings = module.config.train
+        head, likelihood = fit_network(
+            module.network, loader, module.singers, settings, callback.say
+        )
+        module.loss.start_from(head)
+        callback.training_s = time.perf_counter() - started
+        module.on_validation_epoch_start()
         for index, song in enumerate(songs):
-            training.validation_step(song, index)
-    keeper.say(keeper.keep(training, 1, -likelihood, 0.0, seconds))
+            module.validation_step(song, index)
+    callback.say(callback.record(-likelihood, 0.0, epochs=1))
 
 
 def _check_songs(
@@ -184,81 +219,72 @@ def _check_songs(
             f"{run.catalogue} has {len(train)} training and {len(validation)} validation songs; "
             f"training needs both: {prepare_again(split='album')}"
         )
+    without = [song.id for song in (*train, *validation) if not song.vocals]
+    if without and config.train.stem == "vocals":
+        raise UserError(
+            f"{len(without)} songs have no vocal stem, {without[0]} for one; train with "
+            "--stem mix, give the stems to prepare with --stems_dir, or make them with: "
+            f"{Command('separate', method='hdemucs')}"
+        )
+
+
+def _made_from(
+    run: Run, catalogue: Catalogue, config: MemberConfig, start: InitialWeights | None
+) -> dict[str, Any]:
+    """All that decides the outcome. Of stems, those that are in the crops: a mixture's are chosen
+    by its vocals, and remixed with backings."""
     if config.train.stem == "vocals":
-        without = [song.id for song in (*train, *validation) if not song.vocals]
-        if without:
-            raise UserError(
-                f"{len(without)} songs have no vocal stem, {without[0]} for one; train with "
-                "--stem mix, give the stems to prepare with --stems_dir, or make them with: "
-                f"{Command('separate', method='hdemucs')}"
-            )
-
-
-def _open_folder(
-    run: Run,
-    catalogue: Catalogue,
-    name: str,
-    config: MemberConfig,
-    start: Start | None,
-    overwrite: bool,
-) -> bool:
-    wanted = {
+        songs = (*catalogue.of("train"), *catalogue.of("validation"))
+        stems = stems_fingerprint(songs, "vocals")
+    else:
+        stems = stems_fingerprint(catalogue.of("train"), "vocals", "backing")
+    separated = config.train.stem == "separated"
+    return {
         "fingerprint": settings_fingerprint(config, catalogue.fingerprint()),
         "catalogue": catalogue.fingerprint(),
-        "stems": _stems_fingerprint(catalogue, config.train.stem),
+        "stems": stems,
         "start": start.fingerprint if start else "",
-        "separator": _separator_fingerprint(run, config),
+        "separator": file_fingerprint(run.separator_weights) if separated else "",
         "detector": detector_fingerprint(run),  # weighs the segments by which an epoch is chosen
         "config": config.to_dict(),
     }
-    return open_training(run, name, wanted, overwrite)
 
 
-def _stems_fingerprint(catalogue: Catalogue, stem: str) -> str:
-    """Of the stems that a training hears: mixtures' crops are looked for, and remixed, by both."""
-    if stem == "vocals":
-        return stems_fingerprint((*catalogue.of("train"), *catalogue.of("validation")), "vocals")
-    return stems_fingerprint(catalogue.of("train"), "vocals", "backing")
-
-
-def _separator_fingerprint(run: Run, config: MemberConfig) -> str:
-    separated = config.train.stem == "separated"
-    return file_fingerprint(run.separator_weights) if separated else ""
-
-
-def _opening(
+def _description(
     name: str,
     config: MemberConfig,
-    training: Training,
+    module: MemberModule,
     train: tuple[Song, ...],
     validation: tuple[Song, ...],
     device: torch.device,
 ) -> str:
+    """What is trained, how, and on what."""
     stems = sum(bool(song.vocals and song.backing) for song in train)
     if config.train.stem == "vocals":
-        hears = "vocal stems"
+        source = "vocal stems"
     elif stems:
-        hears = f"mixtures, {config.augment.remix:.0%} of them remixed from {stems} songs' stems"
+        source = f"mixtures, {config.augment.remix:.0%} of them remixed from {stems} songs' stems"
         if config.train.stem == "both":
-            hears = f"vocal stems and, as often, {hears}"
+            source = f"vocal stems and, as often, {source}"
     elif config.augment.overlay:
-        hears = (
+        source = (
             f"mixtures, {config.augment.overlay:.0%} of them under another song's opening or "
             "ending, where a band plays alone: no stems were prepared"
         )
     else:
-        hears = (
+        source = (
             "mixtures as they are: neither stems nor overlays part the voices from their bands, "
             "and the network may learn albums instead of voices"
         )
     if config.train.stem == "separated":
-        hears = f"what the run's own separator takes for vocals in {hears}"
-    how = f"{config.loss.loss} loss, {precision(config, device)} on {device.type}"
+        source = f"what the run's own separator takes for vocals in {source}"
+    precision = choose_precision(config.train.precision, device)
+    how = f"{config.loss.loss} loss, {precision} on {device.type}"
     if ARCHITECTURES[config.model.backbone].fitted:
         how = "fitted without a loss, on cpu"
     return (
-        f"{name}: {config.model.backbone}, {count_parameters(training.network) / 1e6:.2f} M "
+        f"{name}: {config.model.backbone}, {count_parameters(module.network) / 1e6:.2f} M "
         f"parameters, {how}\n"
-        f"trains on {len(train)} songs of {training.singers} singers, validates on "
-        f"{len(validation)}; hears {hears}"
+        f"trains on {len(train)} songs of {module.singers} singers, validates on "
+        f"{len(validation)}; hears {source}"
     )

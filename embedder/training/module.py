@@ -1,8 +1,4 @@
-"""What Lightning runs: the training module, with its validation at song level.
-
-Enters: a config, batches of crops, whole validation songs. Leaves: a trained network and loss, and
-after each epoch what the validation songs say (`validation_result`).
-"""
+"""The Lightning module of a member: network, loss, and validation at song level."""
 
 from __future__ import annotations
 
@@ -21,6 +17,7 @@ from torch.utils.data import Dataset
 from embedder import metrics
 from embedder.catalogue import Song
 from embedder.config import MemberConfig
+from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.inference.aggregate import song_logits, song_weights
 from embedder.inference.detector import Detector, Voices
@@ -28,14 +25,15 @@ from embedder.inference.embed import segment_weights, stem_key
 from embedder.inference.segments import cut
 from embedder.models.frontends import SpecAugment
 from embedder.models.network import Network, margin_free_logits
+from embedder.training.checkpoint_callback import EpochResult
 from embedder.training.losses import ClassLoss, build_loss
-from embedder.training.runner import adamw, clip_gradients
+from embedder.training.runner import adamw
 
 # A song's segments (segments, samples) int16, their share of voice (segments,), its label.
-WholeSong = tuple[Tensor, Tensor, int]
+SegmentBatch = tuple[Tensor, Tensor, int]
 
 
-class WholeSongs(Dataset[WholeSong]):
+class SongSegments(Dataset[SegmentBatch]):
     """A song's segments without overlap, how much each weighs, and its label.
 
     `detector` says where someone sings; without it every segment weighs 1.
@@ -55,7 +53,7 @@ class WholeSongs(Dataset[WholeSong]):
     def __len__(self) -> int:
         return len(self.songs)
 
-    def __getitem__(self, index: int) -> WholeSong:
+    def __getitem__(self, index: int) -> SegmentBatch:
         stem = self.config.train.recording
         key = stem_key(self.songs[index], stem)
         length_s = self.config.embed.eval_segment_s
@@ -72,8 +70,8 @@ class WholeSongs(Dataset[WholeSong]):
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What a validation song is taken for."""
+class SongScores:
+    """The scores of one validation song."""
 
     song: NDArray[np.float64]  # (singers,), logits
     segments: NDArray[np.float64]  # (segments, singers), logits
@@ -81,7 +79,7 @@ class Answer:
     label: int
 
 
-class Training(lightning.LightningModule):
+class MemberModule(lightning.LightningModule):
     """One member's training step, schedule and song-level validation.
 
     A song is validated as it is predicted, in float32 and weighted by voice: by the aggregate of
@@ -91,7 +89,7 @@ class Training(lightning.LightningModule):
     """
 
     def __init__(
-        self, config: MemberConfig, singers: int, steps: int, prototypes: WholeSongs
+        self, config: MemberConfig, singers: int, steps: int, prototypes: SongSegments
     ) -> None:
         super().__init__()
         self.config = config
@@ -101,8 +99,7 @@ class Training(lightning.LightningModule):
         self.network = Network(config)
         self.loss = build_loss(config.loss, singers, config.model.embedding_dim)
         self.mask = SpecAugment(config.features, config.augment, self.network.features.mel_rows)
-        self.losses: list[Tensor] = []
-        self.answers: list[Answer] = []
+        self.song_scores: list[SongScores] = []
         self.centres: Tensor | None = None
 
     def configure_optimizers(self) -> Any:
@@ -126,33 +123,15 @@ class Training(lightning.LightningModule):
                 groups.append({"params": weights, "lr": lr * part.rate, "weight_decay": 0.0})
         return groups
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Any,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
-    ) -> None:
-        clip_gradients(optimizer, gradient_clip_val)
-
-    def on_train_epoch_start(self) -> None:
-        self.losses = []
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        if index == 0:
-            # Masks and dropout draw from the global generator: tie it to the epoch, so that a
-            # resumed training draws what an undisturbed one would. Not at the epoch's start: a
-            # loader that begins anew draws a number of its own after that, one that goes on before.
-            torch.manual_seed(self.config.train.seed * 100_003 + self.current_epoch)
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         wave, labels = batch
         self.loss.set_progress(self.global_step / self.steps)
         embedding = self.network.embed_features(self.mask(self.network.extract_features(wave)))
         loss: Tensor = self.loss(embedding, labels)
-        self.losses.append(loss.detach())
-        self.log("loss", loss, prog_bar=True, logger=False)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self.answers = []
+        self.song_scores = []
         self.centres = None
         if self.loss.head() is None:
             self.centres = self._singer_centres()
@@ -160,15 +139,15 @@ class Training(lightning.LightningModule):
     def _singer_centres(self) -> Tensor:
         total = torch.zeros(self.singers, self.config.model.embedding_dim, device=self.device)
         for waves, labels in self.prototypes.middles():
-            embedding = self.network(waves.to(self.device).float() / 32768)
+            embedding = self.network(waves.to(self.device).float() / FULL_SCALE)
             total.index_add_(0, labels.to(self.device), embedding)
         return functional.normalize(total, dim=1)
 
-    def validation_step(self, batch: WholeSong, _: int) -> None:
+    def validation_step(self, batch: SegmentBatch, _: int) -> None:
         segments, weight, label = batch
         weights = song_weights(weight.cpu().numpy())
         with torch.autocast(segments.device.type, enabled=False):
-            embedding = self.network(segments.float() / 32768)
+            embedding = self.network(segments.float() / FULL_SCALE)
             head = self.loss.head()
             if head is not None:
                 loss = self.config.loss
@@ -181,7 +160,7 @@ class Training(lightning.LightningModule):
                 logits = (embedding @ centres.T).cpu().double().numpy()
                 weighted = torch.from_numpy(weights).to(embedding) @ embedding
                 song = (centres @ functional.normalize(weighted, dim=0)).cpu().double().numpy()
-        self.answers.append(Answer(song, logits, weights, int(label)))
+        self.song_scores.append(SongScores(song, logits, weights, int(label)))
 
     def validation_result(self) -> dict[str, float]:
         """Top-1, top-3, score and NLL of the validation songs of the epoch that just ended.
@@ -189,12 +168,12 @@ class Training(lightning.LightningModule):
         `segment_score` is the score of their single segments, weighted by voice: ten times as many
         answers, so less a matter of luck, and what excerpts depend on.
         """
-        songs = np.stack([answer.song for answer in self.answers])
+        songs = np.stack([scores.song for scores in self.song_scores])
         answers = songs - np.logaddexp.reduce(songs, axis=1, keepdims=True)
-        truth = np.array([answer.label for answer in self.answers])
-        segments = np.concatenate([answer.segments for answer in self.answers])
-        weights = np.concatenate([answer.weights for answer in self.answers])
-        owners = np.repeat(truth, [len(answer.segments) for answer in self.answers])
+        truth = np.array([scores.label for scores in self.song_scores])
+        segments = np.concatenate([scores.segments for scores in self.song_scores])
+        weights = np.concatenate([scores.weights for scores in self.song_scores])
+        owners = np.repeat(truth, [len(scores.segments) for scores in self.song_scores])
         first, among = (
             np.average(metrics.top_k_hits(owners, segments, k), weights=weights) for k in (1, 3)
         )
@@ -207,3 +186,18 @@ class Training(lightning.LightningModule):
             "nll": metrics.nll(truth, answers),
             "segment_score": float(first + 0.5 * among),
         }
+
+    def epoch_result(self) -> EpochResult:
+        """The validation of the epoch that just ended.
+
+        An epoch is better if the score of the songs' segments is higher, or equal with a lower NLL
+        of the songs. By the songs' own score, one song more or less would decide.
+        """
+        result = self.validation_result()
+        return EpochResult(
+            result,
+            f"  validation songs: top-1 {result['top1']:.3f}  top-3 {result['top3']:.3f}  "
+            f"score {result['score']:.3f}  NLL {result['nll']:.3f}  "
+            f"segments: score {result['segment_score']:.3f}",
+            (result["segment_score"], -result["nll"]),
+        )

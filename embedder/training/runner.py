@@ -1,7 +1,7 @@
-"""What every fit of a network shares: its arithmetic, its memory, and Lightning kept quiet.
+"""One resumable training, for members, separator, detector and pre-training alike.
 
-Enters: a config, a device. Leaves: Lightning's name of the precision, and the context in which
-`Trainer.fit` is called.
+`fit` trains a Lightning module on a loader. Killed at any moment and called again with the same
+folder, it resumes after the last whole epoch and ends in the same weights.
 """
 
 from __future__ import annotations
@@ -9,39 +9,79 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from torch import nn
+from lightning.pytorch.callbacks import RichProgressBar
+from torch import Tensor
 
-from embedder.config import MemberConfig, TrainConfig
+from embedder.config import TrainConfig
 from embedder.models.network import reuse_freed_memory
+from embedder.training.checkpoint_callback import CheckpointCallback, EpochResult, Say, Schedule
+from embedder.training.folder import TrainingFolder
 
 
-def open_trainer(
+def fit(
+    module: lightning.LightningModule,
+    loader: Any,
+    folder: TrainingFolder,
+    schedule: Schedule,
+    evaluate: Callable[[], EpochResult],
+    *,
     device: torch.device,
-    arithmetic: Any,
-    epochs: int,
-    clip_norm: float,
-    keeper: Callback,
-    show_bar: bool,
-) -> lightning.Trainer:
-    """Lightning's loop with nothing of its own on disk or on the screen but a bar, if wanted.
+    precision: Any,
+    say: Say,
+    show_bar: bool = False,
+    validation: Any = None,
+    weights: Callable[[], dict[str, Tensor]] | None = None,
+) -> CheckpointCallback:
+    """Train `module` from the beginning, or from the state that `folder` holds.
 
-    `arithmetic` is what `precision` gives; `keeper` writes what a killed training goes on from.
+    Args:
+        module: What learns; `training_step` gives the loss.
+        loader: Training batches. Its sampler's `set_epoch` decides what an epoch holds.
+        folder: Where log, best weights and state are kept.
+        schedule: Epochs, seed, clipping, early stopping.
+        evaluate: Called after each epoch, when `validation` has been gone through.
+        device: Where to train.
+        precision: Lightning's name of the arithmetic (see `choose_precision`).
+        say: Gets one line an epoch.
+        show_bar: Show a progress bar.
+        validation: Validation batches, if `module` has a `validation_step`.
+        weights: The tensors that are kept of the best epoch.
+
+    Returns:
+        The callback, with the rows of all epochs.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; Lightning itself would return quietly.
+        UserError: The state is of another version.
     """
-    quiet_lightning()
+    callback = CheckpointCallback(folder, schedule, evaluate, say, weights)
+    trainer = build_trainer(device, precision, callback, show_bar)
+    checkpoint = folder.state if folder.state.is_file() else None
+    with fitting():
+        trainer.fit(module, loader, validation, ckpt_path=checkpoint, weights_only=True)
+    if not callback.finished:
+        raise KeyboardInterrupt
+    return callback
+
+
+def build_trainer(
+    device: torch.device, precision: Any, callback: CheckpointCallback, show_bar: bool
+) -> lightning.Trainer:
+    """Lightning's loop, with nothing of its own on disk, and on the screen a bar if wanted."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # tips and remarks on the hardware
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=1,
-        precision=arithmetic,
-        max_epochs=epochs,
-        gradient_clip_val=clip_norm,
-        callbacks=[keeper, *([RichProgressBar(leave=False)] if show_bar else [])],
+        precision=precision,
+        max_epochs=callback.schedule.epochs,
+        callbacks=[callback, *([RichProgressBar(leave=False)] if show_bar else [])],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -53,7 +93,7 @@ def open_trainer(
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Numbers too small for a normal float count as 0, freed memory is kept, no warnings."""
+    """Numbers too small for a normal float count as 0, freed memory is kept, Lightning is quiet."""
     reuse_freed_memory()
     torch.set_flush_denormal(True)
     try:
@@ -64,30 +104,38 @@ def fitting() -> Iterator[None]:
         torch.set_flush_denormal(False)  # it holds for the whole thread, numpy too
 
 
-def precision(config: MemberConfig, device: torch.device) -> Any:
-    """Lightning's name of the arithmetic: bf16 autocast where the device has the instructions."""
-    chosen = config.train.precision
-    if chosen == "auto":
+def choose_precision(wanted: str, device: torch.device) -> Any:
+    """Lightning's name of the arithmetic.
+
+    Args:
+        wanted: "auto" (bf16 autocast where the device has the instructions), "bf16" or "fp32".
+        device: Where to train.
+    """
+    if wanted == "auto":
         if device.type == "cuda":
             able = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             able = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-        chosen = "bf16" if able else "fp32"
-    return "bf16-mixed" if chosen == "bf16" else "32-true"
-
-
-def quiet_lightning() -> None:
-    """Lightning's remarks on hardware and tips are not for this program's users."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        wanted = "bf16" if able else "fp32"
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
 
 
 def adamw(groups: list[dict[str, Any]], train: TrainConfig, steps: int) -> dict[str, Any]:
     """Fused AdamW; the rate grows linearly over `lr_warmup`, then falls as half a cosine to 1 %.
 
-    The cosine is that of Loshchilov & Hutter, ICLR 2017, eq. 5. Weights decay only in matrices and
-    convolution kernels, not in norms and biases, which have one dimension. A group may have its own
-    `lr` and `weight_decay`.
+    Weights decay only in matrices and convolution kernels, not in norms and biases, which have one
+    dimension.
+
+    Args:
+        groups: Parameters; a group may have its own `lr` and `weight_decay`.
+        train: Rate, warm-up, decay.
+        steps: Of the whole training.
+
+    Returns:
+        What Lightning expects of `configure_optimizers`.
+
+    Source:
+        The cosine: Loshchilov & Hutter, ICLR 2017, eq. 5.
     """
     parts = []
     for group in groups:
@@ -106,9 +154,3 @@ def adamw(groups: list[dict[str, Any]], train: TrainConfig, steps: int) -> dict[
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def clip_gradients(optimizer: Any, largest: float | None) -> None:
-    """By norm, over all parameters. Lightning's own way refuses fused optimisers."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    nn.utils.clip_grad_norm_(parameters, largest or math.inf)

@@ -137,7 +137,7 @@ def read_quality(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
-class Quick:
+class QuickCheck:
     """A look after each epoch: the middles of some songs, from their own stems as they are."""
 
     def __init__(self, songs: Sequence[Song], cache: AudioCache) -> None:

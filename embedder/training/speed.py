@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from embedder.architectures import ARCHITECTURES
 from embedder.config import SAMPLE_RATE, MemberConfig
@@ -20,8 +21,8 @@ from embedder.data.cache import AudioCache
 from embedder.inference.checkpoint import Member
 from embedder.inference.embed import CHUNK, embed_wave
 from embedder.models.network import default_device
-from embedder.training.module import Training, WholeSongs
-from embedder.training.runner import fitting, precision
+from embedder.training.module import MemberModule, SongSegments
+from embedder.training.runner import choose_precision, fitting
 
 MEASURED_S = 3.0  # for each of the two speeds
 
@@ -48,8 +49,8 @@ def measure_speed(config: MemberConfig, device: str = "auto", seconds: float = M
     target = default_device(device)
     train = config.train
     with torch.random.fork_rng():
-        nothing = WholeSongs((), [], AudioCache(Path()), config)
-        training = Training(config, train.batch_singers, 1, nothing).to(target)
+        nothing = SongSegments((), [], AudioCache(Path()), config)
+        training = MemberModule(config, train.batch_singers, 1, nothing).to(target)
         training.train()
         step = _pass if ARCHITECTURES[config.model.backbone].fitted else _step
         with fitting():
@@ -92,18 +93,18 @@ def seconds_each(work: Callable[[], object], seconds: float, device: torch.devic
     return sum(taken) / len(taken)
 
 
-def _batch(training: Training, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(training: MemberModule, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     train = training.config.train
     samples = round(train.segment_s * SAMPLE_RATE)
     labels = torch.arange(train.batch_singers, device=device).repeat_interleave(train.batch_crops)
     return 0.1 * torch.randn(len(labels), samples, device=device), labels
 
 
-def _step(training: Training, device: torch.device) -> Callable[[], None]:
+def _step(training: MemberModule, device: torch.device) -> Callable[[], None]:
     """Forward, backward, clipping and the optimiser, over the same noise again and again."""
     wave, labels = _batch(training, device)
     optimizer = training.configure_optimizers()["optimizer"]
-    half = precision(training.config, device) == "bf16-mixed"
+    half = choose_precision(training.config.train.precision, device) == "bf16-mixed"
 
     def step() -> None:
         optimizer.zero_grad()
@@ -112,13 +113,13 @@ def _step(training: Training, device: torch.device) -> Callable[[], None]:
             embedding = network.embed_features(training.mask(network.extract_features(wave)))
             loss = training.loss(embedding, labels)
         loss.backward()
-        training.configure_gradient_clipping(optimizer, training.config.train.clip_norm)
+        nn.utils.clip_grad_norm_(training.parameters(), training.config.train.clip_norm)
         optimizer.step()
 
     return step
 
 
-def _pass(training: Training, device: torch.device) -> Callable[[], None]:
+def _pass(training: MemberModule, device: torch.device) -> Callable[[], None]:
     """Forward alone: what is fitted hears its crops in eval mode."""
     wave, _ = _batch(training, device)
     network = training.network.eval()

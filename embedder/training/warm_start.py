@@ -1,8 +1,4 @@
-"""Trainings that begin from a network which is there already: its settings, and its weights.
-
-Enters: the name of a trained member, or of a pre-trained network or its folder, and the changes
-that a user asks for. Leaves: a `Beginning`: config, `Start`, and a name for the new member.
-"""
+"""Trainings that begin from weights: fine-tuned, pre-trained or published ones."""
 
 from __future__ import annotations
 
@@ -24,61 +20,78 @@ from embedder.models.ssl import find_weights, put_weights, read_weights
 from embedder.presets import FINETUNING
 from embedder.run import Run
 from embedder.settings import build_config, member_name
+from embedder.training.losses import ClassLoss, PairLoss, SummedLoss
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights that are put into a network before its first step."""
+class InitialWeights:
+    """Weights that a network has before its first step."""
 
-    name: str  # said when training begins, such as "member ecapa-aam" or "weights.pt"
-    fingerprint: str  # of their content: a training goes on only from the same start
-    apply: Callable[[Network], None]
+    name: str  # such as "member ecapa-aam" or "weights.pt"
+    fingerprint: str  # of their content: a training is resumed only from the same start
+    load: Callable[[Network], None]
     head: Tensor | None = None  # (singers × centres, dim) class weights for the loss, if any
 
-
-def published_start(config: MemberConfig, weights: Path | None = None) -> Start | None:
-    """The published weights that a backbone stands on; None for one that begins random.
-
-    `weights`: the user's own copy of them.
-
-    Raises:
-        UserError: the weights are nowhere, or the backbone takes none.
-    """
-    if config.model.backbone != "ssl":
-        if weights is not None:
-            raise UserError(f"--backbone {config.model.backbone} takes no --weights; ssl does")
-        return None
-    path = find_weights(config.model, weights)
-
-    def apply(network: Network) -> None:
-        put_weights(network.backbone, read_weights(path, config.model.ssl_layers), path)
-
-    return Start(path.name, file_fingerprint(path), apply)
+    def put_into(self, network: Network, loss: ClassLoss | PairLoss | SummedLoss) -> None:
+        """Give the network, and the loss where it has class weights, these weights."""
+        self.load(network)
+        if self.head is not None:
+            loss.start_from(self.head)
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """All that a training needs which does not begin from random weights."""
+class WarmStart:
+    """All that a training needs which begins from another network."""
 
     config: MemberConfig
-    start: Start
+    weights: InitialWeights
     name: str  # for the member, unless the user names it
 
 
-def finetuning(
+def published_weights(config: MemberConfig, path: Path | None = None) -> InitialWeights | None:
+    """The published weights that a backbone builds on; None for one that begins random.
+
+    Args:
+        config: Of the member.
+        path: The user's own copy of the weights. Default: those in torch's cache.
+
+    Raises:
+        UserError: The weights are nowhere, or the backbone takes none.
+    """
+    if config.model.backbone != "ssl":
+        if path is not None:
+            raise UserError(f"--backbone {config.model.backbone} takes no --weights; ssl does")
+        return None
+    file = find_weights(config.model, path)
+
+    def load(network: Network) -> None:
+        put_weights(network.backbone, read_weights(file, config.model.ssl_layers), file)
+
+    return InitialWeights(file.name, file_fingerprint(file), load)
+
+
+def fine_tuned(
     run: Run,
     catalogue: Catalogue,
     name: str,
     config_file: Path | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> Beginning:
-    """Large-margin fine-tuning (Thienpondt et al., ICASSP 2021) of the member `name`.
+) -> WarmStart:
+    """Large-margin fine-tuning of a member: its weights, and its settings but for `FINETUNING`.
 
-    Its settings hold but for `FINETUNING` and the changes; weights and head are where it ended.
+    Args:
+        run: The run folder.
+        catalogue: Its songs.
+        name: Of a trained member.
+        config_file: JSON file of settings that change.
+        changes: Single settings that change; they have the last word.
 
     Raises:
-        UserError: no such member, one of other songs or another architecture, or one whose head
+        UserError: No such member, one of other songs or another architecture, or one whose head
             does not fit the loss.
+
+    Source:
+        Thienpondt et al., ICASSP 2021.
     """
     member = load_member(run, name)
     if member.catalogue != catalogue.fingerprint() or member.singers != catalogue.singers:
@@ -101,13 +114,13 @@ def finetuning(
             f"--finetune {name}: the member has {member.config.loss.centres} class weights a "
             f"singer, and the {loss} loss needs {config.loss.centres}"
         )
-    start = Start(
+    weights = InitialWeights(
         name=f"member {name}",
         fingerprint=fingerprint("finetuning", member.checkpoint),
-        apply=_put(member),
+        load=_copy_of(member),
         head=member.head,
     )
-    return Beginning(config, start, f"{name}-lm")
+    return WarmStart(config, weights, f"{name}-lm")
 
 
 def initialised(
@@ -116,29 +129,34 @@ def initialised(
     preset: str,
     config_file: Path | None = None,
     changes: Mapping[str, Any] | None = None,
-) -> Beginning:
-    """A training from the weights of `source`: a pre-trained network's name in the run, or the
-    folder of one, or of a member, anywhere.
+) -> WarmStart:
+    """A training from the weights of another network, whose features and architecture stand above
+    the preset's; nothing else is taken over.
 
-    Its features and its architecture stand above the preset's; nothing else is taken over.
+    Args:
+        run: The run folder.
+        source: A pre-trained network's name in the run, or the folder of one, or of a member.
+        preset: Name of the preset.
+        config_file: JSON file of settings that change.
+        changes: Single settings that change; they have the last word.
 
     Raises:
-        UserError: no such network, or the changes ask for another architecture.
+        UserError: No such network, or the changes ask for another architecture.
     """
-    shelf, name = run.pretrained, source
+    networks, name = run.pretrained, source
     folder = Path(source).resolve()
-    if source not in shelf.member_names() and folder.is_dir():
-        shelf, name = Run(folder.parent.parent, networks=folder.parent.name), folder.name
-    network = load_member(shelf, name)
+    if source not in networks.member_names() and folder.is_dir():
+        networks, name = Run(folder.parent.parent, networks=folder.parent.name), folder.name
+    network = load_member(networks, name)
     base = {**network.config.features.model_dump(), **network.config.model.model_dump()}
     config = _same_network(network, f"--init {source}", preset, config_file, changes, base)
-    start = Start(
-        name=f"{shelf.network_kind} {name}",
+    weights = InitialWeights(
+        name=f"{networks.network_kind} {name}",
         fingerprint=fingerprint("initialised", network.checkpoint),
-        apply=_put(network),
+        load=_copy_of(network),
     )
-    about = read_json(shelf.member(name) / "config.json")["about"]
-    return Beginning(config, start, f"{member_name(config)}-{about.get('method', name)}")
+    about = read_json(networks.member(name) / "config.json")["about"]
+    return WarmStart(config, weights, f"{member_name(config)}-{about.get('method', name)}")
 
 
 def _same_network(
@@ -167,11 +185,11 @@ def _same_network(
     return config
 
 
-def _put(source: Member) -> Any:
-    """Puts the weights of everything that learns, not of a separator before it, into a network."""
+def _copy_of(source: Member) -> Callable[[Network], None]:
+    """Copies the weights of all that learns, not of a separator before it, into a network."""
 
-    def apply(network: Network) -> None:
+    def load(network: Network) -> None:
         for part in ("features", "backbone", "projection"):
             getattr(network, part).load_state_dict(getattr(source.network, part).state_dict())
 
-    return apply
+    return load

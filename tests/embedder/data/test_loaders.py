@@ -7,7 +7,7 @@ import threading
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from embedder.data.loaders import Ahead
+from embedder.data.loaders import PrefetchLoader
 
 
 class Squares(Dataset[int]):
@@ -37,7 +37,7 @@ def loader(kind: type[DataLoader[int]], songs: Squares, order: list[int]) -> Dat
 
 @pytest.mark.parametrize("order", [[], [4], [5, 1, 3, 3, 0]])
 def test_the_batches_are_those_of_the_library_in_their_order(order: list[int]) -> None:
-    plain, ahead = (loader(kind, Squares(), order) for kind in (DataLoader, Ahead))
+    plain, ahead = (loader(kind, Squares(), order) for kind in (DataLoader, PrefetchLoader))
     assert list(ahead) == list(plain) == [i * i for i in order]
     assert list(ahead) == list(plain)  # and once more
     assert len(ahead) == len(order)
@@ -45,7 +45,7 @@ def test_the_batches_are_those_of_the_library_in_their_order(order: list[int]) -
 
 def test_the_next_batch_is_made_while_one_is_in_use() -> None:
     songs = Squares()
-    batches = iter(loader(Ahead, songs, [7, 8, 9]))
+    batches = iter(loader(PrefetchLoader, songs, [7, 8, 9]))
     assert next(batches) == 49
     assert songs.eight.wait(60)
     assert songs.asked == [7, 8]  # not 9: one ahead, no more
@@ -54,7 +54,7 @@ def test_the_next_batch_is_made_while_one_is_in_use() -> None:
 
 
 def test_an_error_reaches_the_one_who_asks() -> None:
-    batches = iter(loader(Ahead, Squares(), [1, 99]))
+    batches = iter(loader(PrefetchLoader, Squares(), [1, 99]))
     assert next(batches) == 1
     with pytest.raises(KeyError, match="no such song"):
         next(batches)
@@ -62,6 +62,6 @@ def test_an_error_reaches_the_one_who_asks() -> None:
 
 def test_a_loop_that_is_left_early_leaves_no_thread() -> None:
     before = set(threading.enumerate())
-    for _ in loader(Ahead, Squares(), list(range(50))):
+    for _ in loader(PrefetchLoader, Squares(), list(range(50))):
         break
     assert set(threading.enumerate()) <= before

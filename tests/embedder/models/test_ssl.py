@@ -25,8 +25,8 @@ from embedder.models.ssl import BASE, PRETRAINED, Ssl
 from embedder.run import Run
 from embedder.settings import SETTINGS, build_config
 from embedder.training.members import train_member
-from embedder.training.module import Training
-from embedder.training.warm_start import published_start
+from embedder.training.module import MemberModule
+from embedder.training.warm_start import published_weights
 
 BUNDLES = {
     "wavlm_base_plus": WAVLM_BASE_PLUS,
@@ -167,7 +167,7 @@ def test_the_optimiser_holds_what_learns_each_at_its_rate(tune: str) -> None:
     config = build_config(
         changes={"backbone": "ssl", "ssl_layers": 2, "ssl_tune": tune, "lr": 0.01, "ssl_lr": 0.05}
     )
-    training = Training(config, 4, 10, None)  # type: ignore[arg-type]
+    training = MemberModule(config, 4, 10, None)  # type: ignore[arg-type]
     made = training.configure_optimizers()
     groups = made["optimizer"].param_groups
     network = training.network
@@ -236,12 +236,12 @@ def test_a_file_s_layers_are_heard_as_torchaudio_hears_them(
             state = {key.replace(new, old): value for key, value in state.items()}
         assert any(key.endswith("weight_g") for key in state)
     path = saved(state, tmp_path / f"w{suffix}")
-    start = published_start(config_of(ssl_model=name), path)
+    start = published_weights(config_of(ssl_model=name), path)
     assert start is not None
     assert start.name == path.name
     assert start.fingerprint == file_fingerprint(path)
     network = Network(config_of(ssl_model=name)).eval()
-    start.apply(network)
+    start.load(network)
     wave = 0.1 * torch.randn(2, 6000)
     theirs, _ = model.extract_features(wave, num_layers=2)
     ours = network.backbone.layers(wave)[1:]
@@ -258,7 +258,7 @@ def test_without_a_file_it_says_which_to_put_where(
     for name, spec in PRETRAINED.items():
         url = spec.file.url
         with pytest.raises(UserError) as error:
-            published_start(config_of(ssl_model=name))
+            published_weights(config_of(ssl_model=name))
         where = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
         assert str(error.value) == (
             f"no weights for ssl_model {name}: put {url} at {where}, or name a copy of it with "
@@ -266,17 +266,17 @@ def test_without_a_file_it_says_which_to_put_where(
         )
         where.parent.mkdir(parents=True, exist_ok=True)
         saved(whole_model(name).state_dict(), where)
-        start = published_start(config_of(ssl_model=name))
+        start = published_weights(config_of(ssl_model=name))
         assert start is not None
         assert start.fingerprint == file_fingerprint(where)
 
 
 def test_other_backbones_take_no_weights(tmp_path: Path) -> None:
-    assert published_start(build_config()) is None
+    assert published_weights(build_config()) is None
     with pytest.raises(UserError, match="--backbone ecapa takes no --weights; ssl does"):
-        published_start(build_config(), tmp_path / "w.pt")
+        published_weights(build_config(), tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"--weights .*w\.pt is no file"):
-        published_start(config_of(), tmp_path / "w.pt")
+        published_weights(config_of(), tmp_path / "w.pt")
 
 
 Change = Callable[[dict[str, Tensor]], object]
@@ -304,11 +304,11 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(case: str, tmp_path: Pa
     change(state)
     path = saved(state, tmp_path / "w.pt")
     config = config_of(ssl_model="hubert_base")
-    start = published_start(config, path)
+    start = published_weights(config, path)
     assert start is not None
     expected = r"w\.pt does not hold the weights that ssl_model and ssl_layers ask for"
     with pytest.raises(UserError, match=expected) as error:
-        start.apply(Network(config))
+        start.load(Network(config))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600
@@ -318,10 +318,10 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(case: str, tmp_path: Pa
 def test_a_file_that_holds_no_tensors_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(b"no weights")
-    start = published_start(config_of(), path)
+    start = published_weights(config_of(), path)
     assert start is not None
     with pytest.raises(UserError, match=rf"w\{suffix} (holds no weights|is no readable)"):
-        start.apply(Network(config_of()))
+        start.load(Network(config_of()))
 
 
 def test_the_command_takes_a_file_for_ssl_alone(
@@ -347,7 +347,7 @@ def test_a_trained_member_needs_the_file_no_more(
     config = tiny(backbone="ssl", ssl_layers=2)
     said: list[str] = []
     catalogue = read_catalogue(prepared.catalogue)
-    start = published_start(config, path)
+    start = published_weights(config, path)
     train_member(prepared, catalogue, "m", config, start=start, device="cpu", say=said.append)
     assert "m begins from w.safetensors" in said
     path.unlink()

@@ -16,10 +16,13 @@ from analysis.pages.training import CURVES, Log, read_log
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import MemberConfig
 from embedder.run import Run
-from embedder.training.checkpoint_callback import COLUMNS, Keeper
+from embedder.training.checkpoint_callback import CheckpointCallback, EpochResult, Schedule
+from embedder.training.folder import TrainingFolder
 from embedder.training.members import train_member
-from embedder.training.module import Training
+from embedder.training.module import MemberModule
 
+RESULTS = ("top1", "top3", "score", "nll", "segment_score")
+COLUMNS = ("epoch", "loss", "lr", *RESULTS, "audio_per_s", "best")
 Tiny = Callable[..., MemberConfig]
 
 
@@ -32,7 +35,7 @@ def scripted(
     """
     weights: list[dict[str, Tensor]] = []
 
-    def result(training: Training) -> dict[str, float]:
+    def result(training: MemberModule) -> dict[str, float]:
         score, nll = results[len(weights)]
         weights.append({k: v.clone() for k, v in training.network.state_dict().items()})
         song = 1.0 - score  # the songs' own score does not decide
@@ -40,7 +43,7 @@ def scripted(
 
     catalogue: Catalogue = read_catalogue(run.catalogue)
     with patch.context() as inside:
-        inside.setattr(Training, "validation_result", result)
+        inside.setattr(MemberModule, "validation_result", result)
         train_member(run, catalogue, "m", config, device="cpu", say=lambda _: None)
     with run.log("m").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file)), weights
@@ -97,26 +100,29 @@ def test_training_stops_when_no_epoch_is_better_for_as_long_as_it_is_patient(
     assert len(rows) == len(weights) == epochs
 
 
-def test_the_keeper_tells_when_a_training_is_done(tmp_path: Path, tiny: Tiny) -> None:
-    keeper = Keeper(Run(tmp_path), "m", 1.0, lambda _: None)
-    assert not keeper.finished(tiny(epochs=1))
-    keeper.rows, keeper.best_epoch = [{}, {}, {}], 0
-    assert keeper.finished(tiny(epochs=9, patience=2))
-    assert not keeper.finished(tiny(epochs=9, patience=3))
-    assert keeper.finished(tiny(epochs=3, patience=3))
-    other = Keeper(Run(tmp_path), "m", 1.0, lambda _: None)
-    keeper.best = (0.5, -1.0)
-    other.load_state_dict(keeper.state_dict())
-    assert other.state_dict() == keeper.state_dict()
+def callback(folder: Path, epochs: int, patience: int = 0) -> CheckpointCallback:
+    schedule = Schedule(epochs, 0, clip_norm=2.0, epoch_s=1.0, patience=patience)
+    files = TrainingFolder(folder, folder / "resume")
+    return CheckpointCallback(files, schedule, lambda: EpochResult({}), lambda _: None)
 
 
-def test_only_the_settings_stay_of_what_an_unfinished_training_needs(tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    run.resume("m").mkdir(parents=True)
-    for name in ("settings.json", "last.ckpt", "best.safetensors", ".last.ckpt.x7.ckpt"):
-        (run.resume("m") / name).touch()
-    for name in ("log.csv", ".model.safetensors.ab.safetensors"):
-        (run.member("m") / name).touch()
-    Keeper(run, "m", 1.0, lambda _: None).clear()
-    assert [p.name for p in run.resume("m").iterdir()] == ["settings.json"]
-    assert sorted(p.name for p in run.member("m").iterdir()) == ["log.csv", "resume"]
+def test_it_tells_when_a_training_is_done(tmp_path: Path) -> None:
+    assert not callback(tmp_path, 1).finished
+    for epochs, patience, finished in ((9, 2, True), (9, 3, False), (9, 0, False), (3, 3, True)):
+        made = callback(tmp_path, epochs, patience)
+        made.rows, made.best_epoch, made.best = [{}, {}, {}], 0, (0.5, -1.0)
+        assert made.finished == finished
+        other = callback(tmp_path, epochs, patience)
+        other.load_state_dict(made.state_dict())
+        assert other.state_dict() == made.state_dict()
+
+
+def test_gradients_are_clipped_by_their_common_norm(tmp_path: Path) -> None:
+    parts = [torch.nn.Parameter(torch.zeros(3, 2)), torch.nn.Parameter(torch.zeros(10))]
+    for part in parts:
+        part.grad = torch.ones_like(part)
+    optimizer = torch.optim.AdamW([{"params": parts[:1]}, {"params": parts[1:]}])
+    callback(tmp_path, 1).on_before_optimizer_step(None, None, optimizer)  # type: ignore[arg-type]
+    for part in parts:
+        assert part.grad is not None
+        assert torch.allclose(part.grad, torch.full_like(part, 2 / 16**0.5))

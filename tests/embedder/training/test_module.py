@@ -1,4 +1,4 @@
-"""The training module step by step against slow arithmetic, and what its keeper keeps."""
+"""The module of a member step by step against slow arithmetic."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from embedder.inference.config import InferenceConfig, detector_fingerprint
 from embedder.inference.detector import Voices, load_detector
 from embedder.inference.embed import embed_wave
 from embedder.run import Run
-from embedder.training.module import Answer, Training, WholeSongs
+from embedder.training.module import MemberModule, SongScores, SongSegments
 
 Tiny = Callable[..., MemberConfig]
 
 
-def songs_of(run: Run, split: str, config: MemberConfig) -> WholeSongs:
+def songs_of(run: Run, split: str, config: MemberConfig) -> SongSegments:
     catalogue = read_catalogue(run.catalogue)
     songs = catalogue.of(split)
     labels = [catalogue.singers.index(song.singer) for song in songs]
-    return WholeSongs(songs, labels, AudioCache(run.cache), config, load_detector(run))
+    return SongSegments(songs, labels, AudioCache(run.cache), config, load_detector(run))
 
 
-def module(run: Run, config: MemberConfig, steps: int = 20) -> Training:
+def module(run: Run, config: MemberConfig, steps: int = 20) -> MemberModule:
     torch.manual_seed(0)
-    return Training(config, 4, steps, songs_of(run, "train", config)).eval()
+    return MemberModule(config, 4, steps, songs_of(run, "train", config)).eval()
 
 
 def unit(vector: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def test_middles_are_the_middle_segments_of_all_songs(prepared: Run, tiny: Tiny)
     for index in range(4):
         segments = songs[index][0]
         assert torch.equal(waves[index], segments[len(segments) // 2])
-    many = WholeSongs(songs.songs * 9, songs.labels * 9, songs.cache, songs.config)
+    many = SongSegments(songs.songs * 9, songs.labels * 9, songs.cache, songs.config)
     batches = list(many.middles())
     assert [len(labels) for _, labels in batches] == [32, 4]
     assert torch.equal(torch.cat([w for w, _ in batches]), waves.repeat(9, 1))
@@ -96,7 +96,7 @@ def test_middles_are_the_middle_segments_of_all_songs(prepared: Run, tiny: Tiny)
 # Validation -------------------------------------------------------------------------------------
 
 
-def validated(training: Training, songs: WholeSongs) -> None:
+def validated(training: MemberModule, songs: SongSegments) -> None:
     with torch.inference_mode():
         training.on_validation_epoch_start()
         for index in range(len(songs)):
@@ -116,7 +116,7 @@ def test_with_a_head_a_song_is_validated_as_it_is_predicted(
     head = training.loss.head()
     assert head is not None
     head = head.detach()
-    for index, answer in enumerate(training.answers):
+    for index, answer in enumerate(training.song_scores):
         segments, weight, expected = songs[index]
         logits = []
         for segment in segments:
@@ -137,7 +137,7 @@ def test_without_a_head_it_is_the_cosines_to_the_singers_mean_embeddings(
     config = tiny(loss="triplet", aam_scale=7)
     training, songs = module(prepared, config), songs_of(prepared, "validation", config)
     train = songs_of(prepared, "train", config)
-    double = WholeSongs(train.songs * 2, train.labels * 2, train.cache, config)
+    double = SongSegments(train.songs * 2, train.labels * 2, train.cache, config)
     training.prototypes = double  # two songs a singer: a mean has something to do
     validated(training, songs)
     centres = []
@@ -146,7 +146,7 @@ def test_without_a_head_it_is_the_cosines_to_the_singers_mean_embeddings(
             own = [double[i][0] for i in range(len(double)) if double.labels[i] == singer]
             middles = [s[len(s) // 2][None].float() / 32768 for s in own]
             centres.append(unit(torch.stack([training.network(m)[0] for m in middles]).sum(dim=0)))
-        for index, answer in enumerate(training.answers):
+        for index, answer in enumerate(training.song_scores):
             segments, weight, _ = songs[index]
             heard = [training.network(s[None].float() / 32768)[0] for s in segments]
             cosines = [[7 * float(centre @ part) for centre in centres] for part in heard]
@@ -162,8 +162,8 @@ def test_the_result_is_counted_over_songs(prepared: Run, tiny: Tiny) -> None:
     right, wrong = torch.eye(4), torch.full((1, 4), 0.5)  # ties keep the order of the labels
     parts = [right[[0, 0]], wrong, right[[2, 0, 1]], right[[1]]]
     voice = [[1.0, 1], [1.0], [3.0, 0, 0], [1.0]]  # the third song is sung in its first segment
-    training.answers = [
-        Answer(np.array(logits), segments.double().numpy(), np.array(weights), label)
+    training.song_scores = [
+        SongScores(np.array(logits), segments.double().numpy(), np.array(weights), label)
         for (logits, label), segments, weights in zip(rows, parts, voice, strict=True)
     ]
     result = training.validation_result()
@@ -197,7 +197,7 @@ def test_the_learning_rate_grows_and_falls_as_half_a_cosine(prepared: Run, tiny:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
 
 
-def decay_and_rate(training: Training) -> dict[str, tuple[float, float]]:
+def decay_and_rate(training: MemberModule) -> dict[str, tuple[float, float]]:
     """Of each parameter by name, its weight decay and its highest learning rate."""
     found = training.configure_optimizers()["optimizer"].param_groups
     groups = {id(p): (g["weight_decay"], g["initial_lr"]) for g in found for p in g["params"]}
@@ -230,15 +230,3 @@ def test_proxies_learn_at_a_rate_of_their_own(prepared: Run, tiny: Tiny) -> None
     assert decay_and_rate(module(prepared, tiny(loss="proxyanchor", proxy_lr=3, lr=0.5)))[
         "loss.loss.proxies"
     ] == (0, 1.5)
-
-
-def test_gradients_are_clipped_by_their_common_norm(prepared: Run, tiny: Tiny) -> None:
-    training = module(prepared, tiny())
-    optimizer = training.configure_optimizers()["optimizer"]
-    for parameter in training.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    numbers = sum(p.numel() for p in training.parameters())
-    training.configure_gradient_clipping(optimizer, 2.0)
-    for parameter in training.parameters():
-        assert parameter.grad is not None
-        assert torch.allclose(parameter.grad, torch.full_like(parameter, 2 / math.sqrt(numbers)))

@@ -18,7 +18,7 @@ from embedder.data.cache import AudioCache
 from embedder.run import Run
 from embedder.training.separator_quality import (
     MIXTURES,
-    Quick,
+    QuickCheck,
     SongQuality,
     measure,
     read_quality,
@@ -122,7 +122,7 @@ def test_the_look_after_an_epoch_hears_middles_in_eval_mode_and_leaves_the_mode(
     monkeypatch.setattr("embedder.training.separator_quality.QUICK_S", 2.0)
     monkeypatch.setattr("embedder.training.separator_quality.QUICK_SONGS", 2)
     cache, songs = AudioCache(prepared.cache), catalogue.of("validation")
-    quick, half = Quick(songs, cache), Halved().train()
+    quick, half = QuickCheck(songs, cache), Halved().train()
     gain = quick.gain(half)  # type: ignore[arg-type]
     assert half.training
     assert half.modes == [False] * len(half.heard)

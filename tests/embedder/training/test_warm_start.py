@@ -21,13 +21,13 @@ from embedder.presets import FINETUNING
 from embedder.run import Run
 from embedder.training.losses import build_loss
 from embedder.training.members import train_member
-from embedder.training.warm_start import Beginning, finetuning, initialised
+from embedder.training.warm_start import WarmStart, fine_tuned, initialised
 
 Tiny = Callable[..., MemberConfig]
 
 
-def finetune(run: Run, name: str = "aam", **changes: Any) -> Beginning:
-    return finetuning(run, read_catalogue(run.catalogue), name, None, changes)
+def finetune(run: Run, name: str = "aam", **changes: Any) -> WarmStart:
+    return fine_tuned(run, read_catalogue(run.catalogue), name, None, changes)
 
 
 def some_member(run: Run, config: MemberConfig, name: str, *, head: bool = True) -> Member:
@@ -81,11 +81,11 @@ def test_fine_tuning_begins_from_the_member_s_weights_and_head(
     torch.manual_seed(9)
     network = Network(beginning.config)
     assert not same_network(network, member.network)
-    beginning.start.apply(network)
+    beginning.weights.load(network)
     assert same_network(network, member.network)
     objective = build_loss(beginning.config.loss, 4, 16)
-    assert isinstance(beginning.start.head, Tensor)
-    objective.start_from(beginning.start.head)
+    assert isinstance(beginning.weights.head, Tensor)
+    objective.start_from(beginning.weights.head)
     head = objective.head()
     assert head is not None
     assert member.head is not None
@@ -98,7 +98,7 @@ def test_a_fine_tuned_member_is_near_the_one_that_it_began_from(trained: Run) ->
     catalogue = read_catalogue(trained.catalogue)
     member = train_member(
         trained, catalogue, beginning.name, beginning.config,
-        start=beginning.start, device="cpu", say=said.append,
+        start=beginning.weights, device="cpu", say=said.append,
     )  # fmt: skip
     assert "aam-lm begins from member aam" in said
     first = load_file(trained.weights("aam"))
@@ -111,7 +111,7 @@ def test_a_fine_tuned_member_is_near_the_one_that_it_began_from(trained: Run) ->
     again = finetune(trained, lr=1e-7, weight_decay=0, epochs=1, segment_s=1.0)
     train_member(
         trained, catalogue, again.name, again.config,
-        start=again.start, device="cpu", say=said.append,
+        start=again.weights, device="cpu", say=said.append,
     )  # fmt: skip
     assert "already trained with these settings" in said[-1]
     with pytest.raises(UserError, match="aam-lm is already there with another start"):
@@ -124,9 +124,9 @@ def test_a_member_of_other_songs_is_not_fine_tuned(trained: Run) -> None:
     with pytest.raises(
         UserError, match=r"--finetune aam: .* on another catalogue than .*catalogue"
     ):
-        finetuning(trained, fewer, "aam")
+        fine_tuned(trained, fewer, "aam")
     with pytest.raises(UserError, match=r"no trained member 'x' .*\(members: aam, triplet\)"):
-        finetuning(trained, catalogue, "x")
+        fine_tuned(trained, catalogue, "x")
 
 
 def test_another_architecture_is_not_fine_tuned(trained: Run, tiny: Tiny) -> None:
@@ -149,13 +149,13 @@ def test_a_head_that_does_not_fit_the_loss_is_refused(prepared: Run, tiny: Tiny)
         UserError, match="loss, triplet, has no class weights, and the aam loss must"
     ):
         finetune(prepared, "bare", loss="aam")
-    assert finetune(prepared, "bare").start.head is None  # goes on with triplets
+    assert finetune(prepared, "bare").weights.head is None  # goes on with triplets
     some_member(prepared, tiny(loss="aam"), "m")
     with pytest.raises(
         UserError, match=r"has 1 class weights a singer, and the subcenter loss .* 3$"
     ):
         finetune(prepared, "m", loss="subcenter")
-    assert finetune(prepared, "m", loss="cosface+triplet").start.head is not None
+    assert finetune(prepared, "m", loss="cosface+triplet").weights.head is not None
     assert finetune(prepared, "m", loss="triplet").config.loss.loss == "triplet"
 
 
@@ -169,9 +169,9 @@ def test_a_training_takes_the_network_of_what_it_begins_from(prepared: Run, tiny
     assert (config.features, config.model) == (source.config.features, source.config.model)
     assert (config.train.epochs, config.train.stem) == (6, "mix")  # the preset's
     assert beginning.name == "ecapa-triplet-byol"
-    assert beginning.start.head is None
+    assert beginning.weights.head is None
     network = Network(config)
-    beginning.start.apply(network)
+    beginning.weights.load(network)
     assert same_network(network, source.network)
 
 
@@ -182,14 +182,14 @@ def test_a_folder_anywhere_can_be_begun_from(prepared: Run, tiny: Tiny, tmp_path
     by_name = initialised(prepared, "simclr-ecapa", "laptop")
     by_path = initialised(prepared, str(folder), "laptop")
     assert by_path.config == by_name.config
-    assert by_path.start.fingerprint == by_name.start.fingerprint
+    assert by_path.weights.fingerprint == by_name.weights.fingerprint
     member = some_member(prepared, tiny(), "m")  # with a head, which is left where it is
     of_member = initialised(prepared, str(prepared.member("m")), "laptop")
     assert of_member.name == "ecapa-aam-m"
-    assert of_member.start.fingerprint != by_name.start.fingerprint
-    assert of_member.start.head is None
+    assert of_member.weights.fingerprint != by_name.weights.fingerprint
+    assert of_member.weights.head is None
     network = Network(of_member.config)
-    of_member.start.apply(network)
+    of_member.weights.load(network)
     assert same_network(network, member.network)
     assert not same_network(network, source.network)
 
@@ -209,5 +209,5 @@ def test_a_separator_before_the_network_is_not_taken_over(prepared: Run, tiny: T
     small = {"separator_hidden": 8, "separator_layers": 1}
     own = some_member(prepared, tiny(stem="separated", **small), "m")
     network = Network(own.config.model_copy(update={"train": tiny(stem="mix").train}))
-    finetune(prepared, "m", stem="mix").start.apply(network)
+    finetune(prepared, "m", stem="mix").weights.load(network)
     assert torch.equal(network.projection[0].weight, own.network.projection[0].weight)
