@@ -1,8 +1,7 @@
 """The benchmark's rows as one table, in the papers' form: Markdown, CSV and an HTML page.
 
-Enters: rows as `embedder/recipes/benchmark.py` wrote them. Leaves: `benchmark.md`, `.csv` and
-`.html`, with mean and best over the seeds, and the papers' own artist20 numbers where the condition
-is the same.
+Rows are those of `embedder/recipes/benchmark.py`; each line has mean and best over the seeds,
+and the papers' own artist20 numbers where the condition is the same.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Published:
     source: str
 
 
-# Song level. They hold for artist20 only, and for members that hear what the paper's heard.
+# Song level. They hold for artist20 only, and for members with the same input as the paper's.
 PUBLISHED = (
     Published("crnn", "song", "0.937", "Nasrullah & Zhao 2019, best mean of three runs"),
     Published("crnn", "album", "0.674", "Nasrullah & Zhao 2019, best"),
@@ -108,7 +107,7 @@ def published(row: Mapping[str, Any]) -> str:
 NOTE = (
     "Accuracy and macro F1; mean and, in brackets, best of the seeds, or the value with its "
     "95% interval, bootstrap over albums, for one seed. Where a split has no test albums, numbers "
-    "are of the validation songs on which the epoch was chosen. Hard: the songs made anew with "
+    "are of the validation songs on which the epoch was chosen. Hard: the songs mixed again with "
     "their vocals 8 dB lower. The last column holds the papers' "
     "song-level F1 on artist20, which can be compared only with results on artist20. "
 ) + "; ".join(f"{p.backbone}, {p.split} split: {p.macro_f1} ({p.source})" for p in PUBLISHED)

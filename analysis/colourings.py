@@ -1,7 +1,6 @@
 """What the points of a map can be coloured by, each with its legend.
 
-Enters: the list of songs and what is known of their singers. Leaves: `Colouring`s: for every song a
-category with a colour, or a number on a scale.
+For every song a category with a colour, or a number on a scale.
 """
 
 from __future__ import annotations
@@ -130,10 +129,10 @@ def by_range(songs: Songs, facts: Mapping[str, SingerFacts]) -> Colouring:
     known = [one for one in of_singer if one is not None]
     values = scaled([of_singer[label] for label in songs.labels], min(known), max(known))
     sources = {one.measured for one in facts.values() if one.low_hz is not None}
-    heard = "measured in the songs (nine tenths of what is sung)"
-    source = "from the csv" if False in sources else heard
+    measured = "measured in the songs (nine tenths of what is sung)"
+    source = "from the csv" if False in sources else measured
     if len(sources) == 2:
-        source += f", or where it gives none {heard}"
+        source += f", or where it gives none {measured}"
     says = f"Middle of the singer's vocal range, {source}; grey: not known."
     ends = (f"{min(known):.0f} Hz", f"{max(known):.0f} Hz")
     return Colouring("range", "vocal range", says, values=tuple(values), ends=ends)

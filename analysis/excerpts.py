@@ -1,8 +1,8 @@
 """Short excerpts of songs beside the pages, for players.
 
-Enters: a run's songs, as they were decoded, and the files placed beside them. Leaves: small mp3
-files in the run's folder of pages, under the hash of the file that they were cut from. What is
-there is not cut again.
+They are cut from songs as they were decoded, and from files placed on the map, and lie as small mp3
+files in the run's folder of pages, under the hash of what they were cut from. What is there is not
+cut again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file that should be heard."""
+    """A file that is to be played."""
 
     path: Path
     key: str  # hash of the file's bytes, under which it may lie decoded
@@ -46,7 +46,7 @@ class Wanted:
 
 
 def song_players(run_data: RunData) -> list[Excerpt | None]:
-    """An excerpt of every song, from where most is sung, as members hear it."""
+    """An excerpt of every song, from where most is sung, as members get it."""
     catalogue = {song.id: song for song in read_catalogue(run_data.run.catalogue).songs}
     starts = [start for store in run_data.stores(run_data.members[0]) for start in sung(store)]
     there = [row for row, song in enumerate(run_data.songs.ids) if song in catalogue]

@@ -1,7 +1,6 @@
-"""What a member's experts said before they were calibrated, heard again from its stores.
+"""Scores of a member's experts before calibration, computed again from its stores.
 
-Enters: `RunData` and a member. Leaves: for each predicted split the store and the `ExpertScores` of
-its songs. Predictions hold calibrated answers only, and no neighbours of single segments.
+Predictions hold calibrated answers only, and no neighbours of single segments.
 """
 
 from __future__ import annotations
@@ -62,11 +61,11 @@ def uncalibrated(run_data: RunData) -> dict[str, dict[str, NDArray[np.float64]]]
     if run_data.fusion is None:
         return found
     for member in run_data.members:
-        heard = evidence_of(run_data, member)
+        found_ = evidence_of(run_data, member)
         for table in run_data.predicted:
-            if table.split not in heard:
+            if table.split not in found_:
                 continue
-            store, evidence = heard[table.split]
+            store, evidence = found_[table.split]
             row_of = {song: row for row, song in enumerate(store.song_ids)}
             rows = [row_of[song] for song in table.ids]
             for name, logits in evidence.scores(run_data.fusion.votes).items():

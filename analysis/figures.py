@@ -51,7 +51,7 @@ def axis(title: str = "", **more: Any) -> Json:
     """An axis with a soft title that cannot be zoomed."""
     text = {"text": title, "font": {"color": colour("soft"), "size": 12}, "standoff": 8}
     base: Json = {"gridcolor": colour("line"), "zeroline": False, "fixedrange": True}
-    return {**base, "title": text if title else {}, **more}
+    return {**base, "title": text if title else {"text": ""}, **more}
 
 
 def categories(names: Sequence[str], letters: int, title: str = "", **more: Any) -> Json:

@@ -1,8 +1,8 @@
-"""What is mapped: the songs or the segments of a member, or of all members together.
+"""The maps of a run: which songs or segments are mapped and drawn, of a member and of all together.
 
-Enters: members' stores. Leaves: `Cloud`, unit vectors with the song that each belongs to. Members
-together are their unit embeddings one after the other, each divided by the root of their number:
-the cosine of two such vectors is the mean of the members' cosines.
+Members together are their unit embeddings one after the other, each divided by the root of their
+number: the cosine of two such vectors is the mean of the members' cosines. Finished maps lie in the
+run's folder.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.neighbourhoods import Asked, Preservation, preservation
-from analysis.projections import FittedMap, Tell, finished_map, perplexities_for
+from analysis.neighbourhoods import HeldOut, Preservation, preservation
+from analysis.projections import FittedMap, OnProgress, finished_map, perplexities_for
 from analysis.run_data import RunData, Songs
 from embedder.inference.store import Store
 from embedder.run import SPLITS
@@ -148,19 +148,19 @@ def fit_all(run_data: RunData, tick: Callable[[int, int], object]) -> None:
     """Fit the maps that do not lie in the run's folder yet; `tick` is given percent and 100."""
     plan = [(group, level) for group in groups(run_data.members) for level in LEVELS]
     total = sum(WORK[level] for _, level in plan)
-    done = told = 0
+    done = shown = 0
     for group, level in plan:
 
-        def tell(share: float, done: int = done, part: int = WORK[level]) -> None:
-            nonlocal told
+        def on_progress(share: float, done: int = done, part: int = WORK[level]) -> None:
+            nonlocal shown
             percent = int(100 * (done + share * part) / total)
-            if percent > told:
+            if percent > shown:
                 tick(percent, 100)
-            told = percent
+            shown = percent
 
-        _finished(run_data, group, level, tell)
+        _finished(run_data, group, level, on_progress)
         done += WORK[level]
-        tell(1.0)
+        on_progress(1.0)
 
 
 def groups(members: Sequence[str]) -> list[Sequence[str]]:
@@ -190,7 +190,7 @@ def _view(run_data: RunData, members: Sequence[str], level: str, most: int) -> V
     seed, songs = run_data.seed, run_data.songs
     of = songs.labels[mapped.songs] if level == "song" else mapped.songs
     drawn, compared = (stratified(of, cap, seed) for cap in (most, COMPARED))
-    kept = preservation(mapped.vectors, fitted.points, asked(songs, mapped), compared, seed)
+    kept = preservation(mapped.vectors, fitted.points, held_out(songs, mapped), compared, seed)
     new = placed_cloud(run_data.placed, members, level) if run_data.placed else None
     return View(
         member=_name(members),
@@ -207,7 +207,7 @@ def _view(run_data: RunData, members: Sequence[str], level: str, most: int) -> V
 
 
 def _finished(
-    run_data: RunData, members: Sequence[str], level: str, tell: Tell = lambda _: None
+    run_data: RunData, members: Sequence[str], level: str, on_progress: OnProgress = lambda _: None
 ) -> tuple[Cloud, FittedMap] | None:
     """What is mapped and its map, fitted if need be; None: segments lie at different places."""
     take = partial(_evenly, cap=MAPPED, seed=run_data.seed)
@@ -216,7 +216,7 @@ def _finished(
         return None
     path = run_data.run.map(_name(members), level)
     perplexities = perplexities_for(len(mapped.vectors))
-    return mapped, finished_map(path, mapped.vectors, perplexities, run_data.seed, tell)
+    return mapped, finished_map(path, mapped.vectors, perplexities, run_data.seed, on_progress)
 
 
 def _name(members: Sequence[str]) -> str:
@@ -227,19 +227,19 @@ def _evenly(groups: NDArray[np.int64], cap: int, seed: int) -> NDArray[np.int64]
     return stratified(groups, cap, seed)
 
 
-def asked(songs: Songs, mapped: Cloud) -> Asked:
-    """Validation songs of known singers, or their segments, asked of the training ones."""
+def held_out(songs: Songs, mapped: Cloud) -> HeldOut:
+    """Validation songs of known singers, or their segments, and the training ones."""
     labels, splits = songs.labels[mapped.songs], songs.splits[mapped.songs]
     among = np.flatnonzero((splits == SPLITS.index("train")) & (labels >= 0))
     queries = np.flatnonzero((splits == SPLITS.index("validation")) & (labels >= 0))
     albums = np.array([album or song for album, song in zip(songs.albums, songs.ids, strict=True)])
     numbers = np.unique(albums, return_inverse=True)[1]
     of = mapped.songs[queries]
-    return Asked("validation", among, labels[among], queries, labels[queries], of, numbers[of])
+    return HeldOut("validation", among, labels[among], queries, labels[queries], of, numbers[of])
 
 
 def placed_cloud(placed: Placed, members: Sequence[str], level: str) -> Cloud | None:
-    """The files that all of `members` heard, as `Cloud` with numbers of files in place of songs.
+    """The files that all of `members` embedded, as `Cloud` with numbers of files in place of songs.
 
     None if there is no such file, or if their segments lie at different places.
     """

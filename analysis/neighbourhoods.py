@@ -1,7 +1,7 @@
-"""Who the nearest neighbours are, in an embedding and in a map of it.
+"""Who the nearest neighbours are, in an embedding and in a map of it, and how much a map keeps.
 
-Enters: unit embeddings `(n, dim)` or positions `(n, 2)`, and the singers of those that are looked
-among. Leaves: rows of the nearest, and the singer that most of them name.
+`Preservation` says how far neighbours on a map are neighbours in the embedding, so that nobody
+reads too much into it; `similar_order` puts singers who sound alike beside each other.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def voted(labels: Rows) -> Rows:
 
 
 def neighbour_agreement(train: Store, queries: Store) -> tuple[int, int]:
-    """(songs whose nearest training song by cosine is by the same singer, songs asked).
+    """(songs whose nearest training song by cosine is by the same singer, songs held_out).
 
     Songs of unknown singers are left out.
     """
@@ -71,13 +71,13 @@ NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """Which points are asked for their singer, and among which neighbours are looked for."""
+class HeldOut:
+    """Held-out points, and the training points among which their neighbours are looked for."""
 
-    split: str  # of the songs that are asked
+    split: str  # of the songs of the held-out points
     among: NDArray[np.int64]  # (m,), rows of training points
     labels: NDArray[np.int64]  # (m,), their singers
-    queries: NDArray[np.int64]  # (q,), rows of the points asked
+    queries: NDArray[np.int64]  # (q,), rows of the held-out points
     truth: NDArray[np.int64]  # (q,), their singers
     songs: NDArray[np.int64]  # (q,), their songs, in any numbering
     albums: NDArray[np.int64]  # (q,), the songs' albums, likewise
@@ -97,7 +97,7 @@ class Preservation:
     compared: int  # points it was measured among
     k: int  # neighbours it looked at
     split: str
-    songs: int  # that were asked; 0: there are none, and no shares
+    songs: int  # held out; 0: there are none, and no shares
     neighbours: int  # that vote
     embedding: Estimate | None = None  # share of the songs whose neighbours name the right singer
     map: Estimate | None = None
@@ -129,7 +129,7 @@ class Preservation:
 def preservation(
     vectors: NDArray[np.float32],
     maps: NDArray[np.float64],
-    asked: Asked,
+    held_out: HeldOut,
     sample: NDArray[np.int64],
     seed: int = 0,
 ) -> list[Preservation]:
@@ -140,16 +140,16 @@ def preservation(
     """
     k = min(NEIGHBOURS, (len(sample) - 1) // 2)
     trust = [trusted(vectors[sample], one[sample], k) if k >= 1 else None for one in maps]
-    base = [(one, len(sample), k, asked.split) for one in trust]
-    if not len(asked.queries) or not len(asked.among):
+    base = [(one, len(sample), k, held_out.split) for one in trust]
+    if not len(held_out.queries) or not len(held_out.among):
         return [Preservation(*one, 0, 0) for one in base]
-    near = min(NEIGHBOURS, len(asked.among))
-    before = asked.hits(nearest(vectors[asked.among], vectors[asked.queries], near))
+    near = min(NEIGHBOURS, len(held_out.among))
+    before = held_out.hits(nearest(vectors[held_out.among], vectors[held_out.queries], near))
     songs = len(before)
-    albums = asked.albums[np.unique(asked.songs, return_index=True)[1]]
+    albums = held_out.albums[np.unique(held_out.songs, return_index=True)[1]]
     found = []
     for one, plane in zip(base, maps, strict=True):
-        after = asked.hits(nearest_in_map(plane[asked.among], plane[asked.queries], near))
+        after = held_out.hits(nearest_in_map(plane[held_out.among], plane[held_out.queries], near))
         found.append(
             Preservation(
                 *one,

@@ -1,7 +1,7 @@
 """t-SNE maps: points in the plane, near each other where their embeddings are alike.
 
-Enters: unit embeddings `(n, dim)`. Leaves: their positions for each of a few perplexities, and
-where new embeddings lie on a finished map.
+Maps of unit embeddings for a few perplexities, kept in one `.npz` with a fingerprint of what they
+were fitted to, and where new embeddings lie on a finished map.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BLOCK = 4096  # points whose neighbours are searched at a time
 CELL = 2
 ROUNDS = (250, 500)  # with early exaggeration and without, openTSNE's own
 MORE_ROUNDS = 250  # from one perplexity to the next
-TOLD = 25  # rounds between two words of how far a fit is
+REPORT_ROUNDS = 25  # rounds between two reports of how far a fit is
 SEARCH = 100  # rounds that take as long as the search of the neighbours
 EXAGGERATION = 12.0
 
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
-Tell = Callable[[float], object]  # is given the share of the work that is done, 0 to 1
+OnProgress = Callable[[float], object]  # is given the share of the work that is done, 0 to 1
 
 
 def perplexities_for(count: int) -> tuple[float, ...]:
@@ -49,7 +49,10 @@ def perplexities_for(count: int) -> tuple[float, ...]:
 
 
 def fit_maps(
-    vectors: Floats, perplexities: Sequence[float], seed: int, tell: Tell = lambda _: None
+    vectors: Floats,
+    perplexities: Sequence[float],
+    seed: int,
+    on_progress: OnProgress = lambda _: None,
 ) -> Points:
     """t-SNE (van der Maaten & Hinton 2008) of unit vectors by cosine distance.
 
@@ -57,7 +60,7 @@ def fit_maps(
     first two principal components, so that it keeps their large arrangement (Kobak & Berens 2019),
     and is of the perplexity nearest to 30; the others go on from it, so that a point keeps its
     place as far as it can. Neighbours are exact. Up to four points stay on the components. `tell`
-    hears every few rounds how far it is.
+    is called every few rounds with the share that is done.
     """
     start = components(vectors, seed)
     count = len(vectors)
@@ -71,13 +74,13 @@ def fit_maps(
     others = [one for one in perplexities if one != first]
     total = SEARCH + sum(ROUNDS) + MORE_ROUNDS * len(others)
     most = min(count - 1, int(3 * max(perplexities)))
-    rows, distances = neighbours(vectors, most, lambda share: tell(share * SEARCH / total))
+    rows, distances = neighbours(vectors, most, lambda share: on_progress(share * SEARCH / total))
     done = SEARCH
     jobs = 1 if count <= EXACT else threads()
     method = "bh" if count <= EXACT else "fft"
 
-    def told(rounds: int, *_: object) -> None:
-        tell((done + rounds) / total)
+    def report(rounds: int, *_: object) -> None:
+        on_progress((done + rounds) / total)
 
     def begun(perplexity: float, points: Points) -> Any:
         near = min(count - 1, int(3 * perplexity))
@@ -85,8 +88,8 @@ def fit_maps(
         affinities = PerplexityBasedNN(knn_index=index, perplexity=perplexity, n_jobs=jobs)
         return TSNEEmbedding(
             points, affinities, random_state=seed, n_jobs=jobs, negative_gradient_method=method,
-            ints_in_interval=CELL, use_callbacks=True, callbacks_every_iters=TOLD,
-            callbacks=[told],
+            ints_in_interval=CELL, use_callbacks=True, callbacks_every_iters=REPORT_ROUNDS,
+            callbacks=[report],
         )  # fmt: skip
 
     fitted = begun(first, start * 1e-4)
@@ -104,7 +107,7 @@ def fit_maps(
 
 
 def neighbours(
-    vectors: Floats, k: int, tell: Tell = lambda _: None
+    vectors: Floats, k: int, on_progress: OnProgress = lambda _: None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Rows (n, k) of the k others most like each unit vector, and their cosine distances, 0 to 2.
 
@@ -121,7 +124,7 @@ def neighbours(
         other[other.all(axis=1), -1] = False  # so many are equal that it is not among them itself
         rows[part] = found[other].reshape(len(part), k)
         distances[part] = np.maximum(1 - cosines[other], 0).reshape(len(part), k)
-        tell((low + len(part)) / count)
+        on_progress((low + len(part)) / count)
     return rows, distances
 
 
@@ -219,7 +222,7 @@ def finished_map(
     vectors: NDArray[np.float32],
     perplexities: Sequence[float],
     seed: int,
-    tell: Tell = lambda _: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> FittedMap:
     """The map of unit vectors (n, dim) that lies at `path`; if that is another, a new one there.
 
@@ -230,7 +233,7 @@ def finished_map(
     made_from = fingerprint(settings, np.ascontiguousarray(vectors).tobytes())
     found = read_map(path, made_from)
     if found is None:
-        points = fit_maps(vectors, perplexities, seed, tell)
+        points = fit_maps(vectors, perplexities, seed, on_progress)
         kept = vectors if len(vectors) <= EXACT else halves(vectors)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(

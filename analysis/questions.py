@@ -1,7 +1,4 @@
-"""The course's questions, answered in sentences with the run's numbers.
-
-Enters: what was found on ranges, mistakes and sexes. Leaves: plain sentences that are true of it.
-"""
+"""The course's questions, answered in sentences with the run's numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.measures.voice_confusion import Mistakes, Relation, Sexes
-from analysis.measures.voices import ToldBy, Voice, said
+from analysis.measures.voices import FeatureProbe, Voice, note_and_hz
 from analysis.pages.confusion import mistakes
 from analysis.run_data import Predicted
 from analysis.wording import counted, interval
@@ -30,17 +27,17 @@ def voices_finding(
     ordered = sorted(voices.values(), key=lambda voice: voice.f0[2])
     low, high = ordered[0], ordered[-1]
     if len(ordered) == 1:
-        start = f"The middle note of {low.singer} is {said(low.f0[2])}"
+        start = f"The middle note of {low.singer} is {note_and_hz(low.f0[2])}"
     else:
         start = (
-            f"The middle note of {len(ordered)} singers goes from {said(low.f0[2])}, {low.singer}, "
-            f"to {said(high.f0[2])}, {high.singer}"
+            f"The middle note of {len(ordered)} singers goes from {note_and_hz(low.f0[2])}, "
+            f"{low.singer}, to {note_and_hz(high.f0[2])}, {high.singer}"
         )
-    heard = {voice.stem for voice in ordered}
-    if "mix" in heard:
+    stems = {voice.stem for voice in ordered}
+    if "mix" in stems:
         start += (
             ", by the mixtures, whose pitch is mostly the band's"
-            if heard == {"mix"}
+            if stems == {"mix"}
             else ", of some by the mixtures, whose pitch is mostly the band's"
         )
     if relation is None:
@@ -69,7 +66,7 @@ def range_sentences(
     relation: Relation | None,
     pairs: int,
     found: Mistakes | None,
-    told: Sequence[ToldBy],
+    probes: Sequence[FeatureProbe],
     split: str,
 ) -> list[str]:
     """Whether singers of different range are told apart, and whether by their range."""
@@ -84,7 +81,7 @@ def range_sentences(
             f"of the two overlap by {found.mean:.0%}{mean}; naming any other singer alike would "
             f"make it {found.chance:.0%}."
         )
-    for one in told:
+    for one in probes:
         if one.what == "pitch":
             sentences.append(
                 f"Pitch alone, five quantiles of a song's f0, names the right one of "

@@ -171,9 +171,9 @@ def song_list(stores: Sequence[Store], predicted: Sequence[Predicted]) -> Songs:
     predictions = np.full(len(ids), -1, dtype=np.int64)
     confidences = np.zeros(len(ids))
     for table in predicted:
-        strangers = [song for song in table.ids if song not in row_of]
-        if table.singers != singers or strangers:
-            what = f"song {strangers[0]}" if strangers else "other singers"
+        missing = [song for song in table.ids if song not in row_of]
+        if table.singers != singers or missing:
+            what = f"song {missing[0]}" if missing else "other singers"
             raise UserError(
                 f"the {table.split} predictions name {what}, not in the stores of member "
                 f"{stores[0].member}; {FUSE}"
@@ -228,7 +228,7 @@ class RunData:
     placed: Placed | None = None  # new files for the maps
 
     def stores(self, member: str) -> list[Store]:
-        """A member's stores, in the order of `songs`; read anew each time, for they are large."""
+        """A member's stores, in the order of `songs`; read again each time, for they are large."""
         return member_stores(self.run, member)
 
 

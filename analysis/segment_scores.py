@@ -1,8 +1,6 @@
-"""What a member says of each segment of a song, and how it becomes small enough for a page.
+"""Probabilities of singers for each segment of a song, by a member's head or its neighbours' votes.
 
-Enters: a member's stores. Leaves: `Heard`, probabilities of every segment by the member's head or,
-without one, by its neighbours' votes; and `Few`, the most probable singers of each, rounded to
-bytes.
+`top_singers` makes them small enough for a page, `first_choices` keeps the singer named first.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class SegmentScores:
     """One member's probabilities over time, the songs one after the other."""
 
     member: str
@@ -45,7 +43,7 @@ class Heard:
 
 
 @dataclass(frozen=True, eq=False)
-class Few:
+class TopSingers:
     """The few most probable singers of each segment, or of some segments taken together."""
 
     counts: NDArray[np.int64]  # (songs,)
@@ -55,7 +53,7 @@ class Few:
     probabilities: NDArray[np.float64]  # (rows, kept)
 
 
-def heard_segments(run_data: RunData, member: str, songs: Sequence[str]) -> Heard | str:
+def segment_scores(run_data: RunData, member: str, songs: Sequence[str]) -> SegmentScores | str:
     """A member's answers to the segments of the named songs, or why there are none.
 
     A head's are the softmax of its logits, not calibrated; a neighbour's vote is what
@@ -65,10 +63,10 @@ def heard_segments(run_data: RunData, member: str, songs: Sequence[str]) -> Hear
     if any(store.segment_logits is None for store in stores):
         return _neighbours(run_data, member, songs)
     logits = [(store, store.segment_logits) for store in stores if store.segment_logits is not None]
-    return _heard(logits, "head", songs)
+    return _scores_of(logits, "head", songs)
 
 
-def _neighbours(run_data: RunData, member: str, songs: Sequence[str]) -> Heard | str:
+def _neighbours(run_data: RunData, member: str, songs: Sequence[str]) -> SegmentScores | str:
     name = expert_name(member, "knn_segment")
     votes = run_data.fusion.votes.get(name, NO_VOTES) if run_data.fusion else NO_VOTES
     found = []
@@ -81,10 +79,12 @@ def _neighbours(run_data: RunData, member: str, songs: Sequence[str]) -> Heard |
             f"Member {member} has no classification head, and no fusion says how its neighbours "
             f"vote; {FUSE}"
         )
-    return _heard(found, "neighbours", songs)
+    return _scores_of(found, "neighbours", songs)
 
 
-def _heard(parts: Sequence[tuple[Store, Floats]], how: str, songs: Sequence[str]) -> Heard:
+def _scores_of(
+    parts: Sequence[tuple[Store, Floats]], how: str, songs: Sequence[str]
+) -> SegmentScores:
     """The songs' segments in the order of `songs`, each song's by ascending start."""
     place = {
         song: (number, row)
@@ -102,7 +102,7 @@ def _heard(parts: Sequence[tuple[Store, Floats]], how: str, songs: Sequence[str]
         weights.append(store.segment_weight[order].astype(np.float64))
         probabilities.append(np.exp(log_softmax(logits[order])).astype(np.float32))
     made_from = parts[0][0].made_from
-    return Heard(
+    return SegmentScores(
         member=parts[0][0].member,
         how=how,
         counts=np.array(counts, dtype=np.int64),
@@ -138,13 +138,15 @@ def room(counts: Sequence[NDArray[np.int64]], singers: int, budget: int) -> tupl
     return kept, together
 
 
-def few(heard: Heard, truth: NDArray[np.int64], kept: int, together: int) -> Few:
+def top_singers(
+    scores: SegmentScores, truth: NDArray[np.int64], kept: int, together: int
+) -> TopSingers:
     """The `kept` most probable singers of every `together` segments, in the songs' order.
 
     `truth` (songs,): the true singer takes the last place where it has none of its own.
     """
-    numbers = np.repeat(np.arange(len(heard.counts)), heard.counts)
-    firsts = np.cumsum(heard.counts) - heard.counts
+    numbers = np.repeat(np.arange(len(scores.counts)), scores.counts)
+    firsts = np.cumsum(scores.counts) - scores.counts
     within = np.arange(len(numbers)) - firsts[numbers]
     starts = np.flatnonzero(within % together == 0)
     sizes = np.diff(np.append(starts, len(numbers)))
@@ -154,14 +156,14 @@ def few(heard: Heard, truth: NDArray[np.int64], kept: int, together: int) -> Few
         sums = np.add.reduceat(values.astype(np.float64), starts, axis=0)
         return np.asarray(sums / (sizes if values.ndim == 1 else sizes[:, None]))
 
-    probabilities = mean(heard.probabilities)
+    probabilities = mean(scores.probabilities)
     labels = np.argsort(-probabilities, axis=1, kind="stable")[:, :kept]
     absent = ~(labels == truth[owners][:, None]).any(axis=1)
     labels[absent, -1] = truth[owners][absent]
-    return Few(
-        np.bincount(owners, minlength=len(heard.counts)),
-        mean(heard.starts_s),
-        mean(heard.weights),
+    return TopSingers(
+        np.bincount(owners, minlength=len(scores.counts)),
+        mean(scores.starts_s),
+        mean(scores.weights),
         labels,
         np.take_along_axis(probabilities, labels, axis=1),
     )
@@ -184,32 +186,32 @@ class FirstChoices:
 
 
 def first_choices(run_data: RunData, songs: Sequence[str]) -> FirstChoices | str:
-    """Of the named predicted songs, or why nothing is said of segments.
+    """Of the named predicted songs, or why nothing is used of segments.
 
     The mean of all members' probabilities, where their segments lie at the same places; else those
     of the first member that says anything.
     """
-    found = [heard_segments(run_data, name, songs) for name in run_data.members]
-    heard = [one for one in found if isinstance(one, Heard)]
-    if not heard:
+    found = [segment_scores(run_data, name, songs) for name in run_data.members]
+    scores = [one for one in found if isinstance(one, SegmentScores)]
+    if not scores:
         return " ".join(one for one in found if isinstance(one, str))
-    first = heard[0]
+    first = scores[0]
     alike = all(
         np.array_equal(one.counts, first.counts)
         and np.allclose(one.starts_s, first.starts_s, atol=1e-3)
-        for one in heard
+        for one in scores
     )
-    said = heard if alike else heard[:1]
-    sources = [f"{one.member} ({_source(one)})" for one in said]
+    used = scores if alike else scores[:1]
+    sources = [f"{one.member} ({_source(one)})" for one in used]
     how = (
         f"Segments are those of {sources[0]}."
-        if len(said) == 1
+        if len(used) == 1
         else f"Segments: mean of what {', '.join(sources)} say."
     )
-    mean = np.mean([one.probabilities for one in said], axis=0)
+    mean = np.mean([one.probabilities for one in used], axis=0)
     ends = np.concatenate([[0], np.cumsum(first.counts)])
     return FirstChoices(how, ends, ranking(mean)[:, 0])
 
 
-def _source(heard: Heard) -> str:
-    return "its neighbours' votes" if heard.how == "neighbours" else "its head"
+def _source(scores: SegmentScores) -> str:
+    return "its neighbours' votes" if scores.how == "neighbours" else "its head"

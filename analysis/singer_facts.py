@@ -1,7 +1,7 @@
 """What is known of the singers beside their songs: sex and vocal range, from a csv.
 
-Enters: a csv with the columns singer, sex, low_hz and high_hz, all but the first optional. Leaves:
-`SingerFacts` by singer. An empty field, or a singer without a row, is not known.
+The csv has the columns singer, sex, low_hz and high_hz, all but the first optional. An empty field,
+or a singer without a row, is not known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SingerFacts:
     sex: str = ""  # as the csv writes it; "" where unknown
     low_hz: float | None = None  # lowest and highest note, both or neither
     high_hz: float | None = None
-    measured: bool = False  # the range was heard in the songs
+    measured: bool = False  # the range was measured in the songs
 
 
 def read_singer_facts(path: Path, singers: Sequence[str]) -> dict[str, SingerFacts]:

@@ -1,10 +1,10 @@
 """The album effect: how much of what makes two songs near is the album rather than the singer.
 
-Enters: song embeddings of a run's training songs with their albums and singers. Leaves: who the
-nearest other songs are, against chance and against the singer's other albums, and how well a probe
-tells the album from the embedding. That an album's songs are alike in sound, band and production,
-and that this helps to name a singer where it should not, is known since Whitman, Flake & Lawrence
-(2001) and Kim, Williamson & Pilli (2006).
+From song embeddings of the training songs: who the nearest other songs are, against chance and
+against the singer's other albums, how well a probe names the album, and what an album split costs
+against a song split. That an album's songs are alike in sound, band and production, and that this
+helps to name a singer where it should not, is known since Whitman, Flake & Lawrence (2001) and Kim,
+Williamson & Pilli (2006).
 """
 
 from __future__ import annotations

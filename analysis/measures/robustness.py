@@ -1,8 +1,4 @@
-"""Accuracy at every level of every degradation, and whether it is below that of clean songs.
-
-Enters: what was measured. Leaves: `Curve`s of points with 95 % intervals, each compared with the
-undegraded forms of the same songs.
-"""
+"""Accuracy at every level of every degradation, and whether it is below that of clean songs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Whether singers of similar range are taken for each other.
+"""Whether singers of similar range, or of the same sex, are taken for each other.
 
-Enters: predictions of songs, and the singers' ranges. Leaves: for each two singers how far their
-ranges overlap and how much each is taken for the other, the rank correlation of the two, and how
-the mistakes lie.
+For each two singers: how far their ranges overlap and how much each is taken for the other, with
+the rank correlation of the two; and how many mistakes cross from one sex to the other against what
+chance gives.
 """
 
 from __future__ import annotations

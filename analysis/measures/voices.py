@@ -1,8 +1,4 @@
-"""Each singer's vocal range and timbre, from what was measured in the songs.
-
-Enters: a run whose voices were measured. Leaves: `Voice`s by singer; a range that spans most of
-what a singer sings; and how far two ranges overlap.
-"""
+"""Each singer's vocal range and timbre, and how far such numbers alone name a singer."""
 
 from __future__ import annotations
 
@@ -63,7 +59,7 @@ class Measured:
         return len(self.songs) - len(self.rows)
 
     def sung(self) -> list[tuple[Song, VoiceRow]]:
-        """The songs in which enough of a voice is heard, with their rows."""
+        """The songs in which enough is sung, with their rows."""
         pairs = [(song, self.rows[song.id]) for song in self.songs if song.id in self.rows]
         return [
             (song, row)
@@ -90,7 +86,7 @@ def read_measured(run: Run) -> Measured | str:
 
 
 def voices(measured: Measured) -> dict[str, Voice]:
-    """Singer → voice, of those with a song in which a voice is heard; in order of their names."""
+    """Singer → voice, of those with a song in which someone sings; in order of their names."""
     of: dict[str, list[VoiceRow]] = defaultdict(list)
     for song, row in measured.sung():
         of[song.singer].append(row)
@@ -140,13 +136,13 @@ def note(hz: float) -> str:
     return f"{NOTES[number % 12]}{number // 12 - 1}"
 
 
-def said(hz: float) -> str:
+def note_and_hz(hz: float) -> str:
     """`A4 (440 Hz)`."""
     return f"{note(hz)} ({hz:.0f} Hz)"
 
 
 @dataclass(frozen=True)
-class ToldBy:
+class FeatureProbe:
     """What some numbers tell."""
 
     what: str
@@ -171,7 +167,7 @@ SETS: dict[str, Callable[[VoiceRow], list[float]]] = {
 }
 
 
-def told_by(measured: Measured) -> list[ToldBy]:
+def feature_probes(measured: Measured) -> list[FeatureProbe]:
     """A row for each of `SETS`; empty where there are too few songs.
 
     Linear discriminant analysis with shrinkage after Ledoit and Wolf, equal priors.
@@ -183,10 +179,10 @@ def told_by(measured: Measured) -> list[ToldBy]:
     sung = measured.sung()
     train = [(song.singer, row) for song, row in sung if song.split == "train"]
     singers = sorted({singer for singer, _ in train})
-    asked = [
+    queries = [
         (song, row) for song, row in sung if song.split == "validation" and song.singer in singers
     ]
-    if len(singers) < 2 or len(train) <= len(singers) or not asked:
+    if len(singers) < 2 or len(train) <= len(singers) or not queries:
         return []
     found = []
     for what, numbers in SETS.items():
@@ -198,9 +194,9 @@ def told_by(measured: Measured) -> list[ToldBy]:
             ),
         )
         classifier.fit(known, [singer for singer, _ in train])
-        named = classifier.predict(np.array([numbers(row) for _, row in asked]))
-        hits = np.array([one == song.singer for one, (song, _) in zip(named, asked, strict=True)])
-        albums = [song.album_id for song, _ in asked]
-        right = bootstrap_interval(mean_of(hits), len(asked), groups=albums)
-        found.append(ToldBy(what, known.shape[1], right, len(asked), len(singers)))
+        named = classifier.predict(np.array([numbers(row) for _, row in queries]))
+        hits = np.array([one == song.singer for one, (song, _) in zip(named, queries, strict=True)])
+        albums = [song.album_id for song, _ in queries]
+        right = bootstrap_interval(mean_of(hits), len(queries), groups=albums)
+        found.append(FeatureProbe(what, known.shape[1], right, len(queries), len(singers)))
     return found

@@ -277,7 +277,7 @@ def neighbour_table(found: Sequence[Embedding]) -> str:
 
 
 def probe_table(found: Sequence[Embedding]) -> str:
-    """A row for each embedding: how well albums are told, against chance."""
+    """A row for each embedding: how well albums are named, against chance."""
     head = (
         "embedding", "songs", "albums", "album right", "by chance",
         "among the singer's own", "by chance",
@@ -320,10 +320,10 @@ def gap_section(gaps: Sequence[Gap], folder: Path) -> str:
     heading = "<h2>Song split against album split</h2>"
     if not gaps:
         both = Command("benchmark", data_dir="SONGS", splits="song,album", run_dir=folder)
-        said = (
+        says = (
             f"No benchmark in this run measured the same member under both rules; to do so: {both}"
         )
-        return f"{heading}<p>{escape(said)}</p>"
+        return f"{heading}<p>{escape(says)}</p>"
     head = ("member", "segment", "seed", "song split", "album split", "lost")
     rows = [
         (

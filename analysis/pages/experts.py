@@ -39,7 +39,7 @@ WEIGHTS_SAY = {  # what a weight means under each way to fuse
     "best_single": "The method takes one expert alone.",
     "vote": "Every expert has one vote.",
     "mean": "Every expert counts the same in the mean of probabilities.",
-    "stack": "Weights hold for songs that some expert cannot hear; for all others a regression "
+    "stack": "Weights hold for songs for which some expert is unavailable; for all others a "
     "decides.",
 }
 
@@ -209,7 +209,9 @@ TICKS = ("tickmode", "tickvals", "ticktext")
 def _cell_text(unit: str, value: float) -> str:
     if np.isnan(value):
         return ""
-    return f"{value:.2f}".replace("0.", ".", 1) if unit == "kappa" else f"{100 * value:.1f}"
+    if unit == "fault":
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−").replace("0.", ".", 1)
 
 
 def _pair_text(experts: Sequence[str], pairs: Mapping[str, Pairs], row: int, column: int) -> str:
@@ -382,11 +384,11 @@ def opinions(predicted: Predicted) -> Opinions:
 
     An expert without any answer is left out; if no song has them all, only the fused is kept.
     """
-    silent = {name: np.isnan(p).any(axis=1) for name, p in predicted.experts.items()}
-    experts = {n: p for n, p in predicted.experts.items() if not silent[n].all()}
+    missing = {name: np.isnan(p).any(axis=1) for name, p in predicted.experts.items()}
+    experts = {n: p for n, p in predicted.experts.items() if not missing[n].all()}
     rows = np.ones(len(predicted.ids), dtype=bool)
     for name in experts:
-        rows &= ~silent[name]
+        rows &= ~missing[name]
     if not rows.any():
         experts, rows = {}, ~rows
     kept = replace(predicted, experts=experts).take(np.flatnonzero(rows))

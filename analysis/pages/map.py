@@ -1,8 +1,8 @@
 """The map page: songs and segments as points, near each other where their embeddings are alike.
 
-Enters: `RunData`, whose maps `views` makes. Leaves: the text of `tsne.html`: a map for each member
-and for all together, at song and segment level and for a few perplexities, and under it how much of
-the embedding's neighbourhoods the map keeps.
+A map for each member and for all together, at song and segment level and for a few perplexities,
+and under it how much of the embedding's neighbourhoods the map keeps. Songs are rows of the run's
+list, and placed files are numbered after them.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def missing(run_data: RunData, views: Sequence[View]) -> list[str]:
         absent = [name for number, name in enumerate(files) if number not in there]
         if absent and view.level == "song":
             who = view.member or TOGETHER
-            found.append(f"Not heard by {who}, so not on that map: {', '.join(absent)}.")
+            found.append(f"Not embedded by {who}, so not on that map: {', '.join(absent)}.")
     return found
 
 

@@ -1,8 +1,4 @@
-"""The front page: what the run shows, in sentences with numbers, and the way to the other pages.
-
-Enters: the list of songs, predictions, each member's neighbour agreement, and the fusion
-with its results. Leaves: the text of `index.html`.
-"""
+"""The front page: what the run shows, in sentences with numbers, and the way to the other pages."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ CARDS = {
     "albums.html": "How much of what looks like a voice is the production of an album.",
     "reliability.html": "Whether stated confidence is right, and what leaving songs out gains.",
     "members.html": "How far the experts agree, and what the ensemble fixed and broke.",
-    "timeline.html": "Who is heard when in a song, and where someone sings.",
+    "timeline.html": "Who sings when in a song, and where someone sings.",
     "voices.html": "Vocal ranges and timbre, and whether they explain the mistakes.",
     "spectrograms.html": "Three seconds of every singer, mixture and vocals.",
     "robustness.html": "What noise, codecs, reverberation, pitch, speed and short excerpts cost.",
@@ -147,11 +143,11 @@ def overview_page(run_data: RunData) -> str:
     body = [
         f'<p class="soft">{len(songs.ids):,} songs by {len(songs.singers):,} singers: {parts}.</p>',
     ]
-    said = [findings(one, seed) for one in tables]
-    if said:
-        body.insert(0, f'<p id="finding">{escape(said[0][0])}</p>')
+    sentences_of = [findings(one, seed) for one in tables]
+    if sentences_of:
+        body.insert(0, f'<p id="finding">{escape(sentences_of[0][0])}</p>')
     body.append(_cards())
-    for number, (one, sentences) in enumerate(zip(tables, said, strict=True)):
+    for number, (one, sentences) in enumerate(zip(tables, sentences_of, strict=True)):
         body.append(f"<h2>Findings, {one.split} split, song level</h2>")
         body.append(_list(sentences[1:] if number == 0 else sentences))
         body.append(f'<p class="soft">{escape(one.how)}</p>')

@@ -42,8 +42,8 @@ def robustness_finding(measured: Measured, found: Sequence[Curve]) -> str:
     clean = next(curve.clean for curve in found if curve.degradation != EXCERPT)
     songs = counted(len(songs_of(measured)), f"{measured.conditions.split} song")
     length = measured.conditions.seconds
-    heard = "heard in full" if length == FULL else f"{length:g} s of each"
-    start = f"Of {songs}, {heard}, {clean.top_1.value:.1%} are named right undegraded"
+    length_says = "in full" if length == FULL else f"{length:g} s of each"
+    start = f"Of {songs}, {length_says}, {clean.top_1.value:.1%} are named right undegraded"
     worst = min(
         ((curve, point) for curve in found for point in curve.degraded),
         key=lambda pair: pair[1].change.value,
@@ -75,13 +75,13 @@ def curve_sentence(curve: Curve, tests: int) -> str:
     ]
     clean = "the full songs" if curve.degradation == EXCERPT else "undegraded songs"
     if first:
-        told = " and ".join(
+        levels = " and ".join(
             f"{_value(curve, point)} ({point.top_1.value:.1%}, {points(point.change)})"
             for point in first
         )
         mildest = "the mildest level" if len(first) == 1 else "the mildest levels, either way,"
         verb = "is" if len(first) == 1 else "are"
-        return f"{title}: {mildest} significantly below {clean} {verb} {told}."
+        return f"{title}: {mildest} significantly below {clean} {verb} {levels}."
     lowest = min(curve.degraded, key=lambda point: point.change.value)
     if lowest.change.value >= 0:
         return f"{title}: no level is below {clean} ({curve.clean.top_1.value:.1%})."
@@ -253,24 +253,24 @@ def _level(curve: Curve, point: Point) -> str:
 
 def _missing(measured: Measured, names: Sequence[str]) -> str:
     """What is not measured, and what would measure it."""
-    said = []
+    found = []
     there = len(songs_of(measured))
     if there < measured.wanted:
         length = measured.conditions.seconds
         seconds = None if length == SECONDS else length
-        said.append(
+        found.append(
             f"Only {there:,} of {measured.wanted:,} songs are measured so far; this goes on: "
             f"{Command('measure', what='robustness', songs=measured.wanted, seconds=seconds)}"
         )
-    silent = {member_of(name) for name in measured.conditions.sources[1:] if name not in names}
-    silent -= {member_of(name) for name in names if name != FUSED}
-    if silent:
-        listed = ", ".join(sorted(silent))
-        said.append(
-            f"Without vocal stems of degraded songs these members stayed silent: {listed}; a "
+    unavailable = {member_of(name) for name in measured.conditions.sources[1:] if name not in names}
+    unavailable -= {member_of(name) for name in names if name != FUSED}
+    if unavailable:
+        listed = ", ".join(sorted(unavailable))
+        found.append(
+            f"Without vocal stems of degraded songs these members gave no answer: {listed}; a "
             f"separator makes stems: {Command('train-separator')}"
         )
-    return "".join(f"<p>{escape(one)}</p>" for one in said)
+    return "".join(f"<p>{escape(one)}</p>" for one in found)
 
 
 HEAD = ("degradation", "level", "top-1", "top-3", "change of top-1", "p, adjusted")

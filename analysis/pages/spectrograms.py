@@ -1,7 +1,6 @@
 """The spectrograms page: three seconds of each singer, mixture and vocals side by side.
 
-Enters: `RunData`, and what `measure` drew. Leaves: the text of `spectrograms.html`, with players
-of the same three seconds where pages may carry them.
+With players of the same three seconds where pages may carry them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from embedder.measures.records import (
 from embedder.run import Run
 
 TICKS = ((200, "200 Hz"), (1000, "1 kHz"), (2000, "2 kHz"), (4000, "4 kHz"))
-TITLE = "Spectrograms: what members hear"
+TITLE = "Spectrograms: the members' input"
 
 
 def spectrograms_finding(found: Spectrograms) -> str:
@@ -39,7 +38,7 @@ def spectrograms_finding(found: Spectrograms) -> str:
         what = f"{SECONDS} seconds of {found.singers[0]}"
     if not with_stem:
         return (
-            f"{what} as members hear them; there are no vocal stems to set beside the mixtures, "
+            f"{what} as members get them; there are no vocal stems to set beside the mixtures, "
             f"and this makes them: {Command('separate', method='hdemucs')}"
         )
     alike = {row: _correlation(found, row) for row in with_stem}
@@ -159,7 +158,7 @@ def _players(run: Run, found: Spectrograms) -> dict[tuple[int, str], Excerpt]:
     return {place: excerpt for (place, _), excerpt in zip(places, cut, strict=True) if excerpt}
 
 
-COLOURS = "magma"  # of matplotlib: as bright as it is loud, also to those who see few colours
+COLOURS = "magma"  # of matplotlib: as bright as it is loud, also to the colour-blind
 
 
 def palette() -> list[int]:

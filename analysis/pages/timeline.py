@@ -1,8 +1,7 @@
-"""The timeline page: who is heard when, in every song that was predicted.
+"""The timeline page: who sings when, in every song that was predicted.
 
-Enters: the members' answers to single segments, and the predictions of whole songs. Leaves: the
-text of `timeline.html`: a list of songs, wrong ones first, and for the chosen song the most
-probable singers over time, voice activity under them, and the whole song's answer beside them.
+A list of songs, wrong ones first, and for the chosen song the most probable singers over time,
+voice activity under them, and the whole song's answer beside them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,14 @@ from numpy.typing import NDArray
 
 from analysis.page import choice, escape, page
 from analysis.run_data import Predicted, RunData, album_title
-from analysis.segment_scores import BYTE, Few, Heard, few, heard_segments, room
+from analysis.segment_scores import (
+    BYTE,
+    SegmentScores,
+    TopSingers,
+    room,
+    segment_scores,
+    top_singers,
+)
 from analysis.wording import interval
 from embedder.metrics import ranking
 from embedder.statistics import Estimate, bootstrap_interval, mean_of
@@ -61,10 +67,10 @@ def listed(predicted: Sequence[Predicted]) -> SongAnswers:
     return SongAnswers(ids, splits, albums, truth[order], answers)
 
 
-def timeline_finding(songs: SongAnswers, heard: Sequence[Heard], seed: int = 0) -> str:
-    """How much single segments tell, with and without voice, against the whole song.
+def timeline_finding(songs: SongAnswers, scores: Sequence[SegmentScores], seed: int = 0) -> str:
+    """How often single segments are right, with and without voice, against the whole song.
 
-    Of the first split, and of the member whose segments tell most. Each song counts the same.
+    Of the first split, and of the member whose segments are right most often. Songs count alike.
     """
     split = songs.splits[0] if "validation" not in songs.splits else "validation"
     rows = np.array([one == split for one in songs.splits])
@@ -76,7 +82,7 @@ def timeline_finding(songs: SongAnswers, heard: Sequence[Heard], seed: int = 0) 
         f"of {count:,} whole {split} songs, the fused answer is right for {whole.value:.1%} "
         f"({interval(whole, count)})"
     )
-    shares = [(segment_shares(one, songs.truth), one) for one in heard]
+    shares = [(segment_shares(one, songs.truth), one) for one in scores]
     if not shares:
         return f"Nothing is known of single segments; {end}."
     (share, sung, other), best = max(shares, key=lambda pair: float(pair[0][0][rows].mean()))
@@ -100,15 +106,15 @@ def timeline_finding(songs: SongAnswers, heard: Sequence[Heard], seed: int = 0) 
 
 
 def segment_shares(
-    heard: Heard, truth: NDArray[np.int64]
+    scores: SegmentScores, truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Share of each song's segments that name the right singer: of all, the sung, and the others.
 
     (songs,) each; NaN where a song has no such segment.
     """
-    owners = np.repeat(np.arange(len(truth)), heard.counts)
-    right = ranking(heard.probabilities)[:, 0] == truth[owners]
-    sung = heard.weights >= SUNG
+    owners = np.repeat(np.arange(len(truth)), scores.counts)
+    right = ranking(scores.probabilities)[:, 0] == truth[owners]
+    sung = scores.weights >= SUNG
 
     def share(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         total = np.bincount(owners[kept], minlength=len(truth))
@@ -121,12 +127,12 @@ def segment_shares(
 def timeline_page(run_data: RunData) -> str:
     """The text of `timeline.html`."""
     songs = listed(run_data.predicted)
-    found = {name: heard_segments(run_data, name, songs.ids) for name in run_data.members}
-    heard = [one for one in found.values() if isinstance(one, Heard)]
+    found = {name: segment_scores(run_data, name, songs.ids) for name in run_data.members}
+    scores = [one for one in found.values() if isinstance(one, SegmentScores)]
     singers = run_data.songs.singers
-    kept, together = room([one.counts for one in heard], len(singers), BUDGET)
+    kept, together = room([one.counts for one in scores], len(singers), BUDGET)
     controls = choice("member", "Member", [(str(i), name) for i, name in enumerate(found)])
-    body = f"""<p id="finding">{escape(timeline_finding(songs, heard, run_data.seed))}</p>
+    body = f"""<p id="finding">{escape(timeline_finding(songs, scores, run_data.seed))}</p>
 <div class="controls">{controls}</div>
 <div class="figure chooser"><div><h2 id="song"></h2>
 <p id="shown" class="soft" aria-live="polite"></p>
@@ -159,7 +165,7 @@ how much of the segment is voice, which is what it counts in the song.</p>"""
     }
     data["pool"] = list(pool)  # texts that several members share stand there once
     notes = " ".join(one.how for one in run_data.predicted)
-    title = f"Who is heard when: {len(songs.ids):,} songs, segment level"
+    title = f"Who is scores when: {len(songs.ids):,} songs, segment level"
     return page("timeline.html", title, body, data, ["timeline.js"], notes)
 
 
@@ -169,18 +175,18 @@ def packed(values: NDArray[Any], kind: str) -> str:
 
 
 def _member_data(
-    name: str, heard: Heard | str, truth: NDArray[np.int64], kept: int, together: int,
+    name: str, scores: SegmentScores | str, truth: NDArray[np.int64], kept: int, together: int,
     pool: dict[str, int],
 ) -> dict[str, Any]:  # fmt: skip
-    if isinstance(heard, str):
-        return {"name": name, "why": heard}
-    found: Few = few(heard, truth, kept, together)
-    wide = heard.probabilities.shape[1] > BYTE
+    if isinstance(scores, str):
+        return {"name": name, "why": scores}
+    found: TopSingers = top_singers(scores, truth, kept, together)
+    wide = scores.probabilities.shape[1] > BYTE
     return {
         "name": name,
-        "how": heard.how,
-        "segment_s": heard.segment_s,
-        "voiced": heard.voiced,
+        "how": scores.how,
+        "segment_s": scores.segment_s,
+        "voiced": scores.voiced,
         **_pooled(
             pool,
             {

@@ -21,13 +21,13 @@ from analysis.measures.voice_confusion import (
     sexes,
 )
 from analysis.measures.voices import (
+    FeatureProbe,
     Measured,
-    ToldBy,
     Voice,
+    feature_probes,
     note,
+    note_and_hz,
     read_measured,
-    said,
-    told_by,
     vocal_ranges,
     voices,
 )
@@ -103,11 +103,11 @@ def voices_page(run_data: RunData) -> str:
     ranges = vocal_ranges(found)
     pairs = pairs_of(predicted, ranges)
     related = relation(pairs, run_data.seed) if len(pairs.first) else None
-    told = [] if isinstance(measured, str) else told_by(measured)
+    probes = [] if isinstance(measured, str) else feature_probes(measured)
     if isinstance(measured, str):
         finding = measured
     elif not found:
-        finding = f"No voice is heard in {counted(len(measured.rows), 'measured song')}."
+        finding = f"Nobody sings in {counted(len(measured.rows), 'measured song')}."
     else:
         finding = voices_finding(found, related, len(pairs.first), predicted.split)
     overlapping = mistakes_overlap(predicted, ranges)
@@ -125,7 +125,7 @@ def voices_page(run_data: RunData) -> str:
         ),
         (
             "Are singers of different range told apart?",
-            range_sentences(related, len(pairs.first), overlapping, told, predicted.split)
+            range_sentences(related, len(pairs.first), overlapping, probes, predicted.split)
             or ["Vocal ranges are not known."],
             "",
         ),
@@ -133,7 +133,7 @@ def voices_page(run_data: RunData) -> str:
     body = f'<p id="finding">{escape(finding)}</p>'
     if found and not isinstance(measured, str):
         body += _range_section(found, measured)
-        body += _pair_section(pairs) + _told_section(told)
+        body += _pair_section(pairs) + _probe_section(probes)
     body += f"<h2>The course's questions</h2>{_answers(answers)}"
     note_ = (
         f"{predicted.how} f0: fundamental frequency by pYIN (Mauch and Dixon 2014, librosa), 65 to "
@@ -229,7 +229,7 @@ def _hover(voice: Voice, show: str, sex: Mapping[str, str]) -> str:
 
     def value(number: float) -> str:
         if show == "f0":
-            return said(number)
+            return note_and_hz(number)
         return f"{number:.{about.digits}f} {about.unit}".replace("-", "−")
 
     low, first, middle, third, high = map(value, _values(voice, show))
@@ -360,7 +360,7 @@ def _voice_table(found: Mapping[str, Voice]) -> str:
             voice.singer,
             f"{note(voice.f0[0])} to {note(voice.f0[-1])}\n{voice.f0[0]:.0f} to "
             f"{voice.f0[-1]:.0f} Hz",
-            said(voice.f0[2]),
+            note_and_hz(voice.f0[2]),
             f"{voice.timbre['centroid_hz'][2]:,.0f} Hz",
             f"{voice.timbre['tilt_db'][2]:.1f} dB".replace("-", "−"),
             f"{voice.songs:,}",
@@ -384,8 +384,8 @@ of one were named as the other. p: the singers are given each other's ranges 2,0
 (Mantel 1967), for pairs that share a singer are not independent.</p>"""
 
 
-def _told_section(told: Sequence[ToldBy]) -> str:
-    if not told:
+def _probe_section(probes: Sequence[FeatureProbe]) -> str:
+    if not probes:
         return ""
     rows = [
         (
@@ -394,7 +394,7 @@ def _told_section(told: Sequence[ToldBy]) -> str:
             share_cell(one.right),
             f"{one.songs:,}",
         )
-        for one in told
+        for one in probes
     ]
     head = ("known of a song", "numbers", "right singer named", "validation songs")
     return f"""<h2>What range and timbre alone tell</h2>{table(head, rows, range(1, 4))}

@@ -7,7 +7,7 @@ from functools import partial
 
 from analysis.measures.robustness import songs_of
 from analysis.measures.voice_confusion import mistakes_overlap, pairs_of, relation, sex_of, sexes
-from analysis.measures.voices import read_measured, told_by, vocal_ranges, voices
+from analysis.measures.voices import read_measured, feature_probes, vocal_ranges, voices
 from analysis.pages.albums import albums_finding
 from analysis.pages.robustness import robustness_finding
 from analysis.pages.training import training_finding
@@ -77,7 +77,7 @@ def questions_slide(data: RunData, numbers: Numbers) -> tuple[Slide, list[LeftOu
         count = len(pairs.first)
         related = relation(pairs, data.seed) if count else None
         overlapping = mistakes_overlap(lead, ranges)
-        said = range_sentences(related, count, overlapping, told_by(measured), lead.split)
+        said = range_sentences(related, count, overlapping, feature_probes(measured), lead.split)
         answered["Are singers of different range told apart?"] = said
     blocks = [
         Text(" ".join(answer), 17.0, lead=question)

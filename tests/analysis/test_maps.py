@@ -16,14 +16,14 @@ from analysis.maps import (
     EVERYBODY,
     View,
     all_views,
-    asked,
     cloud,
     fit_all,
+    held_out,
     placed_cloud,
     stratified,
     together,
 )
-from analysis.projections import Tell
+from analysis.projections import OnProgress
 from analysis.run_data import RunData, read_run_data
 from embedder.inference.store import Store, read_store, write_store
 from embedder.run import Run
@@ -134,10 +134,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Points]:
             return np.stack([vectors[:, :2].astype(float)] * len(self.perplexities))
 
     def finished(
-        path: Path, vectors: Points, perplexities: tuple[float, ...], seed: int, tell: Tell
+        path: Path,
+        vectors: Points,
+        perplexities: tuple[float, ...],
+        seed: int,
+        on_progress: OnProgress,
     ) -> Fitted:
         assert seed == 0
-        tell(0.5)
+        on_progress(0.5)
         fitted.append(vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         return Fitted(vectors, perplexities)
@@ -229,7 +233,7 @@ def test_validation_points_are_asked_of_training_points(run_data: RunData) -> No
     songs = run_data.songs
     unknown = replace(songs, labels=np.where(np.arange(48) == 24, -1, songs.labels))
     mapped = maps.cloud(stores, "segment", lambda owners: np.arange(len(owners)))
-    found = asked(unknown, mapped)
+    found = held_out(unknown, mapped)
     assert {songs.splits[song] for song in mapped.songs[found.among]} == {0}
     assert {songs.splits[song] for song in mapped.songs[found.queries]} == {1}
     assert len(found.among) == 24 * 6

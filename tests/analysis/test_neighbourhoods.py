@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis import neighbourhoods
 from analysis.neighbourhoods import (
-    Asked,
+    HeldOut,
     Preservation,
     nearest,
     nearest_in_map,
@@ -113,7 +113,9 @@ def test_shares_are_those_of_a_loop_and_songs_count_alike(
     vectors, maps, labels = made
     queries = np.arange(40, 60)
     songs = np.array([7] * 9 + [3] * 4 + [5] * 6 + [4])  # of very different length
-    asked = Asked("validation", np.arange(40), labels[:40], queries, labels[queries], songs, songs)
+    held_out = HeldOut(
+        "validation", np.arange(40), labels[:40], queries, labels[queries], songs, songs
+    )
 
     def slow(distance: object) -> float:
         shares: dict[int, list[bool]] = {}
@@ -124,7 +126,7 @@ def test_shares_are_those_of_a_loop_and_songs_count_alike(
             shares.setdefault(int(song), []).append(best == labels[query])
         return float(np.mean([np.mean(one) for one in shares.values()]))
 
-    found = preservation(vectors, maps, asked, np.arange(0, 60, 2))
+    found = preservation(vectors, maps, held_out, np.arange(0, 60, 2))
     assert len(found) == 2
     for one, points in zip(found, maps, strict=True):
         assert (one.songs, one.neighbours, one.compared, one.k) == (4, 10, 30, 10)
@@ -149,12 +151,12 @@ def test_shares_are_those_of_a_loop_and_songs_count_alike(
 
 def test_a_map_of_nobody_held_out_says_so() -> None:
     nobody = np.zeros(0, dtype=np.int64)
-    asked = Asked("validation", np.arange(3), np.arange(3), nobody, nobody, nobody, nobody)
+    held_out = HeldOut("validation", np.arange(3), np.arange(3), nobody, nobody, nobody, nobody)
     vectors = unit(np.eye(3))
-    (one,) = preservation(vectors, np.zeros((1, 3, 2)), asked, np.arange(3))
+    (one,) = preservation(vectors, np.zeros((1, 3, 2)), held_out, np.arange(3))
     assert one.trustworthiness is not None
     assert one.says("song", "1").endswith("No song of a known singer was held out.")
-    (two,) = preservation(vectors[:2], np.zeros((1, 2, 2)), asked, np.arange(2))
+    (two,) = preservation(vectors[:2], np.zeros((1, 2, 2)), held_out, np.arange(2))
     assert "too few points for a trustworthiness" in two.says("song", "1")
 
 

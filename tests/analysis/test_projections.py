@@ -9,7 +9,7 @@ import pytest
 
 from analysis import projections
 from analysis.projections import (
-    Tell,
+    OnProgress,
     centred,
     finished_map,
     fit_maps,
@@ -173,9 +173,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeds: list[int] = []
 
     def fit(
-        vectors: np.ndarray, perplexities: tuple[float, ...], seed: int, tell: Tell
+        vectors: np.ndarray, perplexities: tuple[float, ...], seed: int, on_progress: OnProgress
     ) -> np.ndarray:
-        tell(1.0)
+        on_progress(1.0)
         seeds.append(seed)
         return np.random.default_rng(seed).normal(size=(len(perplexities), len(vectors), 2))
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.measures.voice_confusion import Mistakes, Relation, Sexes
-from analysis.measures.voices import ToldBy, Voice
+from analysis.measures.voices import FeatureProbe, Voice
 from analysis.questions import (
     range_sentences,
     relation_says,
@@ -65,9 +65,9 @@ def test_the_verdict_follows_sign_and_p(relation: Relation, says: str) -> None:
 
 def test_ranges_in_sentences() -> None:
     told = [
-        ToldBy("pitch", 5, wilson(33, 100), 100, 20),
-        ToldBy("timbre", 15, wilson(60, 100), 100, 20),
-        ToldBy("pitch and timbre", 20, wilson(95, 100), 100, 20),
+        FeatureProbe("pitch", 5, wilson(33, 100), 100, 20),
+        FeatureProbe("timbre", 15, wilson(60, 100), 100, 20),
+        FeatureProbe("pitch and timbre", 20, wilson(95, 100), 100, 20),
     ]
     found = range_sentences(None, 0, Mistakes(7, 0.512, 0.308), told, "validation")
     assert found == [

@@ -13,11 +13,11 @@ from analysis.segment_scores import (
     FEWEST,
     MOST,
     FirstChoices,
-    Heard,
-    few,
+    SegmentScores,
     first_choices,
-    heard_segments,
     room,
+    segment_scores,
+    top_singers,
 )
 from embedder.inference.store import read_store, write_store
 from embedder.run import Run
@@ -25,10 +25,10 @@ from ensemble.fusion.experts import expert_name
 from ensemble.fusion.knn import SegmentNeighbours
 
 
-def heard(counts: list[int], singers: int = 6, seed: int = 0) -> Heard:
+def scores(counts: list[int], singers: int = 6, seed: int = 0) -> SegmentScores:
     rng = np.random.default_rng(seed)
     total = sum(counts)
-    return Heard(
+    return SegmentScores(
         "m",
         "head",
         np.array(counts),
@@ -55,8 +55,8 @@ def test_a_head_gives_the_softmax_of_its_logits_by_start(copied: Run) -> None:
         read_store(copied.store("aam", "test")).song_ids[0],
         store.song_ids[2],
     ]
-    found = heard_segments(read_run_data(copied), "aam", songs)
-    assert isinstance(found, Heard)
+    found = segment_scores(read_run_data(copied), "aam", songs)
+    assert isinstance(found, SegmentScores)
     assert (found.how, found.segment_s, found.voiced) == ("head", 3.0, True)
     assert found.counts.tolist() == [6, 6, 6]
     np.testing.assert_allclose(found.starts_s[:6], [0, 2.5, 5, 7.5, 10, 12.5])
@@ -71,8 +71,8 @@ def test_without_a_head_the_neighbours_vote(answered: Run) -> None:
     run_data = read_run_data(answered)
     assert run_data.fusion is not None
     store = read_store(answered.store("triplet", "validation"))
-    found = heard_segments(run_data, "triplet", store.song_ids)
-    assert isinstance(found, Heard)
+    found = segment_scores(run_data, "triplet", store.song_ids)
+    assert isinstance(found, SegmentScores)
     assert (found.how, found.segment_s, found.voiced) == ("neighbours", None, False)
     name = expert_name("triplet", "knn_segment")
     _, evidence = evidence_of(run_data, "triplet")["validation"]
@@ -85,7 +85,7 @@ def test_without_a_head_the_neighbours_vote(answered: Run) -> None:
 
 def test_a_member_that_can_say_nothing_says_why(answered: Run) -> None:
     run_data = replace(read_run_data(answered), fusion=None)
-    assert heard_segments(run_data, "triplet", ()) == (
+    assert segment_scores(run_data, "triplet", ()) == (
         "Member triplet has no classification head, and no fusion says how its neighbours vote; "
         "run: python app.py fuse"
     )
@@ -94,9 +94,9 @@ def test_a_member_that_can_say_nothing_says_why(answered: Run) -> None:
 @pytest.mark.parametrize("together", [1, 2, 3, 7])
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_few_are_the_most_probable_and_the_true_one(kept: int, together: int) -> None:
-    full = heard([7, 1, 3])
+    full = scores([7, 1, 3])
     truth = np.array([4, 0, 5])
-    found = few(full, truth, kept, together)
+    found = top_singers(full, truth, kept, together)
     row = 0
     for song, (first, count) in enumerate(zip((0, 7, 8), (7, 1, 3), strict=True)):
         assert found.counts[song] == -(-count // together)
@@ -152,8 +152,8 @@ def test_members_that_hear_the_same_segments_speak_together(answered: Run) -> No
     assert found.how == (
         "Segments: mean of what aam (its head), triplet (its neighbours' votes) say."
     )
-    parts = [heard_segments(run_data, member, ids) for member in run_data.members]
-    sums = sum(part.probabilities for part in parts if isinstance(part, Heard))
+    parts = [segment_scores(run_data, member, ids) for member in run_data.members]
+    sums = sum(part.probabilities for part in parts if isinstance(part, SegmentScores))
     assert found.labels.tolist() == [int(np.argmax(row)) for row in np.asarray(sums)]
     assert found.ends.tolist() == list(range(0, 6 * len(ids) + 1, 6))
     alone = first_choices(read_run_data(answered, ["aam"]), ids)

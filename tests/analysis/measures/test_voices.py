@@ -10,12 +10,12 @@ import pytest
 
 from analysis.measures.voices import (
     Measured,
+    feature_probes,
     note,
+    note_and_hz,
     overlap,
     ranges_of,
     read_measured,
-    said,
-    told_by,
     voices,
 )
 from embedder.catalogue import Catalogue, Song, read_catalogue, write_catalogue
@@ -128,7 +128,7 @@ def test_overlap(first: tuple[float, float], second: tuple[float, float], share:
 )
 def test_notes(hz: float, name: str) -> None:
     assert note(hz) == name
-    assert said(hz) == f"{name} ({hz:.0f} Hz)"
+    assert note_and_hz(hz) == f"{name} ({hz:.0f} Hz)"
 
 
 Make = Callable[..., Measured]
@@ -161,7 +161,7 @@ def make(song: Callable[..., Song], row: Callable[..., VoiceRow]) -> Make:
 
 
 def test_pitch_tells_what_timbre_does_not(make: Make) -> None:
-    pitch, timbre, both = told_by(make(8.0))
+    pitch, timbre, both = feature_probes(make(8.0))
     assert [one.what for one in (pitch, timbre, both)] == ["pitch", "timbre", "pitch and timbre"]
     assert [one.numbers for one in (pitch, timbre, both)] == [5, 15, 20]
     assert (pitch.songs, pitch.singers) == (40, 4)
@@ -172,9 +172,9 @@ def test_pitch_tells_what_timbre_does_not(make: Make) -> None:
 
 
 def test_singers_of_one_pitch_are_not_told_by_it(make: Make) -> None:
-    assert told_by(make(0.0))[0].right.value < 0.5
+    assert feature_probes(make(0.0))[0].right.value < 0.5
 
 
 def test_too_few_songs(make: Make) -> None:
-    assert told_by(make(8.0, train=1)) == []
-    assert told_by(make(8.0, validation=0)) == []
+    assert feature_probes(make(8.0, train=1)) == []
+    assert feature_probes(make(8.0, validation=0)) == []

@@ -105,7 +105,7 @@ def test_files_that_a_member_did_not_hear_are_named(analyzed: Run) -> None:
     run_data = replace(read_run_data(analyzed, ["aam"]), placed=files)
     view = made(Estimate(0, 0, 0))
     heard = replace(view, new=NewPoints(np.zeros((2, 1, 2)), np.array([1]), None))
-    assert missing(run_data, [heard]) == ["Not heard by aam, so not on that map: a <new> one."]
+    assert missing(run_data, [heard]) == ["Not embedded by aam, so not on that map: a <new> one."]
     both = NewPoints(np.zeros((2, 2, 2)), np.array([0, 1]), None)
     assert missing(run_data, [replace(view, new=both)]) == []
     assert missing(replace(run_data, placed=None), [view]) == []

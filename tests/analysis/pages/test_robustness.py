@@ -50,7 +50,7 @@ def test_the_finding_names_the_level_that_costs_most() -> None:
     )
     assert "chance" not in finding(measured)
     few = finding(made_up({("speed", 1.25): 3}, seconds=0.0))
-    assert few.startswith("Of 40 validation songs, heard in full, 100.0% are named right")
+    assert few.startswith("Of 40 validation songs, in full, 100.0% are named right")
     assert "costs more than speed at 1.25 times: 92.5% are right" in few
     assert few.endswith(", which chance may explain.")
     short = finding(made_up({(EXCERPT, 1.0): 20}))
@@ -123,7 +123,7 @@ def test_the_page_has_a_row_for_each_level_and_says_what_is_missing(measured_run
     assert text.count("<tr><td>") == 2 * (len(severity_levels()) - 1 + 10)
     assert "Only 10 of 11 songs are measured so far" in text
     assert "--what robustness --songs 11" in text
-    assert "these members stayed silent: triplet; a separator makes stems" in text
+    assert "these members gave no answer: triplet; a separator makes stems" in text
     assert "<td class=number>10.0%<small>1." in text
     assert "Validation songs chose each member&#x27;s epoch" in text
     assert text.count('<div data-when="source=') == 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.analyze import analyze
 from analysis.pages.timeline import listed, packed, segment_shares, timeline_finding, timeline_page
 from analysis.run_data import Predicted, RunData, Songs, read_run_data, song_title
-from analysis.segment_scores import Heard, few, heard_segments
+from analysis.segment_scores import SegmentScores, segment_scores, top_singers
 from embedder.run import Run
 from embedder.statistics import bootstrap_interval, mean_of
 
@@ -46,8 +46,10 @@ def test_wrong_songs_come_first_the_surest_of_them_at_the_top() -> None:
 def test_shares_of_segments_with_and_without_voice() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]], np.float32)
     weights = np.array([0.5, 0.4, 1.0, 0.49])
-    heard = Heard("m", "head", np.array([3, 1]), np.arange(4.0), weights, probabilities, 3.0, True)
-    every, sung, other = segment_shares(heard, np.array([1, 0]))
+    scores = SegmentScores(
+        "m", "head", np.array([3, 1]), np.arange(4.0), weights, probabilities, 3.0, True
+    )
+    every, sung, other = segment_shares(scores, np.array([1, 0]))
     assert every.tolist() == [2 / 3, 1]
     assert sung[0] == 0.5
     assert np.isnan(sung[1])  # the second song has no sung segment
@@ -57,11 +59,13 @@ def test_shares_of_segments_with_and_without_voice() -> None:
 def test_the_finding_is_of_the_member_whose_segments_tell_most(answered: Run) -> None:
     run_data = read_run_data(answered)
     songs = listed(run_data.predicted)
-    heard = [heard_segments(run_data, name, songs.ids) for name in run_data.members]
-    assert all(isinstance(one, Heard) for one in heard)
-    found = timeline_finding(songs, [one for one in heard if isinstance(one, Heard)], seed=2)
-    head = heard[0]
-    assert isinstance(head, Heard)
+    scores = [segment_scores(run_data, name, songs.ids) for name in run_data.members]
+    assert all(isinstance(one, SegmentScores) for one in scores)
+    found = timeline_finding(
+        songs, [one for one in scores if isinstance(one, SegmentScores)], seed=2
+    )
+    head = scores[0]
+    assert isinstance(head, SegmentScores)
     rows = np.array(songs.splits) == "validation"
     parts = [part[rows] for part in segment_shares(head, songs.truth)]
     albums = np.array(songs.albums)[rows]
@@ -74,8 +78,8 @@ def test_the_finding_is_of_the_member_whose_segments_tell_most(answered: Run) ->
         f"{other} of the others {intervals[2]}; of 24 whole validation songs, the fused answer is "
         "right for 91.7% (95% interval "
     )
-    last = heard[1]
-    assert isinstance(last, Heard)
+    last = scores[1]
+    assert isinstance(last, SegmentScores)
     alone = timeline_finding(songs, [last])
     assert alone.startswith("On average, neighbours of member triplet name the right singer in ")
     assert "sung" not in alone
@@ -91,11 +95,11 @@ def test_what_is_packed_is_what_the_member_says(
     assert tuple(data["songs"]["id"]) == songs.ids
     pool = data["pool"]
     for place, name in enumerate(("aam", "triplet")):
-        heard = heard_segments(run_data, name, songs.ids)
-        assert isinstance(heard, Heard)
-        best = few(heard, songs.truth, 4, 1)
+        scores = segment_scores(run_data, name, songs.ids)
+        assert isinstance(scores, SegmentScores)
+        best = top_singers(scores, songs.truth, 4, 1)
         member = data["members"][place]
-        assert (member["name"], member["how"]) == (name, heard.how)
+        assert (member["name"], member["how"]) == (name, scores.how)
         assert unpacked(pool[member["counts"]], "<u2").tolist() == [6] * 36
         starts = unpacked(pool[member["starts"]], "<u2")
         np.testing.assert_allclose(starts / 10, best.starts_s, atol=0.051)
@@ -140,12 +144,14 @@ def test_two_thousand_songs_stay_below_three_megabytes(
     answers = rng.random((rows, singers), dtype=np.float32) ** 8
     answers /= answers.sum(axis=1, keepdims=True)
 
-    def hear(_: RunData, member: str, songs: tuple[str, ...]) -> Heard:
+    def score(_: RunData, member: str, songs: tuple[str, ...]) -> SegmentScores:
         starts = np.tile(np.arange(segments) * 1.5, len(songs))
         voice = np.random.default_rng(len(member)).random(rows)
-        return Heard(member, "head", np.full(count, segments), starts, voice, answers, 3.0, True)
+        return SegmentScores(
+            member, "head", np.full(count, segments), starts, voice, answers, 3.0, True
+        )
 
-    monkeypatch.setattr("analysis.pages.timeline.heard_segments", hear)
+    monkeypatch.setattr("analysis.pages.timeline.segment_scores", score)
     real = read_run_data(answered)
     none = np.zeros(0, np.int64)
     songs = Songs(names, (), (), none, none, none, np.zeros(0))
@@ -210,11 +216,11 @@ def test_a_song_is_searched_chosen_and_drawn(answered: Run, visit: Visit, tmp_pa
     assert chosen["hash"] == "#Ada/Last/2 tune.mp3"
     assert chosen["pressed"] == 1
     assert chosen["names"][0].startswith("&lt;script&gt;")
-    heard = heard_segments(run_data, "aam", songs.ids)
-    assert isinstance(heard, Heard)
+    scores = segment_scores(run_data, "aam", songs.ids)
+    assert isinstance(scores, SegmentScores)
     part = slice(6 * row, 6 * row + 6)
-    np.testing.assert_allclose(chosen["z"], heard.probabilities[part, 0], atol=0.003)
-    np.testing.assert_allclose(chosen["voice"], heard.weights[part], atol=0.003)
+    np.testing.assert_allclose(chosen["z"], scores.probabilities[part, 0], atol=0.003)
+    np.testing.assert_allclose(chosen["voice"], scores.weights[part], atol=0.003)
     np.testing.assert_allclose(chosen["edges"], 1.5 + np.arange(-1.25, 15, 2.5))
     assert chosen["hover"].startswith("<b>0:00.0 to 0:03.0</b><br>")
     assert chosen["whole"] == pytest.approx(songs.answers["fused"][row, 0], abs=1e-4)

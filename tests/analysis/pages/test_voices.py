@@ -64,7 +64,7 @@ def test_a_run_in_which_nobody_sings(
         return VoiceRow(row.id, row.stem, 20.0, 0.0, made_from=row.made_from)
 
     text = voices_page(read_run_data(measure(build_run(), {"Ada": 180.0}, change=silent)))
-    assert '<p id="finding">No voice is heard in 9 measured songs.</p>' in text
+    assert '<p id="finding">Nobody sings in 9 measured songs.</p>' in text
     assert "<script" not in text
 
 
