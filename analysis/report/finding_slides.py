@@ -7,7 +7,7 @@ from functools import partial
 
 from analysis.measures.robustness import songs_of
 from analysis.measures.voice_confusion import mistakes_overlap, pairs_of, relation, sex_of, sexes
-from analysis.measures.voices import read_measured, feature_probes, vocal_ranges, voices
+from analysis.measures.voices import feature_probes, read_measured, vocal_ranges, voices
 from analysis.pages.albums import albums_finding
 from analysis.pages.robustness import robustness_finding
 from analysis.pages.training import training_finding
