@@ -73,16 +73,8 @@ try:
 
     from embedder.artifact import DISK_FULL
     from embedder.cli.architectures import architectures
-    from embedder.cli.options import (
-        SPLIT_RULES,
-        Device,
-        RunDir,
-        Seed,
-        catalogue_of,
-        excerpts,
-        prepare,
-        train_embedder,
-    )
+    from embedder.cli.arguments import Device, RunDir, Seed
+    from embedder.cli.options import SPLIT_RULES, catalogue_of, excerpts, prepare, train_embedder
     from embedder.cli.pretrain import pretrain
     from embedder.cli.train import separate, train_detector, train_separator
     from embedder.console import (
@@ -94,11 +86,16 @@ try:
         say,
         warn,
     )
-    from embedder.errors import Command, UserError, did_you_mean, program, working_in
+    from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, program, working_in
     from embedder.presets import PRESETS
     from embedder.recipes import RECIPES
     from embedder.run import Run, open_run
-    from ensemble.commands.answers import (
+    from ensemble.cli.bundle import bundle, export
+    from ensemble.cli.compare import similar, verify
+    from ensemble.cli.enroll import enroll, unenroll
+    from ensemble.cli.index import benchmark_index
+    from ensemble.cli.measure import measure
+    from ensemble.cli.predict import (
         BundleFile,
         Members,
         RunOrBundle,
@@ -107,11 +104,6 @@ try:
         names_in,
         predict,
     )
-    from ensemble.commands.compare import similar, verify
-    from ensemble.commands.enrolment import enroll, unenroll
-    from ensemble.commands.handing_in import bundle, export
-    from ensemble.commands.index import benchmark_index
-    from ensemble.commands.measure import measure
 except KeyboardInterrupt:
     sys.stderr.write("stopped before anything was done\n")
     sys.exit(STOPPED)
@@ -193,9 +185,9 @@ def analyze(
     run = open_run(run_dir, after="fuse")
     placed = None
     if place:
-        from ensemble.commands.placing import hear_placed
+        from ensemble.cli.predict import place_files
 
-        placed = hear_placed(run, names, [*place, *(more or ())], device)
+        placed = place_files(run_dir, members, [*place, *(more or ())], device)
     written = draw(run, names, seed, meter, chosen, with_audio, singers_csv, placed)
     for page in written:
         say(f"wrote {page}")
@@ -267,12 +259,17 @@ def serve(
     if find_spec("gradio") is None:  # before anything is loaded
         raise ModuleNotFoundError("gradio", name="gradio")
     with bound(host, port) as made:  # what is in use is refused before anything is loaded
+        from analysis.listening.recogniser import RunContext, open_recogniser
+        from analysis.listening.schemas import Limits
         from analysis.listening.surroundings import surroundings
-        from ensemble.commands.serving import open_predictor
-        from ensemble.serving.answers import Limits
+        from ensemble.cli.predict import open_identifier
 
         limits = Limits(max_mb, max_minutes)
-        with open_predictor(run_dir, bundle, limits, surroundings, device) as predictor:
+        with open_identifier(run_dir, bundle, None, device) as identifier:
+            known = RunContext()
+            if bundle is None:
+                known = surroundings(Run(run_dir or RUN_DIR), identifier.members)
+            predictor = open_recogniser(identifier, known, limits, say)
             from analysis.listen import open_page
 
             page = open_page(predictor, limits, password)

@@ -26,7 +26,7 @@ from analysis.run_data import RunData, read_run_data
 from embedder.artifact import write_text
 from embedder.errors import UserError, did_you_mean
 from embedder.run import Run
-from ensemble.placed import Placed
+from ensemble.results import PlacedFiles
 
 # File name → what makes its text. A page that lacks something says what, and how to get it.
 BUILDERS: dict[str, Callable[[RunData], str]] = {
@@ -61,7 +61,7 @@ def analyze(
     pages: Sequence[str] | None = None,
     with_audio: bool = False,
     singers_csv: Path | None = None,
-    placed: Placed | None = None,
+    placed: PlacedFiles | None = None,
     single_files: bool = False,
 ) -> list[Path]:
     """Write the pages of a run.

@@ -20,9 +20,9 @@ from analysis.listening.folder import remove_at_the_end, take_only_uploads, uplo
 from analysis.listening.head import head, style, theme
 from analysis.listening.kept import Kept
 from analysis.listening.policy import Policy
+from analysis.listening.schemas import Limits, Predictor
 from analysis.listening.sounds import routes
 from analysis.listening.visit import Visit
-from ensemble.serving.answers import Limits, Predictor
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

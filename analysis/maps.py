@@ -19,7 +19,7 @@ from analysis.projections import FittedMap, OnProgress, finished_map, perplexiti
 from analysis.run_data import RunData, Songs
 from embedder.inference.store import Store
 from embedder.run import SPLITS
-from ensemble.placed import Placed
+from ensemble.results import PlacedFiles
 
 LEVELS = ("song", "segment")
 
@@ -238,12 +238,12 @@ def held_out(songs: Songs, mapped: Cloud) -> HeldOut:
     return HeldOut("validation", among, labels[among], queries, labels[queries], of, numbers[of])
 
 
-def placed_cloud(placed: Placed, members: Sequence[str], level: str) -> Cloud | None:
+def placed_cloud(placed: PlacedFiles, members: Sequence[str], level: str) -> Cloud | None:
     """The files that all of `members` embedded, as `Cloud` with numbers of files in place of songs.
 
     None if there is no such file, or if their segments lie at different places.
     """
-    files = placed.heard_by(members)
+    files = placed.taken_by(members)
     if not len(files):
         return None
     clouds = []

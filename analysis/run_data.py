@@ -19,8 +19,8 @@ from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.store import Store, read_store
 from embedder.run import SPLITS, Run
 from ensemble.fusion.fitted import Fusion, check_fusion, check_songs, check_stores, read_fusion
-from ensemble.placed import Placed
 from ensemble.predictions import read_table
+from ensemble.results import PlacedFiles
 
 FUSE = Command("fuse", before="run")
 HOW = {
@@ -225,7 +225,7 @@ class RunData:
     seed: int = 0  # of maps and intervals
     with_audio: bool = False  # pages may carry players
     facts: Mapping[str, SingerFacts] = field(default_factory=dict)  # of the singers in a csv
-    placed: Placed | None = None  # new files for the maps
+    placed: PlacedFiles | None = None  # new files for the maps
 
     def stores(self, member: str) -> list[Store]:
         """A member's stores, in the order of `songs`; read again each time, for they are large."""
@@ -238,7 +238,7 @@ def read_run_data(
     seed: int = 0,
     with_audio: bool = False,
     singers_csv: Path | None = None,
-    placed: Placed | None = None,
+    placed: PlacedFiles | None = None,
 ) -> RunData:
     """Read and check a run.
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedder.artifact import replacing, write_json, write_text
-from embedder.catalogue import without_audio_suffix
+from embedder.catalogue import is_audio, visible_files, without_audio_suffix
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
 from embedder.metrics import ranking
@@ -55,6 +55,18 @@ def id_order(name: str) -> tuple[int, int, str]:
     """Sort key of IDs: numbers ascending, then names by code point."""
     ident = normal_id(name)
     return (0, int(ident), "") if re.fullmatch(r"[0-9]+", ident) else (1, 0, ident)
+
+
+def list_files(folder: Path, option: str = "--test_dir") -> list[Path]:
+    """All audio files below a folder, sorted; `UserError` if it is missing or has none."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}; {option} takes a folder of audio files")
+    files = [folder / name for name in sorted(visible_files(folder))]
+    audio = [file for file in files if is_audio(file)]
+    if not audio:
+        raise UserError(f"{folder} holds no audio file among {len(files)} files")
+    return audio
 
 
 def prediction_names(paths: Sequence[Path], root: Path) -> list[str]:
@@ -209,3 +221,45 @@ def _ordered(names: Sequence[str], choices: Choices) -> list[tuple[str, Sequence
 
 def _texts(values: Sequence[str]) -> NDArray[np.str_]:
     return np.array(values, dtype=np.str_) if values else np.zeros(0, dtype="<U1")
+
+
+def notes_on(
+    names: Sequence[str],
+    silent: Sequence[Sequence[str]],
+    unsung: NDArray[np.bool_],
+    members: int,
+    decoded: Mapping[str, Sequence[str]] = {},
+) -> dict[str, list[str]]:
+    """What is to be known of each answer, by name of its file; nothing of most.
+
+    `silent`: for each song the members, of as many as `members`, that had no part in its answer;
+    `unsung` (songs,): no voice was found in it; `decoded`: what is odd about its file, by name.
+    """
+    notes: dict[str, list[str]] = {}
+    for name, gone, without in zip(names, silent, unsung, strict=True):
+        said = list(decoded.get(name, ()))
+        if gone:
+            said.append(
+                f"answered by {members - len(gone)} of {members} members: no vocals for "
+                f"{' and '.join(gone)}"
+            )
+        if without:
+            said.append("no voice was found: the whole recording is used")
+        if said:
+            notes[name] = said
+    return notes
+
+
+def write_notes(output: Path, notes: Mapping[str, Sequence[str]]) -> Path | None:
+    """Write `<output>.notes.csv`, lines `ID,note` by ascending ID, atomically.
+
+    Where there is no note, an old file is taken away.
+    """
+    path = output.with_name(f"{output.name}.notes.csv")
+    ordered = sorted(notes, key=id_order)
+    rows = [(normal_id(name), note) for name in ordered for note in notes[name]]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return None
+    write_text(path, to_csv([("ID", "note"), *rows]))
+    return path

@@ -202,7 +202,7 @@ def _trained(
     from embedder.catalogue import read_catalogue
     from embedder.inference.checkpoint import load_member
     from embedder.inference.config import InferenceConfig
-    from embedder.inference.embed import embed_remade, embed_split
+    from embedder.inference.embed import embed_attenuated, embed_split
     from embedder.training.members import train_member
     from ensemble.fusion.pipeline import fuse_run
 
@@ -214,7 +214,7 @@ def _trained(
         train_member(run, catalogue, loss, tiny(loss=loss), device="cpu", say=lambda _: None)
         for split in ("train", "validation", "test"):
             embed_split(run, catalogue, load_member(run, loss), split)
-    embed_remade(run, catalogue, ["aam", "triplet"], InferenceConfig())
+    embed_attenuated(run, catalogue, ["aam", "triplet"], InferenceConfig())
     fuse_run(run, catalogue, ["aam", "triplet"])
     return root
 

@@ -28,7 +28,7 @@ from embedder.models.network import DEVICES
 from embedder.run import Run
 from embedder.settings import SETTINGS
 from embedder.splits import SPLITTERS
-from ensemble.commands import answers
+from ensemble.cli import predict as predict_module
 from ensemble.fusion.experts import EXPERTS
 from ensemble.fusion.fitted import read_fusion
 from ensemble.fusion.fusers import FUSERS
@@ -89,8 +89,8 @@ def test_every_command_of_the_main_job_is_there() -> None:
 
 def test_the_choices_named_in_the_help_are_those_of_the_dicts() -> None:
     assert " | ".join(SPLITTERS) == commands.SPLIT_RULES
-    assert " | ".join(AGGREGATES) == answers.AGGREGATES
-    assert " | ".join(("auto", *FUSERS)) == answers.METHODS
+    assert " | ".join(AGGREGATES) == predict_module.AGGREGATES
+    assert " | ".join(("auto", *FUSERS)) == predict_module.METHODS
     shown = get_command(app.app).commands["predict"].params  # type: ignore[attr-defined]
     assert " | ".join(FORMATS) + "." in {option.help for option in shown}
     shown = get_command(app.app).commands["fuse"].params  # type: ignore[attr-defined]
@@ -550,7 +550,7 @@ def test_ctrl_c_says_how_to_go_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(answers, "open_run", interrupted)
+    monkeypatch.setattr(predict_module, "open_run", interrupted)
     assert app.main(["fuse", "--run_dir", str(trained.root)]) == 130
     assert "the same command goes on where it was" in capsys.readouterr().err
 
@@ -561,7 +561,7 @@ def test_a_prediction_whose_table_does_not_fit_on_the_disk_is_not_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "p.npz")
 
-    monkeypatch.setattr("ensemble.answering.write_table", full)
+    monkeypatch.setattr("ensemble.results.write_table", full)
     words = ("predict", "--test_dir", unseen, "--run_dir", trained.root, "--output")
     assert app.main([str(word) for word in (*words, tmp_path / "p.csv")]) == 2
     assert not list(tmp_path.glob("p.*"))

@@ -95,7 +95,7 @@ def test_files_without_voice_are_named_and_heard_as_a_whole(
     done = command("predict", *there, tmp_path / "deaf.csv")
     notes = tmp_path / "deaf.csv.notes.csv"
     assert f"wrote {notes}: what is to be known of 4 answers" in done.out.splitlines()
-    said = [f"{number},no voice was found: heard as a whole" for number in (1, 2, 3, 4)]
+    said = [f"{number},no voice was found: the whole recording is used" for number in (1, 2, 3, 4)]
     assert notes.read_text("utf-8").splitlines() == ["ID,note", *said]
     voice = read_table(tmp_path / "deaf.npz").voice
     assert voice is not None

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
+from analysis.listening.schemas import Near, Recognised
 from analysis.page import escape
 from analysis.run_data import album_title
-from ensemble.serving.answers import Choice, Near, Recognised
+from ensemble.results import Choice
 
 
 def percent(share: float) -> str:

@@ -20,8 +20,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from analysis.listening.password import Guard
+from analysis.listening.schemas import Limits, Predictor, Recognised
 from embedder.errors import UserError
-from ensemble.serving.answers import Limits, Predictor, Recognised
 
 MEGABYTE = 1_000_000
 ENVELOPE = 65_536  # bytes of a form beside its file: boundaries, headers, other fields

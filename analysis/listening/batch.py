@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.listening.answer import clock, percent
+from analysis.listening.schemas import Limits, Recognised
 from analysis.listening.uploads import Recording, Refused
 from analysis.page import table
 from analysis.wording import counted
 from embedder.catalogue import without_audio_suffix
 from embedder.errors import UserError
 from ensemble.predictions import csv_text, id_order, normal_id
-from ensemble.serving.answers import Limits, Recognised
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from analysis.listening.answer import clock, percent
 from analysis.page import UNKNOWN_COLOUR, escape, table
 from analysis.wording import counted
-from ensemble.serving.answers import Moment
+from ensemble.results import SegmentPrediction
 
 LANES = 4  # singers with a lane of their own; the others share one
 OTHERS = "others"
@@ -21,7 +21,10 @@ MOST_TICKS = 7
 
 
 def timeline(
-    moments: Sequence[Moment], seconds: float, colours: Mapping[str, str], player: str = ""
+    moments: Sequence[SegmentPrediction],
+    seconds: float,
+    colours: Mapping[str, str],
+    player: str = "",
 ) -> str:
     """`seconds`: of the whole recording. `player`: address of the recording, for an audio element.
 
@@ -53,14 +56,14 @@ def timeline(
     )
 
 
-def lane_names(moments: Sequence[Moment]) -> list[str]:
+def lane_names(moments: Sequence[SegmentPrediction]) -> list[str]:
     """Singers named first by a segment, the most frequent first; the rare ones as `OTHERS`."""
     counts = Counter(one.top[0].singer for one in moments if one.top)
     names = [name for name, _ in counts.most_common()]
     return names if len(names) <= LANES + 1 else [*names[:LANES], OTHERS]
 
 
-def said(moments: Sequence[Moment]) -> str:
+def said(moments: Sequence[SegmentPrediction]) -> str:
     """What the timeline shows, in a sentence."""
     counts = Counter(one.top[0].singer for one in moments if one.top)
     if not counts:
@@ -81,7 +84,7 @@ def tick_seconds(seconds: float) -> list[int]:
 
 def _lane(
     name: str,
-    moments: Sequence[Moment],
+    moments: Sequence[SegmentPrediction],
     ends: Sequence[float],
     seconds: float,
     colour: str,
@@ -104,12 +107,12 @@ def _lane(
     )
 
 
-def _tip(one: Moment) -> str:
+def _tip(one: SegmentPrediction) -> str:
     names = ", ".join(f"{choice.singer} {percent(choice.probability)}" for choice in one.top)
     return f"{clock(one.start_s)} to {clock(one.end_s)}: {names}; voice {percent(one.voice)}"
 
 
-def _voice(moments: Sequence[Moment], ends: Sequence[float], seconds: float) -> str:
+def _voice(moments: Sequence[SegmentPrediction], ends: Sequence[float], seconds: float) -> str:
     """A bar for each segment, as high as the share of it that is sung."""
     path = "".join(
         f"M{1000 * one.start_s / seconds:.1f} 100V{100 - 100 * one.voice:.0f}"
@@ -133,7 +136,7 @@ def _span(start: float, end: float, seconds: float) -> str:
     return f"left:{100 * start / seconds:.2f}%;width:{100 * (end - start) / seconds:.2f}%"
 
 
-def _table(moments: Sequence[Moment]) -> str:
+def _table(moments: Sequence[SegmentPrediction]) -> str:
     rows = [
         (
             f"{clock(one.start_s)} to {clock(one.end_s)}",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
+from analysis.listening.schemas import MapPoint, Near, Place, Recognised
 from analysis.page import UNKNOWN_COLOUR, escape
 from analysis.run_data import album_title
-from ensemble.serving.answers import MapPoint, Near, Place, Recognised
 
 WIDE, HIGH, EDGE = 640, 460, 26
 Scale = Callable[[float], float]

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from analysis.listening.kept import Kept
+from analysis.listening.schemas import Predictor
 from analysis.listening.uploads import Recording
 from embedder.errors import UserError
-from ensemble.serving.answers import Predictor
 
 # How the files of each kind begin: offset, bytes, media type. Nothing else is played.
 KINDS = (

@@ -1,7 +1,7 @@
 """What the listening page knows of a run beside its index: the finished map, and songs to play.
 
-Enters: a run folder and the members that answer. Leaves: `Beside`. All of it is read once; where
-the maps are not drawn yet, or the songs are gone, there is less of it.
+Enters: a run folder and the members that answer. Leaves: `RunContext`. All of it is read once;
+where the maps are not drawn yet, or the songs are gone, there is less of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.excerpts import Wanted, excerpt_of, sung
+from analysis.listening.recogniser import RunContext
+from analysis.listening.schemas import MapPoint, Place
 from analysis.maps import Cloud, cloud, together
 from analysis.projections import FIRST, FittedMap, centred, place, read_map
 from analysis.run_data import member_stores, song_title
@@ -21,8 +23,6 @@ from embedder.catalogue import read_catalogue
 from embedder.errors import UserError
 from embedder.inference.store import Store
 from embedder.run import Run
-from ensemble.serving.answers import MapPoint, Place
-from ensemble.serving.predictor import Beside
 
 AMONG = 1000  # songs of the map, the nearest ones, among which a recording is placed
 PLAYED = 64  # excerpts that are kept once they were cut
@@ -31,12 +31,12 @@ SAME = 2e-3  # how far half precision may take a map's vectors from the stores'
 Floats = NDArray[np.float32]
 
 
-def surroundings(run: Run, members: Sequence[str]) -> Beside:
+def surroundings(run: Run, members: Sequence[str]) -> RunContext:
     """What there is of the map and of the songs of a run."""
     try:
         stores = {name: member_stores(run, name) for name in sorted(members)}
     except UserError:
-        return Beside()
+        return RunContext()
     playable = _songs_to_play(run, next(iter(stores.values())))
 
     @lru_cache(maxsize=PLAYED)
@@ -45,7 +45,7 @@ def surroundings(run: Run, members: Sequence[str]) -> Beside:
 
     found = finished(run, stores)
     if found is None:
-        return Beside(playable=frozenset(playable), audio=audio)
+        return RunContext(playable=frozenset(playable), audio=audio)
     names, mapped = found
     which = min(
         range(len(mapped.perplexities)), key=lambda one: abs(mapped.perplexities[one] - FIRST)
@@ -60,7 +60,7 @@ def surroundings(run: Run, members: Sequence[str]) -> Beside:
         return Place(x, y)
 
     on_map({name: stores[name][0].embeddings[0] for name in names})  # loads openTSNE now
-    return Beside(map_points(stores[names[0]], points), on_map, frozenset(playable), audio)
+    return RunContext(map_points(stores[names[0]], points), on_map, frozenset(playable), audio)
 
 
 def finished(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from analysis.listening.schemas import Limits
 from embedder.catalogue import audio_format, is_audio_named, of_the_system
 from embedder.errors import UserError
-from ensemble.serving.answers import Limits
 
 MOST_MEMBERS = 1000
 ENTRY = b"PK\x01\x02"  # begins each entry of a zip's list of contents

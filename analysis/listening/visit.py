@@ -16,11 +16,11 @@ from analysis.listening.batch import Row, batch_csv, batch_said, batch_table, he
 from analysis.listening.kept import Kept
 from analysis.listening.moments import timeline
 from analysis.listening.place import place_on_map
+from analysis.listening.schemas import Limits, Predictor
 from analysis.listening.uploads import Recording, Refused, recordings, take
 from analysis.page import colours, escape
 from analysis.wording import counted
 from embedder.errors import UserError
-from ensemble.serving.answers import Limits, Predictor
 
 NONE_YET = "there is no recording yet; record or send one first"
 GONE = "the recording is not kept any more; please send it again"
@@ -99,7 +99,7 @@ class Visit:
             return problem(error), "", ""
         singers = self.predictor.singers()
         tints = dict(zip(singers, colours(len(singers)), strict=True))
-        rest = timeline(answer.moments, answer.seconds, tints, f"listening/recording/{token}")
+        rest = timeline(answer.segments, answer.seconds, tints, f"listening/recording/{token}")
         rest += f'<div class="pair">{place_on_map(self.predictor.map_points(), answer, tints)}'
         rest += f"{nearest(answer, song_address)}</div>"
         return Said(headline(answer, len(singers))), bars(answer, tints), rest

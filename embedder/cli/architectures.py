@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from embedder.architectures import ARCHITECTURES
-from embedder.cli.options import Device
+from embedder.cli.arguments import Device
 from embedder.console import print_table, shown
 from embedder.presets import PRESETS
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedder.architectures import ARCHITECTURES
+from embedder.cli.arguments import Device, RunDir, Seed
 from embedder.console import on_terminal, print_table, say, shown, warn
-from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, working_in
+from embedder.errors import Command, UserError, did_you_mean
 from embedder.objectives import LEGAL_LOSSES
 from embedder.presets import PRESETS
 from embedder.run import SPLITS, Run, abandon_run, create_run, locked, open_run, prepare_again
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     from embedder.catalogue import Catalogue
     from embedder.settings import Setting
 
-
-def works_in(context: typer.Context, run_dir: Path | None) -> Path | None:
-    """Until the command ends, the commands that its messages name are for its run folder."""
-    context.with_resource(working_in(run_dir or RUN_DIR))
-    return run_dir
-
-
-RunDir = Annotated[
-    Path, typer.Option("--run_dir", help="Folder of this run's artifacts.", callback=works_in)
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Device = Annotated[str, typer.Option("--device", help="auto | cpu | cuda | mps.")]
 
 SPLIT_RULES = "course | album | song | files"
 

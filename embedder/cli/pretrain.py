@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from embedder.architectures import ARCHITECTURES
-from embedder.cli.options import Device, RunDir, catalogue_of, print_settings
+from embedder.cli.arguments import Device, RunDir
+from embedder.cli.options import catalogue_of, print_settings
 from embedder.console import on_terminal, say
 from embedder.errors import Command
 from embedder.presets import PRESETS

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from embedder.cli.options import Device, RunDir, Seed, catalogue_of
+from embedder.cli.arguments import Device, RunDir, Seed
+from embedder.cli.options import catalogue_of
 from embedder.console import on_terminal, print_table, say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.presets import SEPARATOR_EPOCHS

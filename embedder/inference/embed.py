@@ -27,7 +27,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.detector import Detector, Voices, heard_voice, load_detector
 from embedder.inference.segments import cut
 from embedder.inference.separate import separated_vocals, separator_of
-from embedder.inference.store import REMADE, REMADE_DB, Store, origin, write_store
+from embedder.inference.store import ATTENUATED, ATTENUATED_DB, Store, origin, write_store
 from embedder.models.network import default_device, margin_free_logits, reuse_freed_memory
 from embedder.run import Run, prepare_again
 from embedder.settings import train_command
@@ -138,7 +138,7 @@ def embed_split(
     return store
 
 
-def embed_stale(
+def embed_songs(
     run: Run,
     catalogue: Catalogue,
     stale: Sequence[tuple[str, str]],
@@ -223,7 +223,7 @@ def _rows(parts: list[NDArray[np.float32]], columns: int) -> NDArray[np.float32]
     return np.concatenate([np.zeros((0, columns), np.float32), *parts])
 
 
-def embed_remade(
+def embed_attenuated(
     run: Run,
     catalogue: Catalogue,
     names: Sequence[str],
@@ -231,11 +231,12 @@ def embed_remade(
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> None:
-    """Remake the validation songs, embed them with the named members and write the stores.
+    """Embed the validation songs with their vocals turned down, and write the members' stores.
 
-    Each song's vocals are turned down by up to `REMADE_DB`, as much as a generator seeded by its
-    place says. Members that listen to vocals hear what the run's separator makes of the new
-    mixture; without a separator their stem is as it was.
+    The experts make on them the mistakes that fusion learns weights from; what they are worth is
+    measured on the songs as they are. Vocals are turned down by up to `ATTENUATED_DB`, as much as a
+    generator seeded by the song's place says. Members that take vocals embed what the run's
+    separator makes of the new mixture; without a separator their stem is as it was.
 
     Raises:
         UserError: a member or the separator cannot be read, or a song has no stems.
@@ -249,7 +250,7 @@ def embed_remade(
     songs = catalogue.of("validation")
     found: list[list[SongVectors]] = [[] for _ in members]
     for number, song in enumerate(progress(songs, len(songs), "validation songs, vocals lower")):
-        louder_db = -np.random.default_rng(number).uniform(0, REMADE_DB)
+        louder_db = -np.random.default_rng(number).uniform(0, ATTENUATED_DB)
         waves = {"mix": attenuated_mix(song, cache, louder_db)}
         if "vocals" in listens:
             stem = cache.samples(stem_key(song, "vocals"))
@@ -260,6 +261,6 @@ def embed_remade(
             vectors.append(embed_wave(member, waves[stem_name], listening, voices[stem_name]))
     for vectors, member in zip(found, members, strict=True):
         separates = separator.fingerprint() if separator else ""
-        made_from = origin(catalogue, REMADE, member.config, listening, separates)
-        store = store_of_songs(member, REMADE, vectors, songs, catalogue, made_from)
-        write_store(run.store(member.name, REMADE), store)
+        made_from = origin(catalogue, ATTENUATED, member.config, listening, separates)
+        store = store_of_songs(member, ATTENUATED, vectors, songs, catalogue, made_from)
+        write_store(run.store(member.name, ATTENUATED), store)

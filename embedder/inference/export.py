@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from embedder.architectures import ARCHITECTURES
 from embedder.artifact import fingerprint, replacing, write_json
 from embedder.config import SAMPLE_RATE, MemberConfig
 from embedder.errors import UserError
-from embedder.inference.checkpoint import Member
+from embedder.inference.checkpoint import Member, load_member
 from embedder.models.network import margin_free_logits
 from embedder.models.onnx import portable
+from embedder.run import Run
 from embedder.settings import SETTINGS
 
 EXPORT_FORMAT = 1  # version of the file's inputs, outputs and metadata
@@ -106,6 +108,18 @@ def facts_of(member: Member) -> dict[str, str]:
         "segment_s": str(member.config.embed.eval_segment_s),
         "hop_s": str(member.config.embed.eval_hop_s),
     }
+
+
+def export_members(run: Run, names: Sequence[str], folder: Path) -> list[Exported]:
+    """Write the networks of members of a run; all are checked before the first is written.
+
+    Raises:
+        UserError: A member cannot be read, or has no network that can be exported.
+    """
+    members = [load_member(run, name) for name in names]
+    for member in members:
+        check_exportable(member)
+    return [export_member(member, folder) for member in members]
 
 
 def export_member(member: Member, folder: Path) -> Exported:

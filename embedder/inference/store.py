@@ -27,8 +27,8 @@ from embedder.run import SPLITS
 STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = Command("fuse", before="run again")
-REMADE = "remade"  # split of validation songs whose vocals were turned down
-REMADE_DB = 12.0  # by so much at most, dB
+ATTENUATED = "attenuated"  # split of validation songs whose vocals were turned down
+ATTENUATED_DB = 12.0  # by so much at most, dB
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -43,7 +43,7 @@ class Store:
     """
 
     member: str  # the member's name
-    split: str  # "train", "validation", "test", "remade", or "" for files to predict
+    split: str  # "train", "validation", "test", "attenuated", or "" for files to predict
     singers: tuple[str, ...]  # label order
     song_ids: tuple[str, ...]  # relative posix path of each song
     albums: tuple[str, ...]  # "singer/album" of each song, "" where unknown
@@ -119,15 +119,15 @@ def origin(
 ) -> dict[str, str]:
     """What a member's store of a split is made from, beside the member's checkpoint.
 
-    `separator`: fingerprint of what separates the mixtures of `REMADE` songs for a member that
+    `separator`: fingerprint of what separates the mixtures of `ATTENUATED` songs for a member that
     takes vocals, empty where nothing does.
     """
     vocals = config.train.recording == "vocals"
     made_from = {"catalogue": catalogue.fingerprint(), **listening.made_from(config)}
-    if split == REMADE:
+    if split == ATTENUATED:
         stems = stems_fingerprint(catalogue.of("validation"), "vocals", "backing")
         made_from |= {
-            REMADE: f"vocals up to {REMADE_DB:g} dB lower",
+            ATTENUATED: f"vocals up to {ATTENUATED_DB:g} dB lower",
             "stems": stems or "none",
             "separator": (vocals and separator) or "none",
         }
@@ -229,8 +229,8 @@ def _problem(store: Store) -> str:
             if array.dtype != kind or array.shape != shape:
                 wanted = f"{np.dtype(kind).name} {shape}"
                 return f"{name} must be {wanted}, not {array.dtype.name} {array.shape}"
-    if store.split not in (*SPLITS, REMADE, ""):
-        return f"split must be one of {', '.join((*SPLITS, REMADE))} or empty"
+    if store.split not in (*SPLITS, ATTENUATED, ""):
+        return f"split must be one of {', '.join((*SPLITS, ATTENUATED))} or empty"
     if len(store.albums) != songs:
         return f"{len(store.albums)} albums for {songs} songs"
     for name, values in (("singers", store.singers), ("song_ids", store.song_ids)):

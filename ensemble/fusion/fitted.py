@@ -22,7 +22,7 @@ from embedder.inference.store import AGAIN, Store
 from embedder.metrics import Summary
 from embedder.run import Run
 from embedder.statistics import Estimate
-from ensemble.enrolled.enrolment import Gate
+from ensemble.enrollment_gate import Gate
 from ensemble.fusion.experts import gather
 from ensemble.fusion.fusers import FUSERS, Fuser, method_of
 from ensemble.fusion.knn import Votes

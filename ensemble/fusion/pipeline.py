@@ -18,12 +18,10 @@ from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.config import InferenceConfig
-from embedder.inference.store import REMADE, Store, check_store, origin, read_store
+from embedder.inference.store import ATTENUATED, Store, check_store, origin, read_store
 from embedder.run import SPLITS, Run, locked
 from embedder.settings import config_from_dict, train_again
 from embedder.stem_record import separator_fingerprint
-from ensemble.apply import predict_songs
-from ensemble.enrolled.carry import Enrolled, enrolled_songs
 from ensemble.fusion.fit import AUTO, fit_fusion, result_rows
 from ensemble.fusion.fitted import (
     AS_TRAINED,
@@ -33,12 +31,14 @@ from ensemble.fusion.fitted import (
     with_id,
     write_fusion,
 )
+from ensemble.index.carry import Enrolled, enrolled_songs
 from ensemble.index.members import MemberIndex, embedder_of, index_of
 from ensemble.index.table import read_indexes
 from ensemble.index.table import write_table as write_index
 from ensemble.index.vectors import KINDS, Floats, Vectors, recall
 from ensemble.open_set import TARGET_FPR
 from ensemble.predictions import table_of, write_table
+from ensemble.scoring import score_songs
 from ensemble.verification.verification import fit_verification, write_verification
 
 HELD = 1000  # segments of validation songs by which an approximate index is measured
@@ -111,7 +111,7 @@ class RunStores:
         """A member's store, which must be made from what there is now; `UserError` else."""
         if (member, split) not in self._read:
             store, config = read_store(self.run.store(member, split)), self.configs[member]
-            separates = split == REMADE and config.train.recording == "vocals"
+            separates = split == ATTENUATED and config.train.recording == "vocals"
             separator = self.separator if separates else ""
             made_from = origin(self.catalogue, split, config, self.inference, separator)
             check_store(store, self.checkpoints[member], made_from)
@@ -126,7 +126,7 @@ class RunStores:
 
     def attenuated(self) -> list[Store]:
         """The members' stores of validation songs with lowered vocals; none without stems."""
-        return [self.store(name, REMADE) for name in self.members if self.has_attenuated]
+        return [self.store(name, ATTENUATED) for name in self.members if self.has_attenuated]
 
     def stale(self) -> list[tuple[str, str]]:
         """(member, split) of each store that is missing or no longer fits.
@@ -141,7 +141,9 @@ class RunStores:
 
     def stale_attenuated(self) -> list[str]:
         """The members whose store of attenuated songs is missing or stale; none without stems."""
-        return [name for name in self.members if self.has_attenuated and self._bad(name, REMADE)]
+        return [
+            name for name in self.members if self.has_attenuated and self._bad(name, ATTENUATED)
+        ]
 
     def _bad(self, member: str, split: str) -> bool:
         try:
@@ -239,7 +241,7 @@ def _write_all(stores: RunStores, new: Run, choices: Choices, say: Callable[[str
     )
     tables = {"validation": table_of(validation[0], scores)}
     if test:
-        scores = predict_songs(fusion, test, indexes).scores
+        scores = score_songs(fusion, test, indexes).scores
         rows = result_rows(test[0], scores, seed=choices.seed)
         report = replace(fusion.report, results=(*fusion.report.results, *rows))
         fusion = replace(fusion, report=report)

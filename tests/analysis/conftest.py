@@ -25,13 +25,13 @@ from embedder.inference.store import Store, read_store, write_store
 from embedder.measures.records import VoiceRow, made_from, write_rows
 from embedder.metrics import summarise
 from embedder.run import Run, create_run
-from ensemble.apply import predict_songs
 from ensemble.fusion.fit import fit_fusion
 from ensemble.fusion.fitted import Fusion, FusionReport, ResultRow, write_fusion
 from ensemble.fusion.fusers import LogLinear
 from ensemble.fusion.knn import Votes
 from ensemble.index.members import index_of
 from ensemble.predictions import Table, table_of, write_table
+from ensemble.scoring import score_songs
 
 SINGERS = ("Ada", "Ben & Co", "Cem", "Dörte")
 DIM = 16
@@ -313,7 +313,7 @@ def make_answered(root: Path, singers: Sequence[str] = SINGERS) -> Run:
     fusion, scores = fit_fusion(indexes, stores["validation"], method="log_linear")
     write_fusion(run.fusion, fusion)
     write_table(run.predictions / "validation.npz", table_of(stores["validation"][0], scores))
-    scores = predict_songs(fusion, stores["test"], indexes).scores
+    scores = score_songs(fusion, stores["test"], indexes).scores
     write_table(run.predictions / "test.npz", table_of(stores["test"][0], scores))
     write_text(run.log("aam"), LOG)
     return run

@@ -15,7 +15,7 @@ from analysis.run_data import read_run_data
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.store import Store
 from embedder.run import Run
-from ensemble.placed import Placed
+from ensemble.results import PlacedFiles
 
 RATE = 16000
 
@@ -115,7 +115,7 @@ def test_every_song_and_file_has_the_player_of_its_own(
     assert file_players(run_data) == []
     soundfile.write(tmp_path / "new.wav", tones(12), RATE)
     store = run_data.stores("aam")[1].take(np.array([0]))
-    placed = Placed(
+    placed = PlacedFiles(
         (tmp_path / "new.wav",), ("new",), store.singers, np.ones((1, 4)) / 4, ((store,),), ((),)
     )
     (one,) = file_players(replace(run_data, placed=placed))

@@ -27,7 +27,7 @@ from analysis.projections import OnProgress
 from analysis.run_data import RunData, read_run_data
 from embedder.inference.store import Store, read_store, write_store
 from embedder.run import Run
-from ensemble.placed import Placed
+from ensemble.results import PlacedFiles
 
 
 @given(
@@ -244,24 +244,24 @@ def test_validation_points_are_asked_of_training_points(run_data: RunData) -> No
 
 
 @pytest.fixture
-def placed(build_store: Callable[..., Store]) -> Placed:
+def placed(build_store: Callable[..., Store]) -> PlacedFiles:
     """Four files in two batches; triplet says nothing of the second, and heard no second batch."""
     aam, triplet = (build_store(member, "test", ["a"], ["x", "y"]) for member in ("aam", "triplet"))
     batches = (
         (aam.take(np.arange(3)), triplet.take(np.arange(3))),
         (aam.take(np.array([4])),),
     )
-    return Placed(
+    return PlacedFiles(
         paths=tuple(Path(f"{number}.wav") for number in range(4)),
         names=("one", "two", "three", "four"),
         singers=("a",),
         probabilities=np.ones((4, 1)),
         batches=batches,
-        silent=((), ("triplet",), (), ("triplet",)),
+        unavailable=((), ("triplet",), (), ("triplet",)),
     )
 
 
-def test_files_are_placed_where_their_members_heard_them(placed: Placed) -> None:
+def test_files_are_placed_where_their_members_heard_them(placed: PlacedFiles) -> None:
     aam = placed_cloud(placed, ["aam"], "song")
     assert aam is not None
     assert aam.songs.tolist() == [0, 1, 2, 3]
@@ -279,11 +279,11 @@ def test_files_are_placed_where_their_members_heard_them(placed: Placed) -> None
     assert both.songs.tolist() == [0, 2]
     parts = np.stack([first[0].embeddings[2], first[1].embeddings[2]])
     np.testing.assert_allclose(both.vectors[1], parts.ravel() / 2**0.5, atol=1e-6)
-    assert placed_cloud(replace(placed, silent=(("aam",),) * 4), ["aam"], "song") is None
+    assert placed_cloud(replace(placed, unavailable=(("aam",),) * 4), ["aam"], "song") is None
 
 
 def test_new_points_come_with_the_view(
-    run_data: RunData, placed: Placed, drawn: list[Points]
+    run_data: RunData, placed: PlacedFiles, drawn: list[Points]
 ) -> None:
     found = list(all_views(replace(run_data, placed=placed)))
     assert len(drawn) == 6

@@ -22,7 +22,7 @@ from analysis.run_data import (
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
-from embedder.inference.embed import embed_stale
+from embedder.inference.embed import embed_songs
 from embedder.inference.store import Store, write_store
 from embedder.run import Run
 from ensemble.predictions import Table, read_table, write_table
@@ -167,7 +167,7 @@ def test_stores_that_an_interrupted_fuse_embedded_are_not_taken_for_those_fused(
 ) -> None:
     read_run_data(trained)
     catalogue = read_catalogue(trained.catalogue)
-    embed_stale(trained, catalogue, [("aam", "validation")], InferenceConfig(1.0, 0.5), "cpu")
+    embed_songs(trained, catalogue, [("aam", "validation")], InferenceConfig(1.0, 0.5), "cpu")
     with pytest.raises(UserError, match=r"is of .*, 1 s every 0\.5 s, .* the fusion of"):
         read_run_data(trained)
 

@@ -1,4 +1,4 @@
-"""Files and answers: batches, voice, members without a part, strangers, and what is written."""
+"""Scores of new songs, whatever the batches: voice, members without a part, unknown singers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from embedder.errors import UserError
 from embedder.inference.aggregate import SOFTENING, song_embedding
 from embedder.inference.store import Store, read_store
 from embedder.run import Run
-from ensemble.answering import (
-    Answered,
-    answer,
-    list_files,
-    strangers,
-    threshold_of,
-    write_prediction,
-)
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fusers import answering
 from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.table import enroll, read_indexes, songs_of, write_table
 from ensemble.open_set import MIN_PREFERENCE
 from ensemble.predictions import read_table
+from ensemble.results import Prediction, Predictions, best_choices
+from ensemble.scoring import (
+    SongScores,
+    join_scores,
+    score_songs,
+    threshold_of,
+    unknown_songs,
+    without_vocals,
+)
 
 MEMBERS = ["aam", "triplet"]
 KNOWN = 6
@@ -39,51 +40,27 @@ def part(stores: Sequence[Store], rows: Sequence[int]) -> list[Store]:
     return [store.take(np.array(rows)) for store in stores]
 
 
+def answer(fusion: Any, indexes: Any, batches: Sequence[Sequence[Store]]) -> SongScores:
+    return join_scores(
+        [score_songs(fusion, stores, indexes, without_vocals(stores)) for stores in batches]
+    )
+
+
+def predictions(
+    names: Sequence[str], found: SongScores, strange: Any = None, voiced: bool = False
+) -> Predictions:
+    songs = [
+        Prediction(name, best_choices(found, n), strange is not None and bool(strange[n]), 0.5, 3.0)
+        for n, name in enumerate(names)
+    ]
+    return Predictions(tuple(songs), found, 0.5, voiced)
+
+
 def of_vocals(store: Store, voice: Sequence[float]) -> Store:
     """The store of a member that hears vocals, with a share of voice for each song."""
     weight = np.array(voice, np.float32)[store.segment_song]
     made_from = {**store.made_from, "activity": "energy"}
     return replace(store, made_from=made_from, segment_weight=weight)
-
-
-# Files ------------------------------------------------------------------------------------------
-
-
-def test_files_are_listed_sorted_whatever_lies_beside_them(tmp_path: Path) -> None:
-    for name in ("b.WAV", "a/2.mp3", "10.flac", "9.ogg", ".hidden.wav", ".git/x.wav", "x.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path)]
-    assert found == ["10.flac", "9.ogg", "a/2.mp3", "b.WAV"]
-
-
-def test_files_are_listed_whatever_kind_of_audio_they_are(tmp_path: Path) -> None:
-    names = [
-        "1.m4a",
-        "2.oga",
-        "3.wave",
-        "4.opus",
-        "5.aiff",
-        "6.WMA",
-        "7.flac",
-        "no_suffix",
-        "x.dat",
-    ]
-    for name in names:
-        (tmp_path / name).write_bytes(b"fLaC" if "." not in name or "dat" in name else b"x")
-    for name in ("cover.jpg", "list.m3u", "Thumbs.db", "._1.m4a"):
-        (tmp_path / name).write_bytes(b"x")
-    assert [path.name for path in list_files(tmp_path)] == names
-
-
-def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none does not exist; --test_dir takes a folder"):
-        list_files(tmp_path / "none")
-    (tmp_path / "x.txt").touch()
-    with pytest.raises(UserError, match=r"holds no audio file among 1 files"):
-        list_files(tmp_path)
-    with pytest.raises(UserError, match=r"x\.txt is a file; --audio_dir takes a folder"):
-        list_files(tmp_path / "x.txt", "--audio_dir")
 
 
 # Batches ----------------------------------------------------------------------------------------
@@ -95,15 +72,15 @@ def test_answers_do_not_depend_on_the_batches(members: Sequence[str], trained: R
     stores = [read_store(trained.store(m, "test")) for m in members]
     whole = answer(fusion, indexes, [stores])
     assert whole.voice.tolist() == [1] * 4
-    assert whole.silent == ((),) * 4
+    assert whole.unavailable == ((),) * 4
     for batches in ([[0], [1], [2], [3]], [[0, 1, 2], [3]]):
         parts = answer(fusion, indexes, [part(stores, rows) for rows in batches])
-        assert list(parts.answers.scores) == list(whole.answers.scores)
-        for name, logs in whole.answers.scores.items():
-            assert np.array_equal(parts.answers.scores[name], logs), name
-        assert np.array_equal(parts.answers.confidence, whole.answers.confidence)
-        assert parts.answers.deaf == whole.answers.deaf
-    assert np.allclose(np.exp(whole.answers.scores[FUSED]).sum(axis=1), 1)
+        assert list(parts.scores) == list(whole.scores)
+        for name, logs in whole.scores.items():
+            assert np.array_equal(parts.scores[name], logs), name
+        assert np.array_equal(parts.confidence, whole.confidence)
+        assert parts.unavailable == whole.unavailable
+    assert np.allclose(np.exp(whole.scores[FUSED]).sum(axis=1), 1)
 
 
 def test_a_batch_that_a_member_did_not_hear_has_nothing_of_it(world: Any) -> None:
@@ -111,25 +88,25 @@ def test_a_batch_that_a_member_did_not_hear_has_nothing_of_it(world: Any) -> Non
     both, alone = part(world.strangers, [0, 1]), part(world.strangers, [2, 3, 4])[:1]
     found = answer(world.fusion, world.indexes, [both, alone])
     first, second = (answer(world.fusion, world.indexes, [batch]) for batch in (both, alone))
-    assert list(found.answers.scores) == list(first.answers.scores)
-    assert list(found.answers.scores)[-1] == FUSED
-    for name, logs in found.answers.scores.items():
-        assert np.array_equal(logs[:2], first.answers.scores[name])
+    assert list(found.scores) == list(first.scores)
+    assert list(found.scores)[-1] == FUSED
+    for name, logs in found.scores.items():
+        assert np.array_equal(logs[:2], first.scores[name])
         if name.startswith("two/"):
-            assert name not in second.answers.scores
+            assert name not in second.scores
             assert np.isnan(logs[2:]).all()
         else:
-            assert np.array_equal(logs[2:], second.answers.scores[name])
-    assert found.silent == ((), (), ("two",), ("two",), ("two",))
-    assert found.answers.confidence.tolist() == [
-        *first.answers.confidence,
-        *second.answers.confidence,
+            assert np.array_equal(logs[2:], second.scores[name])
+    assert found.unavailable == ((), (), ("two",), ("two",), ("two",))
+    assert found.confidence.tolist() == [
+        *first.confidence,
+        *second.confidence,
     ]
-    own = {name: logs for name, logs in second.answers.scores.items() if name != FUSED}
+    own = {name: logs for name, logs in second.scores.items() if name != FUSED}
     both, weights = answering(world.fusion.weights, own)
     logs = (weights[:, None, None] * both).sum(axis=0)
     expected = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
-    assert np.allclose(second.answers.scores[FUSED], expected)
+    assert np.allclose(second.scores[FUSED], expected)
 
 
 # Voice ------------------------------------------------------------------------------------------
@@ -140,19 +117,19 @@ def test_a_member_that_finds_no_vocals_has_no_part_and_says_nothing_of_voice(wor
     heard = replace(mix, segment_weight=np.full_like(mix.segment_weight, 0.5))
     stores = [heard, of_vocals(vocals, [0.3, 0.0, 0.8, 0.0])]
     found = answer(world.fusion, world.indexes, [stores])
-    assert found.silent == ((), ("two",), (), ("two",))
+    assert found.unavailable == ((), ("two",), (), ("two",))
     assert found.voice == pytest.approx([0.3, 0.5, 0.5, 0.5])  # of those that have a part
     alone = answer(world.fusion, world.indexes, [stores[:1]])
-    assert np.array_equal(found.answers.scores[FUSED][1], alone.answers.scores[FUSED][1])
+    assert np.array_equal(found.scores[FUSED][1], alone.scores[FUSED][1])
     both = [of_vocals(store, [0.3, 0.0, 0.8, 0.0]) for store in stores]
     found = answer(world.fusion, world.indexes, [both])
-    assert found.silent == ((),) * 4  # nobody hears a voice: all answer
+    assert found.unavailable == ((),) * 4  # nobody hears a voice: all answer
     assert found.voice == pytest.approx([0.3, 0, 0.8, 0])
     plain = replace(mix, segment_weight=np.zeros_like(mix.segment_weight))
     found = answer(
         world.fusion, world.indexes, [[plain, vocals]]
     )  # a detector's word silences none
-    assert found.silent == ((),) * 4
+    assert found.unavailable == ((),) * 4
     assert found.voice.tolist() == [0] * 4
 
 
@@ -165,7 +142,7 @@ def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
     weight[store.segments_of(2)] = 0
     weighted_store = replace(store, segment_weight=weight)
     found = answer(fusion, indexes, [[weighted_store]])
-    plain = answer(fusion, indexes, [[store]]).answers.scores["aam/head"]
+    plain = answer(fusion, indexes, [[store]]).scores["aam/head"]
     assert (found.voice == 0).tolist() == [False, False, True, False]
     assert store.segment_logits is not None
     for number in range(4):
@@ -176,8 +153,8 @@ def test_weights_move_heads_and_the_aggregate_sees_them(trained: Run) -> None:
         mean = np.log((shares[:, None] * chances).sum(axis=0) / shares.sum())
         logs = mean / fusion.temperatures["aam/head"]
         logs -= np.log(np.exp(logs).sum())
-        assert np.allclose(found.answers.scores["aam/head"][number], logs, atol=1e-5)
-        same = np.allclose(found.answers.scores["aam/head"][number], plain[number], atol=1e-9)
+        assert np.allclose(found.scores["aam/head"][number], logs, atol=1e-5)
+        same = np.allclose(found.scores["aam/head"][number], plain[number], atol=1e-9)
         assert same == (number == 2)
 
 
@@ -207,8 +184,8 @@ def test_a_stranger_is_nobody_and_known_singers_keep_their_names(world: Any) -> 
     gone = []
     for stores in (known, away):
         files = [replace(store, split="", song_ids=names) for store in stores]
-        found = answer(world.fusion, world.indexes, [files]).answers
-        gone.append(strangers(unknown, found, KNOWN))
+        found = answer(world.fusion, world.indexes, [files])
+        gone.append(unknown_songs(unknown, found, KNOWN))
         assert (gone[-1] == (found.confidence < unknown.threshold)).all()
     assert gone[0].mean() <= 0.1
     assert gone[1].mean() >= 0.85
@@ -220,12 +197,14 @@ def test_unknown_comes_first_and_without_the_flag_nothing_changes(
     files = [replace(store, split="") for store in world.validation]
     found = answer(world.fusion, world.indexes, [files])
     names = [str(number) for number in range(36)]
-    strange = strangers(world.fusion.unknown, found.answers, KNOWN)
+    strange = unknown_songs(world.fusion.unknown, found, KNOWN)
     strange[4:7] = True
-    write_prediction(tmp_path / "plain.csv", "csv", names, found)
-    write_prediction(tmp_path / "p.csv", "csv", names, found, strange=strange)
+    predictions(names, found).write(tmp_path / "plain.csv")
+    marked = predictions(names, found, strange)
+    marked.write(tmp_path / "p.csv", mark_unknown=True)
+    assert marked.to_csv(mark_unknown=True) == (tmp_path / "p.csv").read_text("utf-8")
     nobody = np.zeros(36, bool)
-    write_prediction(tmp_path / "q.csv", "csv", names, found, strange=nobody)
+    predictions(names, found, nobody).write(tmp_path / "q.csv", mark_unknown=True)
     assert (tmp_path / "q.csv").read_bytes() == (tmp_path / "plain.csv").read_bytes()
     pairs = zip(
         (tmp_path / "plain.csv").read_text("utf-8").splitlines(),
@@ -241,12 +220,10 @@ def test_unknown_comes_first_and_without_the_flag_nothing_changes(
 
 def test_of_two_singers_one_follows_unknown(world: Any, tmp_path: Path) -> None:
     found = answer(world.fusion, world.indexes, [part(world.strangers, [0])])
-    two = {name: logs[:, :2] for name, logs in found.answers.scores.items()}
-    narrow = Answered(
-        replace(found.answers, singers=("a", "b"), scores=two), found.voice, found.silent
-    )
+    two = {name: logs[:, :2] for name, logs in found.scores.items()}
+    narrow = replace(found, singers=("a", "b"), scores=two)
     first = "ab"[int(two[FUSED][0].argmax())]
-    write_prediction(tmp_path / "p.json", "json", ["x"], narrow, strange=np.array([True]))
+    predictions(["x"], narrow, [True]).write(tmp_path / "p.json", "json", mark_unknown=True)
     assert read_json(tmp_path / "p.json") == {"x": ["unknown", first]}
 
 
@@ -257,15 +234,15 @@ def test_enrolled_singers_are_judged_by_how_clearly_they_are_preferred(
     write_table(path, world.train)
     enroll(path, "new", songs_of(part(world.strangers, [0, 1, 2])))
     indexes = read_indexes(path)
-    found = answer(world.fusion, indexes, [part(world.strangers, [3, 4, 5])]).answers
+    found = answer(world.fusion, indexes, [part(world.strangers, [3, 4, 5])])
     unknown = threshold_of(world.fusion, found.singers)
     assert (found.scores[FUSED].argmax(axis=1) == KNOWN).all()
     assert (found.confidence < unknown.threshold).any()  # to the experts, a stranger
-    gone = strangers(unknown, found, KNOWN)
+    gone = unknown_songs(unknown, found, KNOWN)
     assert np.array_equal(gone, found.preference < MIN_PREFERENCE)
     assert not gone.all()
     low = replace(found, preference=np.full(3, MIN_PREFERENCE - 1))
-    assert strangers(unknown, low, KNOWN).all()
+    assert unknown_songs(unknown, low, KNOWN).all()
 
 
 def test_without_a_threshold_or_with_a_singer_of_that_name_nobody_is_unknown(world: Any) -> None:
@@ -285,9 +262,9 @@ def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> N
     fusion, indexes = open_fusion(trained, None)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
     found = answer(fusion, indexes, [stores])
-    scores = found.answers.scores
+    scores = found.scores
     names = ["0010", "x", "002", "1"]
-    table = write_prediction(tmp_path / "o/p.csv", "csv", names, found)
+    table = predictions(names, found).write(tmp_path / "o/p.csv")
     assert table == tmp_path / "o/p.npz"
     rows = [line.split(",") for line in (tmp_path / "o/p.csv").read_text("utf-8").splitlines()]
     assert [row[0] for row in rows] == ["1", "2", "10", "x"]
@@ -302,9 +279,9 @@ def test_a_prediction_is_a_file_and_its_table(trained: Run, tmp_path: Path) -> N
     assert np.allclose(read.log_probabilities, scores[FUSED][order], atol=1e-6)
     assert read.voice is None
     assert read.confidence is not None
-    assert np.allclose(read.confidence, found.answers.confidence[order])
+    assert np.allclose(read.confidence, found.confidence[order])
     voiced = replace(found, voice=np.array([0.1, 0, 0.5, 1]))
-    write_prediction(tmp_path / "o/q.json", "json", names, voiced, voice=True)
+    predictions(names, voiced, voiced=True).write(tmp_path / "o/q.json", "json")
     heard = read_table(tmp_path / "o/q.npz").voice
     assert heard is not None
     assert np.allclose(heard, [1, 0.5, 0.1, 0])

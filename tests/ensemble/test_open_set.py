@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from embedder.metrics import ranking
 from embedder.statistics import Estimate
 from ensemble import open_set
-from ensemble.apply import predict_songs
 from ensemble.fusion.experts import gather
 from ensemble.fusion.knn import SCORE_NORMS, Neighbours, SegmentNeighbours
 from ensemble.index.members import index_of
@@ -35,6 +34,7 @@ from ensemble.open_set import (
     scales_of,
     threshold_for,
 )
+from ensemble.scoring import score_songs
 
 KNOWN = 6
 
@@ -320,11 +320,11 @@ def test_what_is_asked_when_applied_is_what_was_fitted(measure: str, world: Any)
         world.fusion, unknown=replace(world.fusion.unknown, measure=measure, scales=scales)
     )
     expected = known_score(measure, found.known, scales)
-    asked = predict_songs(fusion, world.validation, world.indexes)
+    asked = score_songs(fusion, world.validation, world.indexes)
     assert np.allclose(asked.confidence, expected)
     some = [store.take(np.array([3])) for store in world.validation]
-    assert predict_songs(fusion, some, world.indexes).confidence[0] == asked.confidence[3]
-    bare = predict_songs(fusion, [world.validation[1]], {"two": world.indexes["two"]})
+    assert score_songs(fusion, some, world.indexes).confidence[0] == asked.confidence[3]
+    bare = score_songs(fusion, [world.validation[1]], {"two": world.indexes["two"]})
     assert np.isfinite(bare.confidence).all()  # a member without a head
 
 

@@ -21,13 +21,16 @@ from ensemble.predictions import (
     TABLE_FORMAT,
     Table,
     id_order,
+    list_files,
     normal_id,
+    notes_on,
     prediction_names,
     read_table,
     table_of,
     top_singers,
     write_csv,
     write_json_predictions,
+    write_notes,
     write_table,
 )
 
@@ -277,3 +280,66 @@ def test_all_files_that_share_an_id_are_named_at_once() -> None:
         f"{files[0]} and {files[1]} would both have the ID 1; {files[3]} and {files[4]} and "
         f"{files[5]} would all have the ID 2; rename all but one of each"
     )
+
+
+def test_only_answers_with_something_to_be_known_have_notes() -> None:
+    names = ["a", "b", "c", "d"]
+    silent = [(), ("vox",), ("vox", "low"), ()]
+    found = notes_on(names, silent, np.array([False, False, True, True]), 3)
+    alone = "no voice was found: heard as a whole"
+    assert found == {
+        "b": ["answered by 2 of 3 members: no vocals for vox"],
+        "c": ["answered by 1 of 3 members: no vocals for vox and low", alone],
+        "d": [alone],
+    }
+    assert notes_on(names, [()] * 4, np.zeros(4, bool), 3) == {}
+
+
+def test_notes_are_written_by_id_and_go_when_there_are_none(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "p.json"
+    path = write_notes(output, {"x, y": ["one"], "0010": ["two", "three"], "9": ["four"]})
+    assert path == tmp_path / "new" / "p.json.notes.csv"
+    assert path.read_bytes() == b'ID,note\n9,four\n10,two\n10,three\n"x, y",one\n'
+    assert write_notes(output, {"a": []}) is None
+    assert not path.exists()
+    assert write_notes(output, {}) is None
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def test_files_are_listed_sorted_whatever_lies_beside_them(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a/2.mp3", "10.flac", "9.ogg", ".hidden.wav", ".git/x.wav", "x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [p.relative_to(tmp_path).as_posix() for p in list_files(tmp_path)]
+    assert found == ["10.flac", "9.ogg", "a/2.mp3", "b.WAV"]
+
+
+def test_files_are_listed_whatever_kind_of_audio_they_are(tmp_path: Path) -> None:
+    names = [
+        "1.m4a",
+        "2.oga",
+        "3.wave",
+        "4.opus",
+        "5.aiff",
+        "6.WMA",
+        "7.flac",
+        "no_suffix",
+        "x.dat",
+    ]
+    for name in names:
+        (tmp_path / name).write_bytes(b"fLaC" if "." not in name or "dat" in name else b"x")
+    for name in ("cover.jpg", "list.m3u", "Thumbs.db", "._1.m4a"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [path.name for path in list_files(tmp_path)] == names
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none does not exist; --test_dir takes a folder"):
+        list_files(tmp_path / "none")
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(UserError, match=r"holds no audio file among 1 files"):
+        list_files(tmp_path)
+    with pytest.raises(UserError, match=r"x\.txt is a file; --audio_dir takes a folder"):
+        list_files(tmp_path / "x.txt", "--audio_dir")

@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedder.errors import UserError
-from ensemble.serving.answers import (
+from analysis.listening.schemas import (
     Choice,
     Limits,
     MapPoint,
-    Moment,
     Near,
     Place,
     Predictor,
     Recognised,
+    SegmentPrediction,
 )
+from embedder.errors import UserError
 
 RATE = 16_000
 PITCHES = {"Ada": 200.0, "Ben & <b>Co</b>": 400.0, "Cem": 600.0}  # Hz
@@ -72,7 +72,7 @@ class PitchPredictor:
             Choice(one, share) for one, share in zip(order, (0.9, 0.07, 0.002), strict=False)
         )
         moments = tuple(
-            Moment(float(at), min(at + 1.5, seconds), 0.25 * (at % 5), top)
+            SegmentPrediction(float(at), min(at + 1.5, seconds), 0.25 * (at % 5), top)
             for at in range(int(seconds))
         )
         nearest = tuple(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.listening.answer import bars, clock, headline, nearest, percent, song_address
-from ensemble.serving.answers import Choice, Near, Recognised
+from analysis.listening.schemas import Choice, Near, Recognised
 
 ANSWER = Recognised(
     seconds=10.0,

@@ -19,8 +19,16 @@ from schemathesis.checks import CHECKS
 
 from analysis.listening import api as module
 from analysis.listening.api import AT_ONCE, ENVELOPE, api
+from analysis.listening.schemas import (
+    Choice,
+    Limits,
+    MapPoint,
+    Near,
+    Place,
+    Recognised,
+    SegmentPrediction,
+)
 from embedder.errors import UserError
-from ensemble.serving.answers import Choice, Limits, MapPoint, Moment, Near, Place, Recognised
 
 
 class Measuring:
@@ -53,7 +61,7 @@ class Measuring:
             raise UserError("This is no audio that can be read.")
         top = (Choice("Ada", 0.75), Choice("Ben & <b>Co</b>", 0.25))
         near = Near("Ada/First/1.mp3", "1", "Ada", "First", 0.5, True)
-        moment = Moment(0.0, len(data) / 10, 1.0, top)
+        moment = SegmentPrediction(0.0, len(data) / 10, 1.0, top)
         return Recognised(
             len(data) / 10, top, False, 0.5, 0.25, (moment,), (near,), Place(1, -2), ("A note.",)
         )

@@ -7,9 +7,9 @@ import io
 from dataclasses import replace
 
 from analysis.listening.batch import Row, batch_csv, batch_said, batch_table, hear
+from analysis.listening.schemas import Choice, Limits, Recognised
 from analysis.listening.uploads import Recording, Refused
 from embedder.errors import UserError
-from ensemble.serving.answers import Choice, Limits, Recognised
 
 ANSWER = Recognised(
     20.0, (Choice("Ada, A.", 0.7), Choice("Ben", 0.2)), False, 0.5, 0.3, (), (), None, ()

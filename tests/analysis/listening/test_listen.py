@@ -16,9 +16,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from analysis.listening.schemas import Limits
 from embedder.catalogue import read_catalogue
 from embedder.run import Run
-from ensemble.serving.answers import Limits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
@@ -367,8 +367,9 @@ def test_a_run_behind_a_password(
     browser: Any, serving: Callable[..., Any], trained: Run, command: Callable[..., Any]
 ) -> None:
     """Real members, from the run folder to the page; a song of the run is found again."""
-    from analysis.listening.surroundings import surroundings
     from ensemble.commands.serving import open_predictor
+
+    from analysis.listening.surroundings import surroundings
 
     command("analyze", "--pages", "tsne", "--run_dir", trained.root)
     catalogue = read_catalogue(trained.catalogue)

@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 
 from analysis.listening.moments import OTHERS, lane_names, said, tick_seconds, timeline
-from ensemble.serving.answers import Choice, Moment
+from analysis.listening.schemas import Choice, SegmentPrediction
 
 
-def moments(names: str, hop: float = 2.0, length: float = 3.0) -> tuple[Moment, ...]:
+def moments(names: str, hop: float = 2.0, length: float = 3.0) -> tuple[SegmentPrediction, ...]:
     return tuple(
-        Moment(at * hop, at * hop + length, 0.5, (Choice(name, 0.8), Choice("?", 0.1)))
+        SegmentPrediction(at * hop, at * hop + length, 0.5, (Choice(name, 0.8), Choice("?", 0.1)))
         for at, name in enumerate(names)
     )
 
@@ -68,6 +68,6 @@ def test_ticks_are_few_and_fit(seconds: float) -> None:
 
 def test_names_are_text() -> None:
     hostile = "</div><script>x</script>"
-    text = timeline([Moment(0, 1, 1, (Choice(hostile, 1.0),))], 1.0, {hostile: '"#x'})
+    text = timeline([SegmentPrediction(0, 1, 1, (Choice(hostile, 1.0),))], 1.0, {hostile: '"#x'})
     assert "<script>" not in text
     assert '--tint:"' not in text

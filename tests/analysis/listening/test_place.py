@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.listening.place import HIGH, WIDE, place_on_map, said
-from ensemble.serving.answers import Choice, MapPoint, Near, Place, Recognised
+from analysis.listening.schemas import Choice, MapPoint, Near, Place, Recognised
 
 RNG = np.random.default_rng(3)
 POINTS = tuple(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.listening.schemas import Limits
 from analysis.listening.uploads import (
     MOST_MEMBERS,
     Recording,
@@ -21,7 +22,6 @@ from analysis.listening.uploads import (
     unzipped,
 )
 from embedder.errors import UserError
-from ensemble.serving.answers import Limits
 
 LIMITS = Limits(max_mb=0.01)  # 10,000 bytes
 

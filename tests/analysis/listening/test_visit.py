@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from analysis.listening.kept import Kept
+from analysis.listening.schemas import Limits, Predictor
 from analysis.listening.visit import NOTHING, Said, Visit, sentence
-from ensemble.serving.answers import Limits, Predictor
 
 Tone = Any
 

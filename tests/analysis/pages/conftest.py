@@ -15,8 +15,8 @@ from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.inference.store import read_store, write_store
 from embedder.measures.records import Spectrograms
 from embedder.run import Run
-from ensemble.placed import Placed
 from ensemble.predictions import read_table, write_table
+from ensemble.results import PlacedFiles
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def mapped(run_at: Callable[..., Run], tmp_path_factory: pytest.TempPathFactory)
     new = folder / "new.wav"
     soundfile.write(new, np.zeros(16000 * 16), 16000)
     store = replace(validation.take(np.array([0])), song_ids=("file 1",), split="")
-    placed = Placed(
+    placed = PlacedFiles(
         (new,), ("a <b>file</b>",), (*train.singers, "Enrolled"),
         np.array([[0.1, 0.2, 0.0, 0.1, 0.6]]), ((store,),), ((),),
     )  # fmt: skip

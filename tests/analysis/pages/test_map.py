@@ -28,7 +28,7 @@ from analysis.run_data import RunData, Songs, read_run_data
 from embedder.inference.store import Store, read_store, write_store
 from embedder.run import Run
 from embedder.statistics import Estimate
-from ensemble.placed import Placed
+from ensemble.results import PlacedFiles
 
 
 def made(change: Estimate, member: str = "aam", level: str = "song") -> View:
@@ -101,7 +101,9 @@ def test_the_page_says_what_is_missing_and_how_to_get_it(build_run: Callable[...
 
 
 def test_files_that_a_member_did_not_hear_are_named(analyzed: Run) -> None:
-    files = Placed((Path("a"), Path("b")), ("a <new> one", "b"), ("x",), np.ones((2, 1)), (), ())
+    files = PlacedFiles(
+        (Path("a"), Path("b")), ("a <new> one", "b"), ("x",), np.ones((2, 1)), (), ()
+    )
     run_data = replace(read_run_data(analyzed, ["aam"]), placed=files)
     view = made(Estimate(0, 0, 0))
     heard = replace(view, new=NewPoints(np.zeros((2, 1, 2)), np.array([1]), None))

@@ -23,9 +23,9 @@ from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.config import InferenceConfig
 from embedder.inference.detector import Detector, Voices, detected, load_detector
-from embedder.inference.embed import CHUNK, embed_remade, embed_split, embed_wave, stem_key
+from embedder.inference.embed import CHUNK, embed_attenuated, embed_split, embed_wave, stem_key
 from embedder.inference.embed_files import check_files, embed_files, vocal_stems
-from embedder.inference.store import REMADE, REMADE_DB, Store, read_store
+from embedder.inference.store import ATTENUATED, ATTENUATED_DB, Store, read_store
 from embedder.models.detector import VoiceDetector
 from embedder.models.network import Network
 from embedder.run import Run
@@ -517,9 +517,9 @@ def test_a_detector_other_than_the_one_that_is_named_is_a_mistake(
 
 def test_the_store_holds_the_validation_songs_with_lower_vocals(trained: Run) -> None:
     catalogue = read_catalogue(trained.catalogue)
-    trained.store("aam", REMADE).unlink()
-    embed_remade(trained, catalogue, ["aam"], InferenceConfig())
-    plain, found = (read_store(trained.store("aam", split)) for split in ("validation", REMADE))
+    trained.store("aam", ATTENUATED).unlink()
+    embed_attenuated(trained, catalogue, ["aam"], InferenceConfig())
+    plain, found = (read_store(trained.store("aam", split)) for split in ("validation", ATTENUATED))
     assert found.song_ids == plain.song_ids
     assert (found.labels == plain.labels).all()
     assert found.albums == plain.albums
@@ -527,7 +527,7 @@ def test_the_store_holds_the_validation_songs_with_lower_vocals(trained: Run) ->
 
     cache, member = AudioCache(trained.cache), load_member(trained, "aam", torch.device("cpu"))
     for row, song in enumerate(catalogue.of("validation")[:3]):
-        lower_db = np.random.default_rng(row).uniform(0, REMADE_DB)
+        lower_db = np.random.default_rng(row).uniform(0, ATTENUATED_DB)
         vocals, backing = (cache.samples(key).astype(float) for key in (song.vocals, song.backing))
         length = min(len(vocals), len(backing))
         wave = backing[:length] + vocals[:length] / 10 ** (lower_db / 20)
@@ -547,6 +547,6 @@ def test_without_a_separator_a_member_that_hears_vocals_hears_them_as_they_were(
     plain = embed_split(
         prepared, catalogue, load_member(prepared, "sung", torch.device("cpu")), "validation"
     )
-    embed_remade(prepared, catalogue, ["sung"], InferenceConfig())
-    found = read_store(prepared.store("sung", REMADE))
+    embed_attenuated(prepared, catalogue, ["sung"], InferenceConfig())
+    found = read_store(prepared.store("sung", ATTENUATED))
     assert found.embeddings == pytest.approx(plain.embeddings, abs=1e-6)

@@ -21,7 +21,6 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
 from embedder.metrics import brier, ece, nll, score, summarise
 from embedder.statistics import Estimate
-from ensemble.apply import Scores, predict_songs
 from ensemble.fusion import fit
 from ensemble.fusion.cross_validation import DEFAULT, CrossFit, ValidationData, cross_fit
 from ensemble.fusion.experts import FUSED, candidates, gather
@@ -31,6 +30,7 @@ from ensemble.fusion.fusers import FUSERS
 from ensemble.fusion.knn import SCORE_NORMS
 from ensemble.fusion.probe import Probe
 from ensemble.index.members import MemberIndex, index_of
+from ensemble.scoring import Scores, score_songs
 
 Maker = Callable[..., Store]
 MEMBERS = {"good": 1.0, "fair": 0.6, "noise": 0.0}
@@ -164,7 +164,7 @@ def test_nothing_printed_of_a_song_was_fitted_on_it_or_its_attenuated_copy(made:
     rng = np.random.default_rng(0)
     held = np.array([album == made.stores[0].albums[7] for album in made.stores[0].albums])
 
-    def remade(poisoned: bool) -> list[Store]:
+    def attenuated(poisoned: bool) -> list[Store]:
         """Copies of the songs; of the album's, pure noise if poisoned."""
         found = []
         for store in stores:
@@ -190,8 +190,8 @@ def test_nothing_printed_of_a_song_was_fitted_on_it_or_its_attenuated_copy(made:
     labels = np.where(held, (made.labels + 1) % 5, made.labels)
     stores = made.stores[:2]
     wrong = [replace(store, labels=labels) for store in stores]
-    clean, scores = fit_fusion(made.indexes, stores, seed=3, attenuated=remade(False))
-    poisoned, after = fit_fusion(made.indexes, wrong, seed=3, attenuated=remade(True))
+    clean, scores = fit_fusion(made.indexes, stores, seed=3, attenuated=attenuated(False))
+    poisoned, after = fit_fusion(made.indexes, wrong, seed=3, attenuated=attenuated(True))
     assert poisoned.temperatures != clean.temperatures  # it did reach what is fitted on all
     for name, logs in scores.items():
         np.testing.assert_array_equal(after[name][held], logs[held])
@@ -239,7 +239,7 @@ def test_the_noise_gets_little_say_and_the_test_split_agrees(
     larger: Made, make_store: Maker
 ) -> None:
     test = stores_of(make_store, "test")
-    scores, labels = predict_songs(larger.fusion, test, larger.indexes).scores, test[0].labels
+    scores, labels = score_songs(larger.fusion, test, larger.indexes).scores, test[0].labels
     best = min(nll(labels, logs) for name, logs in scores.items() if name != FUSED)
     assert nll(labels, scores[FUSED]) <= best
     reported = larger.fusion.report.results[-1].metrics.nll
@@ -332,7 +332,7 @@ def test_one_album_is_too_few(made: Made) -> None:
 
 def test_applying_needs_neither_torch_nor_scipy_nor_scikit_learn() -> None:
     code = (
-        "import sys, ensemble.fusion.fit, ensemble.apply, ensemble.predictions, embedder.metrics\n"
+        "import sys, ensemble.fusion.fit, ensemble.scoring, ensemble.predictions\n"
         "heavy = {'torch', 'scipy', 'sklearn', 'plotly', 'openTSNE', 'lightning'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

@@ -16,7 +16,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
 from embedder.metrics import CalibrationError, Summary
 from embedder.statistics import Estimate
-from ensemble.enrolled.enrolment import Gate
+from ensemble.enrollment_gate import Gate
 from ensemble.fusion.fit import fit_fusion
 from ensemble.fusion.fitted import (
     FUSION_FORMAT,

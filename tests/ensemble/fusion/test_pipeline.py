@@ -20,11 +20,10 @@ from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig
-from embedder.inference.embed import embed_remade, embed_stale
-from embedder.inference.store import REMADE, read_store, write_store
+from embedder.inference.embed import embed_attenuated, embed_songs
+from embedder.inference.store import ATTENUATED, read_store, write_store
 from embedder.run import SPLITS, Run
 from embedder.training.members import train_member
-from ensemble.answering import answer
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fitted import read_fusion, write_fusion
 from ensemble.fusion.fusers import FUSERS
@@ -37,6 +36,7 @@ from ensemble.fusion.pipeline import (
 )
 from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
 from ensemble.predictions import read_table
+from ensemble.scoring import answer
 
 MEMBERS = ["aam", "triplet"]
 KINDS = ("head", "knn_song", "knn_segment", "probe")
@@ -144,15 +144,15 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
             RunStores(trained, catalogue, members).stale(),
             RunStores(trained, catalogue, members).stale_attenuated(),
         )
-        embed_stale(trained, catalogue, stale[0], InferenceConfig(), "cpu")
-        embed_remade(trained, catalogue, stale[1], InferenceConfig(), "cpu")
+        embed_songs(trained, catalogue, stale[0], InferenceConfig(), "cpu")
+        embed_attenuated(trained, catalogue, stale[1], InferenceConfig(), "cpu")
         assert RunStores(trained, catalogue, members).stale() == []
         assert RunStores(trained, catalogue, members).stale_attenuated() == []
         return stale
 
     assert embed() == ([("voice", split) for split in SPLITS], ["voice"])
     fuse_run(trained, catalogue, members, QUICK)
-    for stems, split, stale, remade in (
+    for stems, split, stale, attenuated in (
         (("vocals", "backing"), "test", [("voice", "test")], []),
         (("backing",), "", [], members),
         (("vocals",), "", [("voice", split) for split in SPLITS], members),
@@ -162,11 +162,11 @@ def test_exchanged_stems_make_stale_what_was_embedded_from_them_and_nothing_else
         if "vocals" in stems:  # what answered with the old ones answers no longer
             with pytest.raises(UserError, match="other vocal stems"):
                 open_fusion(trained, None)
-        assert embed() == (stale, remade)
+        assert embed() == (stale, attenuated)
         fuse_run(trained, catalogue, members, QUICK)
         open_fusion(trained, None)
     trained.separator.mkdir()
-    trained.separator_weights.write_bytes(b"another separator")  # of vocals to remade songs
+    trained.separator_weights.write_bytes(b"another separator")  # of vocals to attenuated songs
     assert RunStores(trained, catalogue, members).stale() == []
     assert RunStores(trained, catalogue, members).stale_attenuated() == ["voice"]
 
@@ -238,7 +238,7 @@ def test_without_test_songs_an_old_test_table_goes(trained: Run) -> None:
     fewer = Catalogue(tuple(s for s in songs if s.split != "test"))
     write_catalogue(trained.catalogue, fewer)
     for member in MEMBERS:
-        for split in ("train", "validation", REMADE):
+        for split in ("train", "validation", ATTENUATED):
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": fewer.fingerprint()}
             rewrite(trained, member, split, made_from=changed)
@@ -253,12 +253,12 @@ def test_remade_songs_are_heard_again_when_they_no_longer_fit(trained: Run) -> N
     assert (
         RunStores(trained, catalogue, MEMBERS, InferenceConfig(tta=1)).stale_attenuated() == MEMBERS
     )
-    made_from = read_store(trained.store("aam", REMADE)).made_from
-    rewrite(trained, "aam", REMADE, made_from={**made_from, REMADE: "vocals 3 dB lower"})
+    made_from = read_store(trained.store("aam", ATTENUATED)).made_from
+    rewrite(trained, "aam", ATTENUATED, made_from={**made_from, ATTENUATED: "vocals 3 dB lower"})
     assert RunStores(trained, catalogue, MEMBERS).stale_attenuated() == ["aam"]
-    with pytest.raises(UserError, match="remade store of member aam was made from remade vocals 3"):
+    with pytest.raises(UserError, match="attenuated store of member aam was made from"):
         fuse_run(trained, catalogue, MEMBERS, QUICK)
-    trained.store("aam", REMADE).unlink()
+    trained.store("aam", ATTENUATED).unlink()
     assert RunStores(trained, catalogue, MEMBERS).stale_attenuated() == ["aam"]
 
 
@@ -268,7 +268,7 @@ def test_weights_are_learnt_on_remade_songs_where_there_are_stems(trained: Run) 
     bare = Catalogue(tuple(replace(song, vocals="", backing="") for song in catalogue.songs))
     write_catalogue(trained.catalogue, bare)
     for member in MEMBERS:
-        trained.store(member, REMADE).unlink()
+        trained.store(member, ATTENUATED).unlink()
         for split in SPLITS:
             made_from = read_store(trained.store(member, split)).made_from
             changed = {**made_from, "catalogue": bare.fingerprint()}
@@ -425,7 +425,7 @@ from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import read_store
 from ensemble.fusion import pipeline
-from ensemble.answering import answer
+from ensemble.scoring import answer
 from ensemble.fusion.pipeline import Choices, fuse_run, open_fusion
 
 root, kept = Path(sys.argv[1]), Path(sys.argv[2])
@@ -448,7 +448,7 @@ def fuse():
 old = state()
 shutil.copytree(run.fusion_folder, kept)
 fitted = {}
-for name in ("fit_fusion", "fit_verification", "predict_songs"):  # once: only writing matters here
+for name in ("fit_fusion", "fit_verification", "score_songs"):  # once: only writing matters here
     def once(*arguments, name=name, fit=getattr(pipeline, name), **named):
         if name not in fitted:
             fitted[name] = fit(*arguments, **named)

@@ -1,1 +1,0 @@
-"""What prediction needs of a run, in one folder or zip."""

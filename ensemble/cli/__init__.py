@@ -1,0 +1,1 @@
+"""The commands over the ensemble: parse, call one function, print."""

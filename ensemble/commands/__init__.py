@@ -1,1 +1,0 @@
-"""Fronts of the ensemble's commands."""

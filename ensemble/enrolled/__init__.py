@@ -1,1 +1,0 @@
-"""Singers who were added without training."""
