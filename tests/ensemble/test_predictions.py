@@ -286,7 +286,7 @@ def test_only_answers_with_something_to_be_known_have_notes() -> None:
     names = ["a", "b", "c", "d"]
     silent = [(), ("vox",), ("vox", "low"), ()]
     found = notes_on(names, silent, np.array([False, False, True, True]), 3)
-    alone = "no voice was found: heard as a whole"
+    alone = "no voice was found: the whole recording is used"
     assert found == {
         "b": ["answered by 2 of 3 members: no vocals for vox"],
         "c": ["answered by 1 of 3 members: no vocals for vox and low", alone],

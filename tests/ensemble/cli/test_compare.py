@@ -28,7 +28,7 @@ from ensemble.verification.verification import read_verification, write_verifica
 
 Command = Callable[..., Any]
 MEMBERS = ["aam", "triplet"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def songs_of(run: Run, split: str) -> list[Song]:
