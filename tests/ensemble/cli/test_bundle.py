@@ -124,7 +124,7 @@ def test_a_bundle_holds_what_prediction_needs_and_no_more(
         "run/fusion/verification.json",
     }
     program = {name for name in found if name.endswith(".py")}
-    assert {"app.py", "embedder/checkpoint.py", "ensemble/pipeline.py"} <= program
+    assert {"app.py", "embedder/inference/embedder.py", "ensemble/identifier.py"} <= program
     assert set(found) == inner | program | {MANIFEST, "requirements.txt", "README.md"}
     singers = read_json(trained.member("aam") / "labels.json")
     manifest = json.loads(found[MANIFEST])
@@ -404,6 +404,7 @@ def test_the_requirements_are_pinned_as_the_programs_are() -> None:
         "typer",
         "rich",
         "filelock",
+        "pydantic",
     ]
     few = requirements(separates=False)
     assert [line for line in every if line not in few] == [
