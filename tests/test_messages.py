@@ -76,7 +76,7 @@ def test_no_message_spells_a_command_by_itself() -> None:
             if isinstance(text, str) and "app.py " in text and id(node) not in prose:
                 spelt.append(f"{path}:{node.lineno}")  # type: ignore[attr-defined]
     # What a bundle says of itself, for the folder that it lies in.
-    assert [where.partition(":")[0] for where in spelt] == ["ensemble/bundling/bundle.py"]
+    assert [where.partition(":")[0] for where in spelt] == ["ensemble/bundle.py"]
 
 
 def test_every_command_in_the_sources_exists_with_its_options() -> None:

@@ -19,7 +19,7 @@ from embedder.inference.config import InferenceConfig
 from embedder.inference.store import Store
 from embedder.metrics import brier, ece, nll, score, song_nll, song_score, summarise
 from embedder.statistics import Estimate, mean_of, paired_difference
-from ensemble.enrolled.enrolment import fit_gate
+from ensemble.enrollment_gate import fit_gate
 from ensemble.fusion.cross_validation import CrossFit, ValidationData, cross_fit
 from ensemble.fusion.experts import FUSED, ExpertScores, gather
 from ensemble.fusion.fitted import (

@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -367,18 +368,21 @@ def test_a_run_behind_a_password(
     browser: Any, serving: Callable[..., Any], trained: Run, command: Callable[..., Any]
 ) -> None:
     """Real members, from the run folder to the page; a song of the run is found again."""
-    from ensemble.commands.serving import open_predictor
-
+    from analysis.listening.recogniser import open_recogniser
     from analysis.listening.surroundings import surroundings
+    from ensemble.identifier import SingerIdentifier
 
     command("analyze", "--pages", "tsne", "--run_dir", trained.root)
     catalogue = read_catalogue(trained.catalogue)
     (song, *_) = catalogue.of("train")
     limits = Limits()
     with (
-        open_predictor(trained.root, None, limits, surroundings, tell=lambda _: None) as predictor,
-        serving(predictor, limits, "open sesame") as address,
+        SingerIdentifier.load(trained.root) as identifier,
+        ExitStack() as stack,
     ):
+        context = surroundings(trained, identifier.members)
+        predictor = open_recogniser(identifier, context, limits, lambda _: None)
+        address = stack.enter_context(serving(predictor, limits, "open sesame"))
         context = browser.new_context()
         assert context.request.get(address).status == 401
         context.close()
