@@ -13,7 +13,7 @@ from analysis.listening.schemas import Choice, Near, Recognised
 ANSWER = Recognised(
     seconds=10.0,
     top=(Choice("Ada", 0.62), Choice("<b>Ben</b>", 0.3), Choice("Cem", 0.001)),
-    unknown=False, confidence=0.7, threshold=0.4, moments=(),
+    unknown=False, confidence=0.7, threshold=0.4, segments=(),
     nearest=(
         Near("Ada/First/a b&c.mp3", "a b&c", "Ada", "Ada/First", -0.125, True),
         Near("Ada/x.mp3", "x", "Ada", "", 0.5, False),

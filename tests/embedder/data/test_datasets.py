@@ -19,7 +19,7 @@ from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE, AugmentConfig, MemberConfig, SeparatorTrainConfig
 from embedder.data.augment import rms
 from embedder.data.cache import AudioCache
-from embedder.data.datasets import Crops, Mixtures, Voiceless, attenuated, own_mixture
+from embedder.data.datasets import Crops, Mixtures, Voiceless, own_mixture, remade
 from embedder.data.samplers import SingerBatches
 from embedder.errors import UserError
 from embedder.settings import replaced
@@ -516,7 +516,7 @@ def test_whole_songs_are_mixed_as_they_are_or_over_another_backing(
     np.testing.assert_allclose(
         mixture * 32768, cache.samples("v0") + cache.samples("b0").astype(float), atol=1e-2
     )
-    mixture, vocals = attenuated(songs[0], songs[2], cache, -8.0)
+    mixture, vocals = remade(songs[0], songs[2], cache, -8.0)
     other = cache.samples("b2").astype(np.float64)
     backing = mixture - vocals
     np.testing.assert_allclose(backing / backing[0], other / other[0], rtol=1e-4)

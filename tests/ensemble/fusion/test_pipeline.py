@@ -36,7 +36,7 @@ from ensemble.fusion.pipeline import (
 )
 from ensemble.index.table import enroll, history, read_indexes, songs_of, unenroll
 from ensemble.predictions import read_table
-from ensemble.scoring import answer
+from ensemble.scoring import score_songs, without_vocals
 
 MEMBERS = ["aam", "triplet"]
 KINDS = ("head", "knn_song", "knn_segment", "probe")
@@ -229,7 +229,7 @@ def test_test_songs_have_rows_and_a_table_of_their_own(trained: Run) -> None:
     assert fused.metrics.top_1.value == pytest.approx(top1)
     stores = [read_store(trained.store(m, "test")) for m in MEMBERS]
     loaded, found = open_fusion(trained, None)
-    scores = answer(loaded, found, [stores]).answers.scores
+    scores = score_songs(loaded, stores, found, without_vocals(stores)).scores
     assert np.allclose(scores[FUSED], table.log_probabilities, atol=1e-5)
 
 
@@ -425,7 +425,7 @@ from embedder.catalogue import read_catalogue
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import read_store
 from ensemble.fusion import pipeline
-from ensemble.scoring import answer
+from ensemble.scoring import score_songs, without_vocals
 from ensemble.fusion.pipeline import Choices, fuse_run, open_fusion
 
 root, kept = Path(sys.argv[1]), Path(sys.argv[2])
@@ -438,7 +438,7 @@ def state():
     '''Everything that the fusion answers with, after the run was opened.'''
     run = open_run(root)
     fusion, indexes = open_fusion(run, None)
-    answers = answer(fusion, indexes, [validation]).answers.scores["fused"].tobytes()
+    answers = score_songs(fusion, [*validation], indexes, without_vocals(validation)).scores["fused"].tobytes()
     files = (run.fusion, run.verification, *sorted(run.predictions.iterdir()))
     return [answers, *((path.name, path.read_bytes()) for path in files)]
 
