@@ -438,7 +438,8 @@ def state():
     '''Everything that the fusion answers with, after the run was opened.'''
     run = open_run(root)
     fusion, indexes = open_fusion(run, None)
-    answers = score_songs(fusion, [*validation], indexes, without_vocals(validation)).scores["fused"].tobytes()
+    found = score_songs(fusion, validation, indexes, without_vocals(validation))
+    answers = found.scores["fused"].tobytes()
     files = (run.fusion, run.verification, *sorted(run.predictions.iterdir()))
     return [answers, *((path.name, path.read_bytes()) for path in files)]
 
