@@ -2,7 +2,7 @@
 
 Enters: a trained network, or a run folder; a song's samples. Leaves: one folder
 (`model.safetensors`, `config.json`, `accuracy.json`), a `Detector`, and `active (frames,)` for each
-50 ms of the song, as `data/activity.py` gives it from a vocal stem.
+50 ms of the song, as `data/voice_activity.py` gives it from a vocal stem.
 """
 
 from __future__ import annotations

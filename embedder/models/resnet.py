@@ -18,6 +18,15 @@ from embedder.config import FeatureConfig, ModelConfig
 from embedder.models.pooling import Statistics
 
 
+def conv_norm_relu(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3×3 convolution that keeps the size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
 class BasicBlock(nn.Module):
     """Convolution, norm, ReLU, convolution, norm; the input is added, then ReLU.
 
@@ -75,11 +84,7 @@ class ResNet34(nn.Module):
     def __init__(self, features: FeatureConfig, model: ModelConfig) -> None:
         super().__init__()
         width, bands = model.channels, features.n_mels
-        self.front = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
+        self.front = conv_norm_relu(1, width)
         stages = []
         for count, factor, stride in STAGES:
             outputs = factor * model.channels

@@ -12,17 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from embedder.config import FeatureConfig, ModelConfig
+from embedder.models.resnet import conv_norm_relu
 
 WIDTHS = (1, 2, 2, 2, 1)  # channels of each layer, in multiples of `channels`
 POOLS = ((2, 4), (2, 2), (2, 2), (3, 2))  # mel bands × frames; the fifth pools all that is left
-
-
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
 
 
 class Fcn(nn.Module):
@@ -37,7 +30,7 @@ class Fcn(nn.Module):
         super().__init__()
         widths = [1, *(model.channels * width for width in WIDTHS)]
         self.norm = nn.BatchNorm2d(1, affine=False)  # each convolution has a batch norm behind it
-        self.layers = nn.ModuleList(_layer(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(conv_norm_relu(a, b) for a, b in pairwise(widths))
         self.pools = nn.ModuleList(
             [*(nn.MaxPool2d(pool, ceil_mode=True) for pool in POOLS), nn.AdaptiveMaxPool2d(1)]
         )

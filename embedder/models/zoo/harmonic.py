@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from embedder.config import SAMPLE_RATE, FeatureConfig, ModelConfig
 from embedder.models.frontends import FLOOR, one_level
-from embedder.models.resnet import BasicBlock
+from embedder.models.resnet import BasicBlock, conv_norm_relu
 
 HARMONICS = 6
 BANDS = 128
@@ -59,14 +59,6 @@ class HarmonicFilters(nn.Module):
 POOLS = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 2), (2, 3))
 
 
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
 class Harmonic(nn.Module):
     """Seven layers of 3×3 convolutions, five of them residual, each with a max pooling.
 
@@ -80,9 +72,9 @@ class Harmonic(nn.Module):
         self.norm = nn.BatchNorm2d(HARMONICS)
         self.layers = nn.ModuleList(
             [
-                _layer(HARMONICS, narrow),
+                conv_norm_relu(HARMONICS, narrow),
                 *(BasicBlock(narrow, narrow) for _ in range(3)),
-                _layer(narrow, wide),
+                conv_norm_relu(narrow, wide),
                 *(BasicBlock(wide, wide) for _ in range(2)),
             ]
         )
