@@ -37,7 +37,7 @@ from embedder.errors import UserError
 
 FULL_SCALE = 32768  # int16 value of amplitude 1.0
 SILENT_PEAK = FULL_SCALE // 1000  # peak below which audio is silent: -60 dB of full scale
-SHORTEST_S = 0.5  # a recording to predict must have this much, s
+MIN_RECORDING_S = 0.5  # a recording to predict must have this much, s
 RATES = (1000, 768000)  # sample rates that a file may have, Hz; anything else is a broken header
 # Raised whenever a file that libsndfile does not decode to its end, or whose channels cancel, could
 # decode to other samples than before. Of all others the samples never change.
@@ -84,7 +84,9 @@ def decode(path: Path, rate: int = SAMPLE_RATE) -> Samples:
     return read_audio(path, rate).samples
 
 
-def unusable(seconds: float, peak: int, shortest_s: float = SHORTEST_S) -> tuple[str, str] | None:
+def unusable(
+    seconds: float, peak: int, shortest_s: float = MIN_RECORDING_S
+) -> tuple[str, str] | None:
     """Kind ("short", "silent") and reason why decoded audio cannot be used; None if it can.
 
     Args:

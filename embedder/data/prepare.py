@@ -31,7 +31,7 @@ from embedder.run import FORMAT, PREPARED_BY, SPLITS, Run
 from embedder.splits import check_leakage, read_lists, split_songs, write_list
 from embedder.text import composed, spelled_alike
 
-SHORTEST_S = 1.0  # a song shorter than this is left out, s
+MIN_SONG_S = 1.0  # a song shorter than this is left out, s
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
 # encoder's padding, up to 2831 samples: 0.18 s at 16 kHz, when the other file has none.
 STEM_TOLERANCE_S = 0.25
@@ -170,17 +170,29 @@ def prepare(
 ) -> Report:
     """Scan, decode, check and split the songs of `data_dir` into the run folder `run`.
 
-    `split` is a rule of `splits.SPLITTERS`; "files" reads lists, from `lists_dir` if given. Of a
-    recording that stands in two splits the training copy is left out, unless `keep_duplicates`
-    (between validation and test, the validation copy). One that stands under two singers is left
-    out of training, unless `keep_duets`: its labels contradict each other. Copies are known by
-    their sound, re-encoded or remastered ones too. `jobs` is the number of threads.
-    `overwrite` takes the place of other songs, from which something was made already.
-    The same arguments give the same bytes; what the cache holds is not decoded again.
-    Raises `UserError` if the songs cannot be found or split, if none can be used, if something was
-    made from other songs of the run, or if the run folder cannot be written. Files that cannot be
-    used are in the report, not errors; where the others cannot be split, the report on these files
-    is printed beforehand.
+    The same arguments give the same bytes; what the cache holds is not decoded again. Files that
+    cannot be used are in the report, not errors; where the others cannot be split, the report on
+    these files is printed beforehand.
+
+    Args:
+        run: The run folder.
+        data_dir: `<singer>/<album>/<song>.<ext>`.
+        split: A rule of `splits.SPLITTERS`; "files" reads the course's lists.
+        stems_dir: Stems by others, as `find_stems` takes them.
+        seed: Of the split.
+        keep_duplicates: Leaves a recording that stands in two splits in both. Otherwise the
+            training copy is left out (between validation and test, the validation copy). Copies are
+            known by their sound, re-encoded or remastered ones too.
+        keep_duets: Leaves a recording that stands under two singers in training, although its
+            labels contradict each other.
+        lists_dir: Where the lists are, if not with the data.
+        progress: Shows how far it is.
+        jobs: Number of threads; all cores if None.
+        overwrite: Takes the place of other songs, from which something was made already.
+
+    Raises:
+        UserError: The songs cannot be found or split, none can be used, something was made from
+            other songs of the run, or the run folder cannot be written.
     """
     if seed < 0:
         raise UserError(f"seed = {seed} is not legal; it must be 0 or more")
@@ -329,7 +341,7 @@ def _usable(
         item = decoded[Path(song.path)]
         if item.facts is None:
             bad.append(Problem(song.id, item.kind, item.reason))
-        elif wrong := unusable(item.facts.seconds, item.facts.peak, SHORTEST_S):
+        elif wrong := unusable(item.facts.seconds, item.facts.peak, MIN_SONG_S):
             bad.append(Problem(song.id, *wrong))
         else:
             good.append(replace(song, seconds=item.facts.seconds, audio=item.key))
