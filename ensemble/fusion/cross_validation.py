@@ -60,16 +60,6 @@ class ValidationData:
             )
         return self.computed[expert]
 
-    def can_choose(self, method: str) -> bool:
-        """Whether a fuser could be chosen: not one that learns each singer from songs of it alone.
-
-        Where no singer has validation songs of two albums, such a one never saw the singers of the
-        songs that are held out, and its score is 0 by construction.
-        """
-        albums = set(zip(self.songs.labels.tolist(), self.songs.albums, strict=True))
-        singers = [label for label, _ in albums]
-        return not FUSERS[method].per_singer or len(set(singers)) < len(singers)
-
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -90,7 +80,7 @@ class CrossFit:
     fused: Logs  # of the method that the other folds chose
     choices: tuple[str, ...]  # that method, fold by fold
     method: str  # the one that all songs choose
-    fitted: Fitted  # on all songs; of the fusers, those that can be chosen
+    fitted: Fitted  # on all songs; of the fusers, that one
 
 
 def album_folds(albums: Sequence[str] | Sequence[int], seed: int) -> Songs:
@@ -113,7 +103,7 @@ def album_folds(albums: Sequence[str] | Sequence[int], seed: int) -> Songs:
 def cross_fit(data: ValidationData, methods: Methods, seed: int = 0) -> CrossFit:
     """Fit on all songs but each fold's, and on all; `methods` are those that are compared.
 
-    A method that cannot be chosen is measured, and fitted no further, unless it is the only one.
+    On all songs only the method that they choose is fitted.
     """
     scores = data.songs
     folds = album_folds(scores.albums, seed)
@@ -131,15 +121,14 @@ def cross_fit(data: ValidationData, methods: Methods, seed: int = 0) -> CrossFit
             plain[name][held] = log_softmax(data.logits(name, found.votes[name])[held])
         for name, fuser in found.fusers.items():
             by_method[name][held] = fuser.log_probabilities(logs)
-    eligible = [name for name in methods if data.can_choose(name)] or methods
-    chosen = _choices(data, folds, eligible)
+    chosen = _choices(data, folds, methods)
     combined = np.zeros(shape)
     for number in range(count):
         held = folds == number
         combined[held] = by_method[chosen[number]][held]
-    losses = np.array([song_nll(scores.labels, by_method[name]) for name in eligible])
-    best = choose_method(eligible, losses, scores.albums)
-    everything = fit(data, np.arange(len(folds)), folds, eligible)
+    losses = np.array([song_nll(scores.labels, logs) for logs in by_method.values()])
+    best = choose_method(methods, losses, scores.albums)
+    everything = fit(data, np.arange(len(folds)), folds, (best,))
     return CrossFit(experts, by_method, plain, combined, tuple(chosen), best, everything)
 
 

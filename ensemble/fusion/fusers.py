@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,6 @@ class FitData:
 class Fuser(Protocol):
     """A way to fuse: a frozen dataclass of what it fitted, numbers and arrays."""
 
-    per_singer: ClassVar[bool]  # learns each singer apart, so it needs songs of every one
-
     @property
     def weights(self) -> Weights:
         """What each expert counts, where all answer or some are missing."""
@@ -82,7 +80,6 @@ class LogLinear:
     Source: Genest & Zidek, Combining probability distributions, Statistical Science 1986.
     """
 
-    per_singer: ClassVar[bool] = False
     weights: Weights
 
     @classmethod
@@ -110,7 +107,6 @@ class LogLinear:
 class BestSingle:
     """The expert with the lowest NLL alone; chunks of the songs decide between equal ones."""
 
-    per_singer: ClassVar[bool] = False
     weights: Weights
 
     @classmethod
@@ -131,7 +127,6 @@ class BestSingle:
 class Vote:
     """Every expert has one vote; how far a share of votes can be trusted is a temperature."""
 
-    per_singer: ClassVar[bool] = False
     weights: Weights
     temperature: float
 
@@ -152,7 +147,6 @@ class Vote:
 class Mean:
     """The arithmetic mean of the experts' probabilities, calibrated once more."""
 
-    per_singer: ClassVar[bool] = False
     weights: Weights
     temperature: float
 
@@ -175,11 +169,11 @@ class Stack:
     """Multinomial logistic regression on the experts' log-probabilities.
 
     It cannot leave an expert out: for songs that lack one it does as `LogLinear`, with its weights.
+    It learns each singer from songs of that singer, so it knows nobody of whom it saw no album.
 
     Source: Wolpert, Stacked generalization, Neural Networks 1992.
     """
 
-    per_singer: ClassVar[bool] = True
     weights: Weights
     temperature: float
     coefficients: Logs  # (singers, experts · singers + 1), the last of them the bias
