@@ -6,16 +6,16 @@ were fitted to, and where new embeddings lie on a finished map.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import fingerprint, replacing
+from embedder.artifact import Artifact, fingerprint
+from embedder.errors import Command, UserError
 from ensemble.index.members import as_unit, halves
 from ensemble.index.vectors import Vectors, build_vectors, threads
 
@@ -199,22 +199,29 @@ def centred(points: Points) -> Points:
     return np.asarray(points - (points.max(axis=0) + points.min(axis=0)) / 2)
 
 
-MAP_FORMAT = 1  # of the file, and of how maps are fitted: another number is fitted again
-
-
 @dataclass(frozen=True, eq=False)
 class FittedMap:
     """Embeddings and where they lie on the maps of a few perplexities."""
 
-    vectors: NDArray[np.float32]  # (n, dim), unit length
+    vectors: NDArray[np.floating[Any]]  # (n, dim), unit length; in a file of many, halves
     perplexities: tuple[float, ...]
     points: NDArray[np.float64]  # (perplexities, n, 2), the middle of each map at 0
+    made_from: str = ""  # fingerprint of what it was fitted to
+
+    def __post_init__(self) -> None:
+        songs, maps = len(self.vectors), len(self.perplexities)
+        if self.vectors.ndim != 2 or self.points.shape != (maps, songs, 2):
+            raise ValueError(f"{maps} maps of {songs} points are {self.points.shape}")
 
     def place(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Where new unit vectors (m, dim) lie on each map: (perplexities, m, 2)."""
         if not len(vectors):
             return np.zeros((len(self.points), 0, 2))
         return np.stack([place(self.vectors, points, vectors) for points in self.points])
+
+
+# The format is that of the file and of how maps are fitted: another number is fitted again.
+MAP = Artifact("map", 2, FittedMap, Command("analyze", before="run again"))
 
 
 def finished_map(
@@ -229,20 +236,13 @@ def finished_map(
     The embeddings of more than `EXACT` points are kept in half precision. `tell` hears how far a
     fit is.
     """
-    settings = f"{MAP_FORMAT} {seed} {tuple(perplexities)} {vectors.shape}"
+    settings = f"{MAP.version} {seed} {tuple(perplexities)} {vectors.shape}"
     made_from = fingerprint(settings, np.ascontiguousarray(vectors).tobytes())
     found = read_map(path, made_from)
     if found is None:
         points = fit_maps(vectors, perplexities, seed, on_progress)
         kept = vectors if len(vectors) <= EXACT else halves(vectors)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                made_from=np.array(made_from),
-                perplexities=np.array(perplexities),
-                vectors=kept,
-                points=points.astype(np.float32),
-            )
+        MAP.write(path, FittedMap(kept, tuple(perplexities), points.astype(np.float32), made_from))
         found = read_map(path, made_from)
     if found is None:
         raise OSError(f"{path} was written and cannot be read")
@@ -255,14 +255,14 @@ def read_map(path: Path, made_from: str | None = None) -> FittedMap | None:
     Without `made_from` it is taken whatever it was fitted to.
     """
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if made_from is not None and str(file["made_from"]) != made_from:
-                return None
-            kept = file["vectors"]
-            return FittedMap(
-                as_unit(kept) if kept.dtype == np.float16 else kept,
-                tuple(float(one) for one in file["perplexities"]),
-                file["points"].astype(np.float64),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found = MAP.read(path)
+    except UserError:
         return None
+    if made_from not in (None, found.made_from):
+        return None
+    kept = found.vectors
+    return replace(
+        found,
+        vectors=as_unit(kept) if kept.dtype == np.float16 else kept,
+        points=found.points.astype(np.float64),
+    )

@@ -47,6 +47,13 @@ UNREADABLE = (
     *(zlib.error, struct.error, NotImplementedError, RecursionError, MemoryError, RuntimeError),
 )
 
+# pydantic's types of errors, in words
+PROBLEMS = {
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "unexpected_keyword_argument": "is unknown",
+}
+HEADER = ("kind", "format")  # keys of a file beside the fields of its content
 UMASK = os.umask(0)  # asked for once: asking sets it for a moment, for all threads
 os.umask(UMASK)
 
@@ -127,7 +134,8 @@ class Artifact(Generic[Content]):
         except UNREADABLE as error:
             raise UserError(f"{path} is not a readable {self.name} ({error}); {again}") from None
         check_header(head, path, self.name, self.version, again)
-        return self.parse(head, path, again)
+        content = {key: value for key, value in head.items() if key not in HEADER}
+        return self.parse(content, path, again)
 
     def parse(self, found: Any, path: Path, again: Command | None = None) -> Content:
         """The content from what a file held; raises `UserError` as `read` does."""
@@ -139,7 +147,11 @@ class Artifact(Generic[Content]):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"][1:])
-            reason = f"{where}: {first['msg']}" if where else first["msg"]
+            said = PROBLEMS.get(first["type"])
+            if where:
+                reason = f"{where} {said}" if said else f"{where}: {first['msg']}"
+            else:
+                reason = first["msg"].removeprefix("Value error, ")
             raise UserError(
                 f"{path} is not a readable {self.name} ({reason}); {again or self.again}"
             ) from None
@@ -148,7 +160,9 @@ class Artifact(Generic[Content]):
     def _adapter(self) -> Any:
         from pydantic import ConfigDict, TypeAdapter  # only where a file is read
 
-        config = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=not self.finite)
+        config = ConfigDict(
+            arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=not self.finite
+        )
         # A tuple around it: pydantic takes no configuration for a bare dataclass.
         return TypeAdapter(tuple[self.content], config=config)  # type: ignore[name-defined]
 
@@ -203,20 +217,23 @@ def _read_npz(path: Path) -> Any:
     """The JSON head of an npz with its arrays put back in their places."""
     import numpy as np
 
-    with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-        head = json.loads(file["head"].tobytes())
-        if not isinstance(head, dict):
-            raise ValueError("its head is no header")
-        for key in file.files:
-            if key == "head":
-                continue
-            *parents, name = key.split("/")
-            place = head
-            for parent in parents:
-                place = place.setdefault(parent, {})
-                if not isinstance(place, dict):
-                    raise ValueError(f"array {key} has no place")
-            place[name] = file[key]
+    with path.open("rb") as handle:
+        if not zipfile.is_zipfile(handle):  # numpy would take it for a pickle
+            raise ValueError("it is no npz")
+        handle.seek(0)
+        with np.load(handle, allow_pickle=False) as file:
+            arrays = dict(file)
+    head = json.loads(arrays.pop("head").tobytes())
+    if not isinstance(head, dict):
+        raise ValueError("its head is no header")
+    for key, array in arrays.items():
+        *parents, name = key.split("/")
+        place = head
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"array {key} has no place")
+        place[name] = array
     return head
 
 

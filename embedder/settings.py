@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from embedder.architectures import ARCHITECTURES
-from embedder.artifact import read_json
+from embedder.artifact import Artifact, read_json
 from embedder.config import MemberConfig, PretrainConfig, SelfSupervisedConfig, Settings
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.objectives import LEGAL_LOSSES, OBJECTIVES
@@ -258,14 +258,38 @@ def train_command(name: str, config: MemberConfig | None, **more: Any) -> Comman
     )
 
 
+@dataclass(frozen=True)
+class NetworkRecord:
+    """What `config.json` says of the network beside it."""
+
+    name: str
+    catalogue: str  # fingerprint of the songs that it was trained on
+    config: MemberConfig
+    about: dict[str, Any]  # how the training went
+
+
+NETWORK = Artifact(
+    "description of a network", 1, NetworkRecord, Command("train-embedder"), finite=False
+)
+
+
+def network_record(run: Run, name: str) -> NetworkRecord:
+    """The description of a trained network; `UserError` if it cannot be read."""
+    path = run.member(name) / "config.json"
+    try:
+        return NETWORK.read(path)
+    except UserError:  # only then is the command worth its search
+        return NETWORK.read(path, train_again(run, name))
+
+
 def train_again(run: Run, name: str) -> Command:
     """The command that trains a member or network again, as far as its folder tells how."""
     more: dict[str, Any] = {"before": "train it again", "overwrite": True}
     if run.training_command != "train-embedder":
         return Command(run.training_command, name=name, **more)
     config = None
-    with suppress(UserError, KeyError, TypeError, AttributeError):
-        config = config_from_dict(read_json(run.member(name) / "config.json")["config"])
+    with suppress(UserError):
+        config = NETWORK.read(run.member(name) / "config.json").config
     return train_command(name, config, **more)
 
 

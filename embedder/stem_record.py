@@ -6,12 +6,12 @@ folder; and back again, as long as the catalogue still points to these stems.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json
+from embedder.artifact import Artifact, file_fingerprint, fingerprint
 from embedder.catalogue import Catalogue
 from embedder.errors import Command, UserError
-from embedder.run import FORMAT, Run
+from embedder.run import Run
 
 FOLDER = "folder"  # method of stems that somebody else made
 VERSION = 2  # of separation: raised whenever the same weights would give other stems
@@ -27,10 +27,18 @@ class StemRecord:
     songs: dict[str, list[str]]  # song id → keys of vocals and backing, "" where there is none
 
 
+STEMS = Artifact(
+    "record of how stems were made",
+    1,
+    StemRecord,
+    Command("separate", before="run again", method="hdemucs", replace=True),
+)
+
+
 def write_record(run: Run, record: StemRecord) -> None:
     """Write `stems.json`; raise `UserError` if the disk does not take it."""
     try:
-        write_json(run.stems, {"format": FORMAT, **asdict(record)})
+        STEMS.write(run.stems, record)
     except OSError as error:
         raise UserError(f"cannot write {run.stems}: {error.strerror or error}") from None
 
@@ -43,16 +51,9 @@ def read_record(run: Run, catalogue: Catalogue) -> StemRecord | None:
     """
     if not run.stems.is_file():
         return None
-    again = Command("separate", before="run again", method="hdemucs", replace=True)
-    found = read_json(run.stems, again)
-    try:
-        if found.pop("format") != FORMAT:
-            raise KeyError
-        record = StemRecord(**found)
-        theirs = {song.id: [song.vocals, song.backing] for song in catalogue.songs}
-        return record if record.songs == theirs else None
-    except (AttributeError, KeyError, TypeError):
-        raise UserError(f"{run.stems} does not say how stems were made; {again}") from None
+    record = STEMS.read(run.stems)
+    theirs = {song.id: [song.vocals, song.backing] for song in catalogue.songs}
+    return record if record.songs == theirs else None
 
 
 def separator_fingerprint(run: Run, catalogue: Catalogue) -> str:

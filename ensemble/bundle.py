@@ -16,13 +16,14 @@ from importlib import metadata
 from pathlib import Path
 
 from embedder import __version__
-from embedder.artifact import file_fingerprint, read_json, write_json, write_text
+from embedder.artifact import file_fingerprint, read_json, write_text
 from embedder.catalogue import Catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
 from embedder.inference.config import detector_fingerprint
-from embedder.run import FORMAT, Run, create_run, open_run
-from embedder.settings import config_from_dict, train_again
+from embedder.run import Run, create_run, open_run
+from embedder.settings import network_record
+from embedder.stem_record import STEMS, StemRecord
 from ensemble.archive import MANIFEST, filling, opened, read_manifest, write_manifest
 from ensemble.fusion.fitted import arrays_of, check_detector, check_fusion
 from ensemble.fusion.pipeline import open_fusion
@@ -122,8 +123,7 @@ def pack(
 
 def config_of(run: Run, member: str) -> MemberConfig:
     """A member's settings."""
-    found = read_json(run.member(member) / "config.json", train_again(run, member))
-    return config_from_dict(found["config"])
+    return network_record(run, member).config
 
 
 def hear_vocals(configs: Mapping[str, MemberConfig]) -> list[str]:
@@ -192,8 +192,7 @@ def _pack_source(inner: Run, source: VocalSource | None) -> None:
         for file in (source.weights, source.weights.with_name("config.json")):
             _copy(file, inner.separator / file.name)
     if source.made_stems:
-        made = {"method": source.method, "fingerprint": source.fingerprint}
-        write_json(inner.stems, {"format": FORMAT, **made, "weights": "", "songs": {}})
+        STEMS.write(inner.stems, StemRecord(source.method, source.fingerprint, "", {}))
 
 
 def _pack_program(folder: Path) -> None:

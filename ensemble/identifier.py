@@ -63,7 +63,7 @@ from ensemble.scoring import (
     without_vocals,
 )
 from ensemble.similarity import SAME_RECORDING, cosine, embeddings_of, similar_songs
-from ensemble.verification.verification import check_verification, read_verification
+from ensemble.verification.verification import VERIFICATION, check_verification
 
 if TYPE_CHECKING:
     from embedder import Embedder
@@ -293,7 +293,7 @@ class SingerIdentifier:
             UserError: The run has no thresholds for it, or a recording cannot be used.
         """
         assert self._verification is not None
-        verification = read_verification(self._verification)
+        verification = VERIFICATION.read(self._verification)
         check_verification(verification, self.fusion.id)
         stores = self._embed_few([first, second])
         members = [store.member for store in stores]

@@ -11,10 +11,10 @@ from pathlib import PurePath
 from typing import Any
 
 from embedder.config import MemberConfig
-from embedder.errors import RUN_DIR, Command, UserError, working_in
+from embedder.errors import RUN_DIR, Command, working_in
 from embedder.inference.config import detector_fingerprint
 from embedder.run import Run, read_json
-from embedder.settings import config_from_dict, train_again, train_command
+from embedder.settings import network_record, train_command
 from embedder.statistics import Estimate
 from ensemble.fusion.fitted import Fusion
 
@@ -65,17 +65,12 @@ def read_facts(run: Run, members: Sequence[str], fusion: Fusion | None) -> Facts
 
 
 def _member(run: Run, name: str) -> MemberFacts:
-    path = run.member(name) / "config.json"
-    if not path.is_file():
+    if not (run.member(name) / "config.json").is_file():
         return MemberFacts(name)
-    again = train_again(run, name)
-    found = read_json(path, again)
-    try:
-        about = found.get("about", {})
-        parameters, remixed = about.get("parameters"), about.get("remixed")
-        return MemberFacts(name, config_from_dict(found["config"]), parameters, remixed)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} does not describe a member ({error!r}); {again}") from None
+    record = network_record(run, name)
+    return MemberFacts(
+        name, record.config, record.about.get("parameters"), record.about.get("remixed")
+    )
 
 
 def _detector(run: Run) -> Quality | None:

@@ -16,18 +16,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import file_fingerprint, fingerprint, read_json, replacing, write_json
+from embedder.artifact import Artifact, file_fingerprint, fingerprint, replacing
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import DECODER, FULL_SCALE, Audio, AudioError, Samples, read_audio
-from embedder.errors import UserError
-from embedder.run import FORMAT, prepare_again
+from embedder.errors import Command, UserError
+from embedder.run import prepare_again
 
 STALE_S = 3600.0  # age after which a temporary file was left by a killed run, s
 T = TypeVar("T")
@@ -50,6 +50,9 @@ class Facts:
     @property
     def seconds(self) -> float:
         return self.samples / SAMPLE_RATE
+
+
+FACTS = Artifact("entry of decoded audio", 1, Facts, Command("prepare", data_dir="SONGS"))
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,9 @@ class AudioCache:
     def facts(self, key: str) -> Facts | None:
         """What is known about an entry; None if it is not there, or not whole."""
         try:
-            found = read_json(self._facts_path(key))
-            if found.pop("format") != FORMAT:
-                return None
-            facts = Facts(**{**found, "notes": tuple(found.get("notes", ()))})
+            facts = FACTS.read(self._facts_path(key))
             return facts if self.length(key) == facts.samples else None
-        except (OSError, UserError, TypeError, KeyError, AttributeError):
+        except UserError:
             return None
 
     def write(
@@ -134,7 +134,7 @@ class AudioCache:
         try:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, samples, allow_pickle=False)
-            write_json(self._facts_path(key), {"format": FORMAT, **asdict(facts)})
+            FACTS.write(self._facts_path(key), facts)
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from None
         return facts

@@ -16,8 +16,8 @@ from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.models.network import Network
 from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
-from embedder.run import FORMAT, Run
-from embedder.settings import config_from_dict, train_again
+from embedder.run import Run
+from embedder.settings import NETWORK, NetworkRecord, train_again
 
 HEAD = "head.weight"
 
@@ -46,17 +46,12 @@ def weights_of(network: Network, head: Tensor | None) -> dict[str, Tensor]:
 def save_member(run: Run, member: Member, about: dict[str, Any]) -> None:
     """Write a member's folder. `about` joins `config.json`: how the training went."""
     folder = run.member(member.name)
-    config = {
-        "format": FORMAT,
-        "name": member.name,
-        "catalogue": member.catalogue,
-        "config": member.config.to_dict(),
-        "about": about,
-    }
-    write_json(folder / "config.json", config)
+    record = NetworkRecord(member.name, member.catalogue, member.config, about)
+    NETWORK.write(folder / "config.json", record)
     write_json(folder / "labels.json", list(member.singers))
     beside = [folder / "config.json", folder / "labels.json"]
-    save_weights(run.weights(member.name), weights_of(member.network, member.head), beside)
+    tensors = weights_of(member.network, member.head)
+    save_weights(run.weights(member.name), "checkpoint", tensors, beside)
 
 
 def load_member(run: Run, name: str, device: torch.device | None = None) -> Member:
@@ -77,9 +72,8 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
     again = train_again(run, name)
     beside = [folder / "config.json", folder / "labels.json"]
     tensors = read_weights(weights, "checkpoint", beside, again)
-    described = read_json(folder / "config.json")
-    config = config_from_dict(described["config"])
-    singers = tuple(read_json(folder / "labels.json"))
+    record = NETWORK.read(folder / "config.json", again)
+    config, singers = record.config, tuple(read_json(folder / "labels.json", again))
     head = tensors.pop(HEAD, None)
     network = Network(config)
     load_weights(network, tensors, weights, "its own config", again)
@@ -91,7 +85,7 @@ def load_member(run: Run, name: str, device: torch.device | None = None) -> Memb
         name=name,
         config=config,
         singers=singers,
-        catalogue=described["catalogue"],
+        catalogue=record.catalogue,
         network=network.to(device),
         head=None if head is None else head.to(device),
         checkpoint=file_fingerprint(weights),

@@ -22,7 +22,7 @@ from embedder.data.voice_activity import FRAME, Active, smoothed, sung
 from embedder.errors import Command
 from embedder.models.detector import VoiceDetector
 from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
-from embedder.run import FORMAT, Run
+from embedder.run import Run
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
 CHUNK = 200  # frames that the network hears at once: 10 s
@@ -44,9 +44,9 @@ def save_detector(
 ) -> None:
     """Write the detector's folder: how it was trained and how good it is, and the weights last."""
     write_json(run.detector / "accuracy.json", accuracy)
-    write_json(run.detector / "config.json", {"format": FORMAT, **about})
+    write_json(run.detector / "config.json", {"format": 1, **about})
     beside = [run.detector / "config.json", run.detector / "accuracy.json"]
-    save_weights(run.detector_weights, tensors_of(network), beside)
+    save_weights(run.detector_weights, "voice detector", tensors_of(network), beside)
 
 
 def load_detector(run: Run, device: torch.device | None = None) -> Detector | None:

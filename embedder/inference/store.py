@@ -6,17 +6,14 @@ Stores are what embedding hands to fusion and analysis; nothing here needs torch
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import replacing
+from embedder.artifact import Artifact
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError
@@ -24,7 +21,6 @@ from embedder.inference.aggregate import song_logits
 from embedder.inference.config import InferenceConfig
 from embedder.run import SPLITS
 
-STORE_FORMAT = 2  # version of the arrays below; `read_store` refuses any other
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = Command("fuse", before="run again")
 ATTENUATED = "attenuated"  # split of validation songs whose vocals were turned down
@@ -136,62 +132,9 @@ def origin(
     return made_from
 
 
-def write_store(path: Path, store: Store) -> None:
-    """Write one `.npz`, atomically. The same store gives the same bytes."""
-    head = {
-        "format": STORE_FORMAT,
-        "member": store.member,
-        "split": store.split,
-        "singers": store.singers,
-        "song_ids": store.song_ids,
-        "albums": store.albums,
-        "made_from": dict(sorted(store.made_from.items())),
-    }
-    arrays = {
-        "labels": store.labels,
-        "embeddings": store.embeddings,
-        "segment_song": store.segment_song,
-        "segment_start_s": store.segment_start_s,
-        "segment_embeddings": store.segment_embeddings,
-        "segment_weight": store.segment_weight,
-    }
-    if store.segment_logits is not None:
-        arrays["segment_logits"] = store.segment_logits
-    # The texts travel as JSON bytes: fixed-width numpy text would pad every path to the longest.
-    text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, head=text, **arrays)  # type: ignore[arg-type]
-
-
-def read_store(path: Path) -> Store:
-    """Read what `write_store` wrote; raise `UserError` naming the file if it cannot be used."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            head = json.loads(file["head"].tobytes())
-            if head["format"] != STORE_FORMAT:
-                raise UserError(
-                    f"{path} is a store of format {head['format']}, this program reads format "
-                    f"{STORE_FORMAT}; {AGAIN}"
-                )
-            return Store(
-                member=head["member"],
-                split=head["split"],
-                singers=tuple(head["singers"]),
-                song_ids=tuple(head["song_ids"]),
-                albums=tuple(head["albums"]),
-                labels=file["labels"],
-                embeddings=file["embeddings"],
-                segment_song=file["segment_song"],
-                segment_start_s=file["segment_start_s"],
-                segment_embeddings=file["segment_embeddings"],
-                segment_logits=file.get("segment_logits"),
-                segment_weight=file["segment_weight"],
-                made_from=head["made_from"],
-            )
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {AGAIN}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable store ({error}); {AGAIN}") from None
+STORE = Artifact("store", 2, Store, AGAIN)
+write_store = STORE.write
+read_store = STORE.read
 
 
 def check_store(store: Store, checkpoint_hash: str, made_from: Mapping[str, str]) -> None:

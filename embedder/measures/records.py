@@ -28,7 +28,6 @@ CEPSTRA = 12  # mel-frequency cepstral coefficients, without the first, which is
 SPLITS = ("train", "validation")  # whose songs are measured
 MISSING = math.nan  # what has no value in a song where nobody sings
 SPECTROGRAMS_FILE = "spectrograms.npz"
-SPECTROGRAMS_FORMAT = 1
 MEASURE_SPECTROGRAMS = Command("measure", before="run again", what="spectrograms")
 SECONDS = 3
 
@@ -149,7 +148,7 @@ class Spectrograms:
 
 
 SPECTROGRAMS = Artifact(
-    "file of spectrograms", SPECTROGRAMS_FORMAT, Spectrograms, MEASURE_SPECTROGRAMS, compressed=True
+    "file of spectrograms", 1, Spectrograms, MEASURE_SPECTROGRAMS, compressed=True
 )
 
 

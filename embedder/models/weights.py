@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from embedder.artifact import file_fingerprint, replacing
+from embedder.artifact import check_header, file_fingerprint, replacing
 from embedder.errors import Command, UserError
-from embedder.run import FORMAT
 
+FORMAT = 1  # of the program's own files
 PATIENCE_S = 10.0  # without an answer for this long, the network counts as unreachable
 
 
@@ -32,12 +32,15 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
     return {k: t.detach().cpu().contiguous().clone() for k, t in network.state_dict().items()}
 
 
-def save_weights(path: Path, tensors: Mapping[str, Tensor], beside: Sequence[Path]) -> None:
-    """Write tensors by name, atomically, with the fingerprints of the files `beside` them.
+def save_weights(
+    path: Path, name: str, tensors: Mapping[str, Tensor], beside: Sequence[Path]
+) -> None:
+    """Write tensors, atomically, with the fingerprints of the files `beside` them.
 
-    Equal tensors beside equal files are equal bytes.
+    Equal tensors beside equal files are equal bytes. `name`: what a user calls the file.
     """
-    made_from = {"format": str(FORMAT), **{file.stem: file_fingerprint(file) for file in beside}}
+    files = {file.stem: file_fingerprint(file) for file in beside}
+    made_from = {"kind": name, "format": FORMAT, **files}
     with replacing(path) as temporary:
         # One key: safetensors writes several in random order.
         metadata = {"made_from": json.dumps(made_from, sort_keys=True)}
@@ -56,19 +59,24 @@ def read_weights(
         again: The command that writes it again.
 
     Raises:
-        UserError: It cannot be read, is of another format, or does not belong to its neighbours.
+        UserError: It cannot be read, is of another format or kind, holds a value that is not
+            finite, or does not belong to its neighbours.
     """
     try:
         with safe_open(path, framework="pt") as file:
             made_from = json.loads((file.metadata() or {}).get("made_from", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a readable {name} ({error}); {again}") from None
-    if (found := made_from.get("format", "unknown")) != str(FORMAT):
-        raise UserError(f"{path} is of format {found}, this program reads {FORMAT}; {again}")
+    if isinstance(made_from, dict) and str(made_from.get("format")).isdecimal():
+        made_from["format"] = int(made_from["format"])  # it was a text once
+    check_header(made_from, path, name, FORMAT, again)
     for other in beside:
         if not other.is_file() or file_fingerprint(other) != made_from.get(other.stem):
             raise UserError(f"{other} does not belong to {path.name}; {again}")
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{key} in {path} holds a value that is not finite; {again}")
     return tensors
 
 

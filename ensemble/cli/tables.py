@@ -171,13 +171,13 @@ def evaluate_verification(run: Run, seed: int) -> None:
     """
     from ensemble.fusion.pipeline import RunStores, open_fusion
     from ensemble.verification.verification import (
+        VERIFICATION,
         check_verification,
         measure_verification,
-        read_verification,
     )
 
     fusion, _ = open_fusion(run, None)
-    verification = read_verification(run.verification)
+    verification = VERIFICATION.read(run.verification)
     check_verification(verification, fusion.id)
     fitted, catalogue = verification.of(fusion.members), read_catalogue(run.catalogue)
     stores = RunStores(run, catalogue, fusion.members, fusion.listening)

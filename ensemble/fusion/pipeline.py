@@ -13,14 +13,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import file_fingerprint, read_json, replace_folder
+from embedder.artifact import file_fingerprint, replace_folder
 from embedder.catalogue import Catalogue, stems_fingerprint
 from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import ATTENUATED, Store, check_store, origin, read_store
 from embedder.run import SPLITS, Run, locked
-from embedder.settings import config_from_dict, train_again
+from embedder.settings import network_record
 from embedder.stem_record import separator_fingerprint
 from ensemble.fusion.fit import AUTO, fit_fusion, result_rows
 from ensemble.fusion.fitted import (
@@ -39,7 +39,7 @@ from ensemble.index.vectors import KINDS, Floats, Vectors, recall
 from ensemble.open_set import TARGET_FPR
 from ensemble.predictions import table_of, write_table
 from ensemble.scoring import score_songs
-from ensemble.verification.verification import fit_verification, write_verification
+from ensemble.verification.verification import VERIFICATION, fit_verification
 
 HELD = 1000  # segments of validation songs by which an approximate index is measured
 
@@ -73,14 +73,7 @@ class RunStores:
     @cached_property
     def configs(self) -> dict[str, MemberConfig]:
         """Member → its settings."""
-        return {
-            name: config_from_dict(
-                read_json(self.run.member(name) / "config.json", train_again(self.run, name))[
-                    "config"
-                ]
-            )
-            for name in self.members
-        }
+        return {name: network_record(self.run, name).config for name in self.members}
 
     @cached_property
     def checkpoints(self) -> dict[str, str]:
@@ -269,7 +262,7 @@ def _write_all(stores: RunStores, new: Run, choices: Choices, say: Callable[[str
 
     read_indexes(new.index_table, on_built=say_recall)
     write_fusion(new.fusion, fusion)
-    write_verification(new.verification, replace(verification, fusion=fusion.id))
+    VERIFICATION.write(new.verification, replace(verification, fusion=fusion.id))
     for split, table in tables.items():
         write_table(new.predictions / f"{split}.npz", table)
     if enrolled.problem:

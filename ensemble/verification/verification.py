@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,16 +166,6 @@ def check_verification(verification: Verification, fusion: str) -> None:
     """Raise `UserError` unless it was fitted with the fusion of this id."""
     if verification.fusion != fusion:
         raise UserError(f"the verification belongs to another fusion than is used here; {AGAIN}")
-
-
-def write_verification(path: Path, verification: Verification) -> None:
-    """Write `verification.json`, atomically."""
-    VERIFICATION.write(path, verification)
-
-
-def read_verification(path: Path) -> Verification:
-    """Read what `write_verification` wrote; raise `UserError` naming the file if it cannot."""
-    return VERIFICATION.read(path)
 
 
 # Measuring ---------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_a_map_is_fitted_once(tmp_path: Path, vectors: np.ndarray, calls: list[i
     expected = np.random.default_rng(3).normal(size=(2, 40, 2))
     np.testing.assert_allclose(first.points, expected, rtol=1e-6)
     with np.load(path, allow_pickle=False) as file:
-        assert set(file) == {"made_from", "perplexities", "vectors", "points"}
+        assert set(file) == {"head", "vectors", "points"}
 
 
 def test_other_embeddings_perplexities_or_seeds_are_fitted_anew(

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from embedder.artifact import read_json, write_json
+from embedder.artifact import Artifact
 from embedder.catalogue import read_catalogue
 from embedder.config import SAMPLE_RATE, SeparatorConfig
 from embedder.errors import Command, UserError
 from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
-from embedder.run import FORMAT, Run
+from embedder.run import Run
 
 AGAIN = Command("train-separator", before="train it again", overwrite=True)
 CHUNK_S = 30.0
 OVERLAP_S = 1.0
 
 
+@dataclass(frozen=True)
+class SeparatorRecord:
+    """What `config.json` says of the separator beside it."""
+
+    config: SeparatorConfig
+    about: dict[str, Any]  # how the training went
+
+
+RECORD = Artifact("description of a separator", 1, SeparatorRecord, AGAIN, finite=False)
+
+
 def save_vocal_separator(run: Run, separator: VocalSeparator, about: dict[str, Any]) -> None:
     """Write the run's separator. `about` joins `config.json`: how the training went."""
     config = run.separator / "config.json"
-    described = {"format": FORMAT, "config": separator.config.model_dump(), "about": about}
-    write_json(config, described)
-    save_weights(run.separator_weights, tensors_of(separator), [config])
+    RECORD.write(config, SeparatorRecord(separator.config, about))
+    save_weights(run.separator_weights, "separator", tensors_of(separator), [config])
 
 
 def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalSeparator:
@@ -43,7 +53,7 @@ def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalS
             f"{run.root} has no separator of its own; train one with: {Command('train-separator')}"
         )
     separator = read_vocal_separator(run.separator_weights, device)
-    learnt_from = set(read_json(run.separator / "config.json", AGAIN)["about"]["songs"])
+    learnt_from = set(RECORD.read(run.separator / "config.json").about.get("songs", ()))
     songs = read_catalogue(run.catalogue).songs
     apart = [song for song in songs if song.id in learnt_from and song.split != "train"]
     if apart:
@@ -58,14 +68,10 @@ def read_vocal_separator(weights: Path, device: torch.device | None = None) -> V
     """The separator whose weights and `config.json` lie in one folder; raises as the above."""
     path = weights.with_name("config.json")
     tensors = read_weights(weights, "separator", [path], AGAIN)
-    described = read_json(path, AGAIN)["config"]
-    names = list(SeparatorConfig.model_fields)
-    if sorted(described) != sorted(names):
-        raise UserError(f"{path} has the settings {', '.join(described)}, not {', '.join(names)}")
-    try:
-        separator = VocalSeparator(SeparatorConfig.model_validate(described))
-    except ValidationError as error:
-        raise UserError(f"{path} holds illegal settings ({error}); {AGAIN}") from None
+    config = RECORD.read(path).config
+    if missing := SeparatorConfig.model_fields.keys() - config.model_fields_set:
+        raise UserError(f"{path} lacks the settings {', '.join(sorted(missing))}; {AGAIN}")
+    separator = VocalSeparator(config)
     load_weights(separator, tensors, weights, "its own config", AGAIN)
     return separator.to(device or torch.device("cpu"))
 

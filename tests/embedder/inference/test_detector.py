@@ -85,8 +85,8 @@ def test_a_run_without_one_has_none(tmp_path: Path) -> None:
     [
         ("cut", r"model\.safetensors is not a readable voice detector"),
         ("text", "is not a readable voice detector"),
-        ("bare", "is of format unknown, this program reads 1"),
-        ("future", "is of format 2, this program reads 1"),
+        ("bare", "of format unknown, this program reads format 1"),
+        ("future", "of format 2, this program reads format 1; use the newer program"),
         ("other", "does not fit the voice detector .*Missing key"),
         ("shape", "does not fit the voice detector .*size mismatch"),
     ],

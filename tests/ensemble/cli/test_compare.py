@@ -24,7 +24,7 @@ from ensemble.embedding import EmbeddingJob
 from ensemble.fusion.fitted import read_fusion
 from ensemble.identifier import SingerIdentifier
 from ensemble.index.table import write_table
-from ensemble.verification.verification import read_verification, write_verification
+from ensemble.verification.verification import VERIFICATION
 
 Command = Callable[..., Any]
 MEMBERS = ["aam", "triplet"]
@@ -66,7 +66,7 @@ def test_two_songs_are_verified_as_their_embeddings_say(
     found = json.loads(done.out)
     assert (found["first"], found["second"]) == (one.path, other.path)
     assert found["members"] == members
-    line = read_verification(trained.verification).of(members)
+    line = VERIFICATION.read(trained.verification).of(members)
     assert found["cosine"] == pytest.approx(slow_cosine(trained, one, other, members), abs=1e-5)
     assert found["threshold"] == line.threshold
     log_odds = line.slope * found["cosine"] + line.offset
@@ -100,11 +100,11 @@ def test_verification_must_fit_the_fusion(
 ) -> None:
     song = songs_of(trained, "test")[0].path
     words = ("verify", song, song, "--run_dir", trained.root)
-    verification = read_verification(trained.verification)
-    write_verification(trained.verification, replace(verification, fusion="another"))
+    verification = VERIFICATION.read(trained.verification)
+    VERIFICATION.write(trained.verification, replace(verification, fusion="another"))
     assert "run again: python app.py fuse" in refused(*words)
     none = replace(verification, calibrations=(), problem="no singer has songs of two albums")
-    write_verification(trained.verification, none)
+    VERIFICATION.write(trained.verification, none)
     line = refused(*words)
     assert line.startswith("this run cannot verify singers: no singer has songs of two albums;")
     line = refused("evaluate", "--verification", "--run_dir", trained.root)
@@ -112,7 +112,7 @@ def test_verification_must_fit_the_fusion(
     trained.verification.unlink()
     assert "verification.json is missing; run again: python app.py fuse" in refused(*words)
     assert command("fuse", "--run_dir", trained.root).code == 0
-    assert read_verification(trained.verification) == verification
+    assert VERIFICATION.read(trained.verification) == verification
 
 
 def test_fuse_goes_on_where_no_singer_has_two_albums(
@@ -306,7 +306,7 @@ def test_members_that_take_vocals_are_unavailable_or_refused(
     found = json.loads(done.out)
     assert found["members"] == ["aam"]
     assert found["cosine"] == pytest.approx(slow_cosine(trained, one, other, ["aam"]), abs=1e-5)
-    line = read_verification(trained.verification).of(["aam"])
+    line = VERIFICATION.read(trained.verification).of(["aam"])
     assert found["threshold"] == line.threshold
     deaf.append("aam")
     assert refused(*words) == (
@@ -374,7 +374,7 @@ def test_verification_is_measured_on_validation_and_test_songs(
     assert "validation songs: 4 of 4 albums, paired across albums" in validation
     assert "the members were trained on the training songs" in test.splitlines()[-1]
     assert command(*words).out == done.out
-    threshold = read_verification(trained.verification).of(MEMBERS).threshold
+    threshold = VERIFICATION.read(trained.verification).of(MEMBERS).threshold
     train, songs = songs_of(trained, "train"), songs_of(trained, "test")
     missed = [
         slow_cosine(trained, one, other, MEMBERS) < threshold

@@ -21,6 +21,7 @@ from ensemble.verification.trials import Trials, member_cosines, trials_of
 from ensemble.verification.verification import (
     EVERY_SUBSET,
     SLOPE_SD,
+    VERIFICATION,
     Calibration,
     Verification,
     VerificationResult,
@@ -29,9 +30,7 @@ from ensemble.verification.verification import (
     fit_verification,
     mean_cosine,
     measure_verification,
-    read_verification,
     subsets,
-    write_verification,
 )
 
 Maker = Callable[..., Store]
@@ -177,8 +176,8 @@ def test_one_album_a_singer_cannot_be_verified_and_says_why(make_store: Maker) -
 def test_what_is_written_is_read(make_store: Maker, tmp_path: Path) -> None:
     path = tmp_path / "fusion" / "verification.json"
     for found in (fitted(make_store), replace(fitted(make_store), calibrations=(), problem="why")):
-        write_verification(path, found)
-        assert read_verification(path) == found
+        VERIFICATION.write(path, found)
+        assert VERIFICATION.read(path) == found
 
 
 @pytest.mark.parametrize(
@@ -197,10 +196,10 @@ def test_what_cannot_be_read_is_refused(
     make_store: Maker, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "verification.json"
-    write_verification(path, fitted(make_store))
+    VERIFICATION.write(path, fitted(make_store))
     write_json(path, read_json(path) | change)
     with pytest.raises(UserError, match=message):
-        read_verification(path)
+        VERIFICATION.read(path)
 
 
 def test_numbers_that_are_none_and_missing_files_are_refused(
@@ -208,7 +207,7 @@ def test_numbers_that_are_none_and_missing_files_are_refused(
 ) -> None:
     path = tmp_path / "verification.json"
     with pytest.raises(UserError, match=r"verification.json is missing; run again: python app.py"):
-        read_verification(path)
+        VERIFICATION.read(path)
     found = fitted(make_store)
     broken = asdict(found) | {"format": 1}
     broken["calibrations"][0]["threshold"] = float("nan")
@@ -216,7 +215,7 @@ def test_numbers_that_are_none_and_missing_files_are_refused(
     with pytest.raises(
         UserError, match=r"is not a readable verification .*should be a finite number"
     ):
-        read_verification(path)
+        VERIFICATION.read(path)
 
 
 def test_it_must_be_of_the_fusion_beside_it(make_store: Maker) -> None:

@@ -88,17 +88,17 @@ def another_shape(run: Run, made: VocalSeparator) -> None:
 def a_setting_less(run: Run, _: VocalSeparator) -> None:
     path = run.separator / "config.json"
     described = read_json(path)
-    del described["config"]["separator_hop"]
+    del described["config"]["separator_layers"]
     write_json(path, described)
-    save_weights(run.separator_weights, load_file(run.separator_weights), [path])
+    save_weights(run.separator_weights, "separator", load_file(run.separator_weights), [path])
 
 
 REFUSED = {
     another_config: r"config\.json does not belong to model\.safetensors; train it again",
-    another_format: r"is of format 7, this program reads 1; .*--overwrite",
+    another_format: r"of format 7, this program reads format 1; .*--overwrite",
     broken: r"is not a readable separator .*; train it again",
     another_shape: r"does not fit its own config .*size mismatch",
-    a_setting_less: r"has the settings .*, not .*separator_hop",
+    a_setting_less: "lacks the settings separator_layers",
 }
 
 
