@@ -8,7 +8,7 @@ first embedded. torch stays behind those: here are only arrays.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -238,29 +238,32 @@ class SingerIdentifier:
             progress: Shows how far it is.
 
         Raises:
-            UnusableFilesError: A recording cannot be used, and is not to be left out; or none can.
+            UnusableAudioFilesError: A recording cannot be used, and is not to be left out.
             UserError: No member can take one.
         """
         given = sources_of(audio, names)
         vocals = vocal_stems(self.embedders, given, stems_dir, self.say, self.warn)
         work = EmbeddingJob(given, vocals, skip_bad, batch_size, progress)
+        indexes = self.indexes  # as they are now: others may enroll meanwhile
         rows: list[int] = []
         parts: list[SongScores] = []
         batches: list[tuple[Store, ...]] = []
         detailed: dict[int, Callable[[Prediction], Prediction]] = {}
         for numbers, stores in work.run(self.embedders):
-            found = score_songs(self.fusion, stores, self.indexes, without_vocals(stores))
+            found = score_songs(self.fusion, stores, indexes, without_vocals(stores))
             for row, number in enumerate(numbers) if details else ():
-                detailed[number] = self._detailed(found, stores, row, work.seconds[number])
+                seconds = work.seconds[number]
+                detailed[number] = self._detailed(found, stores, row, seconds, indexes)
             rows += numbers
             parts.append(found)
             if keep_stores:
                 batches.append(tuple(stores))
+        self._warn_of_notes(work)
         order = np.argsort(rows)
         scores, numbers = join_scores(parts).take(order), [rows[place] for place in order]
         names = [given.names[number] for number in numbers]
         notes = notes_on(
-            names, scores.unavailable, (scores.voice == 0) & self.voiced, len(self.indexes),
+            names, scores.unavailable, (scores.voice == 0) & self.voiced, len(indexes),
             {given.names[number]: found for number, found in work.notes.items()},
         )  # fmt: skip
         unknown = self.fusion.unknown
@@ -373,6 +376,7 @@ class SingerIdentifier:
             check_new(mine, first)
             albums = tuple(map(album_of, mine))
             songs += songs_of([replace(store, song_ids=mine, albums=albums) for store in stores])
+        self._warn_of_notes(work)
         copies = self._copies(songs)
         with self._change, self._writing():
             change = add_songs(self._editable(), who, songs, self.fusion.id)
@@ -450,9 +454,8 @@ class SingerIdentifier:
         vocals = vocal_stems(self.embedders, given, None, self.say, self.warn)
         work = EmbeddingJob(given, vocals, batch_size=len(sources))
         ((_, stores),) = work.run(self.embedders)
+        self._warn_of_notes(work)
         for number, label in enumerate(given.labels):
-            if notes := work.notes.get(number):
-                self.warn(f"{label}: {'; '.join(notes)}")
             if self.voiced and min(store.voice()[number] for store in stores) == 0:
                 self.warn(f"no voice was found in {label}: the whole recording is used")
         absent = set().union(*without_vocals(stores))
@@ -462,8 +465,18 @@ class SingerIdentifier:
         self.warn(f"found no voice in the vocals and are unavailable: {', '.join(gone)}")
         return [store for store in stores if store.member not in absent]
 
+    def _warn_of_notes(self, work: EmbeddingJob) -> None:
+        """What could not be decoded of the recordings of a job."""
+        for label, notes in work.by_label(work.notes).items():
+            self.warn(f"{label}: {'; '.join(notes)}")
+
     def _detailed(
-        self, scores: SongScores, stores: Sequence[Store], row: int, seconds: float
+        self,
+        scores: SongScores,
+        stores: Sequence[Store],
+        row: int,
+        seconds: float,
+        indexes: Mapping[str, MemberIndex],
     ) -> Callable[[Prediction], Prediction]:
         """What adds segments, nearest songs and embeddings of a song of the stores."""
         mine = [
@@ -473,7 +486,7 @@ class SingerIdentifier:
         ]
         embeddings = embeddings_of(mine, 0)
         parts = segments_as_songs(mine)
-        found = score_songs(self.fusion, parts, self.indexes, without_vocals(parts))
+        found = score_songs(self.fusion, parts, indexes, without_vocals(parts))
         ends = segment_ends(parts[0], seconds)
         segments = tuple(
             SegmentPrediction(
@@ -481,7 +494,7 @@ class SingerIdentifier:
             )
             for n, (start, end) in enumerate(zip(parts[0].segment_start_s, ends, strict=True))
         )
-        nearest = tuple(similar_songs(embeddings, self.indexes, NEAREST))
+        nearest = tuple(similar_songs(embeddings, indexes, NEAREST))
         return partial(replace, segments=segments, nearest=nearest, embeddings=embeddings)
 
     def _copies(self, songs: Sequence[NewSong]) -> dict[str, tuple[str, str]]:
