@@ -5,21 +5,41 @@ Of a song it keeps the embedding, and a few of its segments in half precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifact import fingerprint
 from embedder.errors import UserError
 from embedder.inference.store import AGAIN, Store
-from ensemble.index.vectors import Vectors, build_vectors
+from embedder.run import vectors_of
+from ensemble.index.vectors import (
+    BUILT_AS,
+    MIN_VECTORS,
+    Floats,
+    Vectors,
+    build_vectors,
+    cached_vectors,
+)
 
 # Neighbouring segments overlap and say much the same; sixteen of a song make the index of a
 # thousand songs some 10 MB.
 SEGMENTS_KEPT = 16
 VOICED = 0.25  # share of voice from which a segment may vote for its song's singer
 MIN_SEGMENTS = 4  # that a song keeps even so, those with the most voice
+
+# The songs that are known now: those of training first, then the enrolled ones as they came.
+KNOWN = "song.removed_by IS NULL"
+ORDER = "song.added_by IS NOT NULL, song.added_by, song.number"
+
+OnBuilt = Callable[[str, Vectors, Floats], None]  # member, its segments' index, their vectors
 
 
 def embedder_of(made_from: Mapping[str, str]) -> str:
@@ -186,3 +206,93 @@ def check_index(index: MemberIndex, checkpoint_hash: str, singers: tuple[str, ..
             f"the index of member {index.member} knows {index.known} singers in another "
             f"order or spelling than the {len(singers)} of the member; {AGAIN}"
         )
+
+
+# Out of the song table ---------------------------------------------------------------------------
+
+
+def known_songs(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What the indexes of all members share: singers, songs, albums and labels."""
+    trained = connection.execute("SELECT name FROM trained_singer ORDER BY label").fetchall()
+    rows = connection.execute(
+        f"SELECT song_id, singer, album FROM song WHERE {KNOWN} ORDER BY {ORDER}"
+    ).fetchall()
+    names = [*(name for (name,) in trained), *(singer for _, singer, _ in rows)]
+    label = {singer: number for number, singer in enumerate(dict.fromkeys(names))}
+    return {
+        "singers": tuple(label),
+        "known": len(trained),
+        "song_ids": tuple(song for song, _, _ in rows),
+        "albums": tuple(album for _, _, album in rows),
+        "labels": np.array([label[singer] for _, singer, _ in rows], dtype=np.int64),
+    }
+
+
+def read_index(
+    path: Path,
+    connection: sqlite3.Connection,
+    songs: Mapping[str, Any],
+    member: str,
+    dim: int,
+    on_built: OnBuilt | None,
+) -> MemberIndex:
+    """A member's index out of the song table at `path`, `songs` being its `known_songs`.
+
+    The FAISS files beside the table, `<member>.segments.<stamp>.faiss`, are caches that are named
+    after what they are made from; stale ones are swept.
+    """
+
+    def stored(columns: str) -> list[tuple[Any, ...]]:
+        """Of each known song, in their order."""
+        return connection.execute(
+            f"SELECT {columns} FROM embedded JOIN song ON song.number = embedded.song "
+            f"WHERE embedded.member = ? AND {KNOWN} ORDER BY {ORDER}",
+            (member,),
+        ).fetchall()
+
+    def stacked(column: str, dtype: str, counts: NDArray[np.int64]) -> NDArray[Any]:
+        """A column's blobs, counts (songs,) rows of each, below one another: (rows, dim)."""
+        blobs = [blob for (blob,) in stored(column)]
+        for blob, count in zip(blobs, counts, strict=True):
+            if len(blob) != count * dim * np.dtype(dtype).itemsize:
+                raise UserError(f"{path} is damaged: {column} of {len(blob)} bytes; {AGAIN}")
+        values = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def segment_vectors() -> Floats:
+        return as_unit(stacked("segment_embeddings", "<f2", counts))
+
+    known = stored("segments, digest")
+    if len(known) != len(songs["song_ids"]):
+        raise UserError(f"{path} lacks embeddings of some songs by member {member}; {AGAIN}")
+    counts = np.array([count for count, _ in known], dtype=np.int64)
+    total = int(counts.sum())
+    (kind,) = connection.execute("SELECT value FROM setting WHERE name = 'kind'").fetchone()
+    kind = kind if total >= MIN_VECTORS[kind] else "flat"
+    (checkpoint,) = connection.execute(
+        "SELECT checkpoint FROM member WHERE name = ?", (member,)
+    ).fetchone()
+    embeddings: Floats = stacked("embedding", "<f4", np.ones_like(counts))
+    stamp = fingerprint(str(BUILT_AS), kind, *(digest for _, digest in known))
+    file = vectors_of(path, member, stamp)
+    try:
+        segments, built_from = cached_vectors(file, kind, (total, dim), segment_vectors)
+        index = MemberIndex(
+            member=member,
+            checkpoint=checkpoint,
+            embeddings=embeddings,
+            songs=build_vectors(embeddings),
+            segment_song=np.repeat(np.arange(len(counts)), counts),
+            segments=segments,
+            **songs,
+        )
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: member {member}: {error}; {AGAIN}") from None
+    if built_from is not None:
+        for stale in path.parent.glob(vectors_of(path, escape(member), "*").name):
+            if stale != file:
+                with suppress(OSError):  # open elsewhere: it does no harm
+                    stale.unlink()
+        if on_built is not None:
+            on_built(member, segments, built_from)
+    return index

@@ -1,57 +1,44 @@
 """The song table: which songs are known, and every change of that, which can be taken back.
 
 The SQLite file is the only truth. Each change is one transaction. `read_indexes` makes of it what
-members search; the FAISS files beside it, `<member>.segments.<stamp>.faiss`, are caches that are
-named after what they are made from.
+members search.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedder.artifact import fingerprint
 from embedder.errors import UserError, did_you_mean
 from embedder.inference.store import AGAIN, UNIT_TOLERANCE, Store
-from embedder.run import vectors_of
 from embedder.text import composed
 from ensemble.index.database import new_table, transaction
 from ensemble.index.members import (
     SEGMENTS_KEPT,
     MemberIndex,
     NewSong,
-    as_unit,
+    OnBuilt,
     check_training,
     embedder_of,
     halves,
+    known_songs,
+    read_index,
     songs_of,
 )
 from ensemble.index.vectors import (
-    BUILT_AS,
     KINDS,
     MIN_VECTORS,
-    Floats,
-    Vectors,
-    build_vectors,
-    cached_vectors,
 )
 
-# The songs that are known now: those of training first, then the enrolled ones as they came.
-KNOWN = "song.removed_by IS NULL"
-ORDER = "song.added_by IS NOT NULL, song.added_by, song.number"
 ENROLLED = "added_by IS NOT NULL AND removed_by IS NULL"
-
-OnBuilt = Callable[[str, Vectors, Floats], None]  # member, its segments' index, their vectors
 
 
 class OtherFusion(UserError):
@@ -322,9 +309,9 @@ def read_indexes(
                 f"{path} has no member {missing[0]}{did_you_mean(missing[0], dims)}; "
                 f"it has {', '.join(dims)}; {AGAIN}"
             )
-        songs = _songs(connection)
+        songs = known_songs(connection)
         return {
-            name: _index(path, connection, songs, name, dims[name], on_built)
+            name: read_index(path, connection, songs, name, dims[name], on_built)
             for name in (dict.fromkeys(members) if members is not None else dims)
         }
 
@@ -341,84 +328,3 @@ def _check_enough(kind: str, segments: int) -> None:
             f"--index {kind} needs at least {MIN_VECTORS[kind]} segments, the index has "
             f"{segments}; choose --index flat"
         )
-
-
-def _songs(connection: sqlite3.Connection) -> dict[str, Any]:
-    """What the indexes of all members share."""
-    trained = connection.execute("SELECT name FROM trained_singer ORDER BY label").fetchall()
-    rows = connection.execute(
-        f"SELECT song_id, singer, album FROM song WHERE {KNOWN} ORDER BY {ORDER}"
-    ).fetchall()
-    names = [*(name for (name,) in trained), *(singer for _, singer, _ in rows)]
-    label = {singer: number for number, singer in enumerate(dict.fromkeys(names))}
-    return {
-        "singers": tuple(label),
-        "known": len(trained),
-        "song_ids": tuple(song for song, _, _ in rows),
-        "albums": tuple(album for _, _, album in rows),
-        "labels": np.array([label[singer] for _, singer, _ in rows], dtype=np.int64),
-    }
-
-
-def _index(
-    path: Path,
-    connection: sqlite3.Connection,
-    songs: Mapping[str, Any],
-    member: str,
-    dim: int,
-    on_built: OnBuilt | None,
-) -> MemberIndex:
-    def stored(columns: str) -> list[tuple[Any, ...]]:
-        """Of each known song, in their order."""
-        return connection.execute(
-            f"SELECT {columns} FROM embedded JOIN song ON song.number = embedded.song "
-            f"WHERE embedded.member = ? AND {KNOWN} ORDER BY {ORDER}",
-            (member,),
-        ).fetchall()
-
-    def stacked(column: str, dtype: str, counts: NDArray[np.int64]) -> NDArray[Any]:
-        """A column's blobs, counts (songs,) rows of each, below one another: (rows, dim)."""
-        blobs = [blob for (blob,) in stored(column)]
-        for blob, count in zip(blobs, counts, strict=True):
-            if len(blob) != count * dim * np.dtype(dtype).itemsize:
-                raise UserError(f"{path} is damaged: {column} of {len(blob)} bytes; {AGAIN}")
-        values = np.frombuffer(b"".join(blobs), dtype).reshape(-1, dim)
-        return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-    def segment_vectors() -> Floats:
-        return as_unit(stacked("segment_embeddings", "<f2", counts))
-
-    known = stored("segments, digest")
-    if len(known) != len(songs["song_ids"]):
-        raise UserError(f"{path} lacks embeddings of some songs by member {member}; {AGAIN}")
-    counts = np.array([count for count, _ in known], dtype=np.int64)
-    total = int(counts.sum())
-    (kind,) = connection.execute("SELECT value FROM setting WHERE name = 'kind'").fetchone()
-    kind = kind if total >= MIN_VECTORS[kind] else "flat"
-    (checkpoint,) = connection.execute(
-        "SELECT checkpoint FROM member WHERE name = ?", (member,)
-    ).fetchone()
-    embeddings: Floats = stacked("embedding", "<f4", np.ones_like(counts))
-    stamp = fingerprint(str(BUILT_AS), kind, *(digest for _, digest in known))
-    file = vectors_of(path, member, stamp)
-    try:
-        segments, built_from = cached_vectors(file, kind, (total, dim), segment_vectors)
-        index = MemberIndex(
-            member=member,
-            checkpoint=checkpoint,
-            embeddings=embeddings,
-            songs=build_vectors(embeddings),
-            segment_song=np.repeat(np.arange(len(counts)), counts),
-            segments=segments,
-            **songs,
-        )
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: member {member}: {error}; {AGAIN}") from None
-    if built_from is not None:
-        for stale in path.parent.glob(vectors_of(path, escape(member), "*").name):
-            if stale != file:
-                with suppress(OSError):  # open elsewhere: it does no harm
-                    stale.unlink()
-        if on_built is not None:
-            on_built(member, segments, built_from)
-    return index

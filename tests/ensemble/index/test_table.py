@@ -18,7 +18,7 @@ import pytest
 
 from embedder.errors import UserError
 from embedder.inference.store import Store
-from ensemble.index import database, vectors
+from ensemble.index import database, members, vectors
 from ensemble.index import table as module
 from ensemble.index.members import MemberIndex, embedder_of, index_of, songs_of
 from ensemble.index.table import (
@@ -425,7 +425,7 @@ def test_other_numbers_of_the_kinds_make_other_files(
 ) -> None:
     read_indexes(table)
     before = files(table)
-    monkeypatch.setattr(module, "BUILT_AS", vectors.BUILT_AS + 1)
+    monkeypatch.setattr(members, "BUILT_AS", vectors.BUILT_AS + 1)
     read_indexes(table)
     assert not files(table).keys() & before.keys()
 
