@@ -605,7 +605,7 @@ def test_a_defect_of_the_program_is_not_taken_for_the_user_s(
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("ensemble.fusion.pipeline.fuse_run", broken)
+    monkeypatch.setattr("ensemble.fusion.pipeline.fuse_stores", broken)
     with pytest.raises(OSError, match="Input/output error"):
         app.main(["fuse", "--run_dir", str(trained.root)])
 
