@@ -125,14 +125,8 @@ class Artifact(Generic[Content]):
             UserError: It is missing, damaged, of another format or kind, or holds illegal values.
         """
         again = again or self.again
-        try:
+        with reading(path, self.name, again):
             head = _read_npz(path) if path.suffix == ".npz" else json.loads(read_text(path))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; {again}") from None
-        except UserError as error:
-            raise UserError(f"{error}; {again}") from None
-        except UNREADABLE as error:
-            raise UserError(f"{path} is not a readable {self.name} ({error}); {again}") from None
         check_header(head, path, self.name, self.version, again)
         content = {key: value for key, value in head.items() if key not in HEADER}
         return self.parse(content, path, again)
@@ -165,6 +159,40 @@ class Artifact(Generic[Content]):
         )
         # A tuple around it: pydantic takes no configuration for a bare dataclass.
         return TypeAdapter(tuple[self.content], config=config)  # type: ignore[name-defined]
+
+
+@contextmanager
+def reading(path: Path, name: str, again: Command) -> Iterator[None]:
+    """Say in one sentence what is wrong where the block cannot read a file.
+
+    Args:
+        path: The file.
+        name: What a user calls it.
+        again: The command that writes it again.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {again}") from None
+    except UserError as error:
+        raise UserError(f"{error}; {again}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path} is not a readable {name} ({error}); {again}") from None
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an npz by name; to be called within `reading`."""
+    import numpy as np
+
+    with path.open("rb") as handle:
+        if not zipfile.is_zipfile(handle):  # numpy would take it for a pickle
+            raise ValueError("it is no npz")
+        handle.seek(0)
+        with np.load(handle, allow_pickle=False) as file:
+            return dict(file)
 
 
 def check_header(found: Any, path: Path, name: str, version: int, again: Command) -> None:
@@ -215,14 +243,7 @@ def _plain(value: Any, path: tuple[str, ...], arrays: dict[str, np.ndarray[Any, 
 
 def _read_npz(path: Path) -> Any:
     """The JSON head of an npz with its arrays put back in their places."""
-    import numpy as np
-
-    with path.open("rb") as handle:
-        if not zipfile.is_zipfile(handle):  # numpy would take it for a pickle
-            raise ValueError("it is no npz")
-        handle.seek(0)
-        with np.load(handle, allow_pickle=False) as file:
-            arrays = dict(file)
+    arrays = read_arrays(path)
     head = json.loads(arrays.pop("head").tobytes())
     if not isinstance(head, dict):
         raise ValueError("its head is no header")

@@ -31,7 +31,7 @@ from embedder.inference.checkpoint import Member
 from embedder.inference.embed import SongVectors, embed_wave, stem_key
 from embedder.models.network import size_of
 from embedder.recipes import BENCHMARK
-from embedder.run import Run, abandon_run, create_run, locked
+from embedder.run import INFO, Run, abandon_run, create_run, locked, preparation
 from embedder.settings import build_config
 from embedder.splits import SPLITTERS
 from embedder.statistics import bootstrap_interval, mean_of
@@ -148,13 +148,13 @@ def _check_same_songs(
     run: Run, data_dir: Path, stems_dir: Path | None, split: str, seed: int
 ) -> None:
     """Prepare the songs beside those of a benchmark; `UserError` if they are others."""
-    was = read_json(run.info).get("prepared") or {}
+    was = preparation(run)
     with TemporaryDirectory() as scratch:
         new = Run(create_run(Path(scratch) / "run").root, shared_cache=run.cache)
         prepare(new, data_dir, split, stems_dir, seed=seed)
         there, now = (read_catalogue(one.catalogue) for one in (run, new))
         if _songs(there) == _songs(now):
-            write_json(run.info, read_json(new.info))
+            INFO.write(run.info, INFO.read(new.info))
             return
     before, after = (
         f"{len(songs.songs)} songs of {data}" + (f" with stems of {stems}" if stems else "")

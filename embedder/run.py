@@ -14,20 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedder.artifact import DISK_FULL as DISK_FULL
-from embedder.artifact import file_fingerprint as file_fingerprint
-from embedder.artifact import fingerprint as fingerprint
-from embedder.artifact import flush as flush
-from embedder.artifact import flush_folder as flush_folder
-from embedder.artifact import is_cut_off, put_back
-from embedder.artifact import read_json as read_json
-from embedder.artifact import replace_folder as replace_folder
-from embedder.artifact import replacing as replacing
-from embedder.artifact import write_json as write_json
-from embedder.artifact import write_text as write_text
+from embedder.artifact import Artifact, is_cut_off, put_back
 from embedder.errors import Command, UserError, current_run_dir
-
-FORMAT = 1  # version of everything written into a run folder; readers refuse any other
 
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
 SPLITS = ("train", "validation", "test")
@@ -176,6 +164,26 @@ def vectors_of(table: Path, member: str, stamp: str) -> Path:
     return table.with_name(f"{member}.segments.{stamp}.faiss")
 
 
+@dataclass(frozen=True)
+class RunInfo:
+    """What `run.json` says of a run folder."""
+
+    prepared: dict[str, Any] | None = None  # how and from what, once `prepare` is done
+
+
+INFO = Artifact(
+    "run folder",
+    1,
+    RunInfo,
+    Command("prepare", before="prepare a new one", data_dir="SONGS", run_dir="NEW"),
+)
+
+
+def preparation(run: Run) -> dict[str, Any]:
+    """How a run was prepared and from what, by option; empty where it does not say."""
+    return INFO.read(run.info).prepared or {}
+
+
 def create_run(root: Path) -> Run:
     """Make the run folder if it is not there; raise `UserError` if another version made it."""
     run = Run(root)
@@ -188,7 +196,7 @@ def create_run(root: Path) -> Run:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; --run_dir must be a folder")
     root.mkdir(parents=True, exist_ok=True)
-    write_json(run.info, {"format": FORMAT})
+    INFO.write(run.info, RunInfo())
     return run
 
 
@@ -218,12 +226,7 @@ def open_run(root: Path, after: str = "") -> Run:
             + " make one with: "
             f"{Command('prepare', data_dir='SONGS', run_dir='NEW' if taken else root)}"
         )
-    found = read_json(run.info).get("format")
-    if found != FORMAT:
-        raise UserError(
-            f"{root} was written in format {found}, this program reads format {FORMAT}; "
-            "prepare a new run folder or use the program's version that wrote it"
-        )
+    INFO.read(run.info)
     if is_cut_off(run.fusion_folder):
         with locked(run, "fusion", wait_s=10):  # or it is being replaced at this moment
             if is_cut_off(run.fusion_folder):
@@ -252,8 +255,8 @@ def prepare_again(before: str = "", **changes: object) -> Command:
     Where the run does not say how it was prepared, the folder of its songs is `SONGS`.
     """
     found: dict[str, Any] = {}
-    with suppress(UserError, AttributeError):
-        found = read_json(Run(current_run_dir()).info).get("prepared") or {}
+    with suppress(UserError):
+        found = preparation(Run(current_run_dir()))
     usual = {"split": "course", "seed": 0}
     options = {name: found.get(name) for name in PREPARED_BY if found.get(name) != usual.get(name)}
     options["data_dir"] = options.get("data_dir") or "SONGS"

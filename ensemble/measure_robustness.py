@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from embedder.artifact import file_fingerprint
 from embedder.catalogue import Song, read_catalogue, stems_fingerprint
 from embedder.config import SAMPLE_RATE
 from embedder.console import meter, say
@@ -29,7 +30,7 @@ from embedder.measures.robustness import (
     severity_levels,
 )
 from embedder.metrics import ranking
-from embedder.run import Run, file_fingerprint
+from embedder.run import Run
 from ensemble.fusion.experts import FUSED
 from ensemble.identifier import SingerIdentifier
 from ensemble.robustness import (

@@ -8,7 +8,6 @@ same predictions give the same bytes, in whatever order they come.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedder.artifact import replacing, write_json, write_text
+from embedder.artifact import check_header, read_arrays, reading, replacing, write_json, write_text
 from embedder.catalogue import is_audio, visible_files, without_audio_suffix
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
@@ -26,7 +25,8 @@ from embedder.metrics import ranking
 from embedder.text import composed, to_csv
 from ensemble.fusion.experts import FUSED
 
-TABLE_FORMAT = 1
+TABLE, TABLE_FORMAT = "table of predictions", 1
+AGAIN = Command("fuse", before="write it again with predict, or")
 PLACES = 3  # singers named for each song, fewer where fewer are known
 
 Choices = Sequence[Sequence[str]]  # for each song its singers, best first
@@ -43,7 +43,20 @@ class Table:
     albums: tuple[str, ...]  # "singer/album", "" where unknown
     experts: dict[str, NDArray[np.floating[Any]]] = field(default_factory=dict)  # as the fused
     voice: NDArray[np.floating[Any]] | None = None  # (songs,), share of voice, where it is known
-    confidence: NDArray[np.floating[Any]] | None = None  # (songs,), 0 to 1; low for strangers
+    confidence: NDArray[np.floating[Any]] | None = None  # (songs,), 0 to 1; low: unknown singer
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ids), len(self.singers))
+        for name, logs in {"fused": self.log_probabilities, **self.experts}.items():
+            if logs.shape != shape:
+                raise ValueError(f"log-probabilities of {name} are {logs.shape}, not {shape}")
+        for key, values in (("voice", self.voice), ("confidence", self.confidence)):
+            if values is not None and values.shape != shape[:1]:
+                raise ValueError(f"{key} is {values.shape}, not {shape[:1]}")
+        if self.truth.shape != shape[:1] or len(self.albums) != len(self.ids):
+            raise ValueError(f"truth or albums are not of {len(self.ids)} songs")
+        if len(self.truth) and not -1 <= self.truth.min() <= self.truth.max() < shape[1]:
+            raise ValueError(f"truth must lie in -1..{shape[1] - 1}")
 
 
 def normal_id(name: str) -> str:
@@ -162,12 +175,6 @@ def write_table(path: Path, table: Table) -> None:
     """
     order = sorted(range(len(table.ids)), key=lambda song: id_order(table.ids[song]))
     shape = (len(order), len(table.singers))
-    for name, logs in {"fused": table.log_probabilities, **table.experts}.items():
-        if logs.shape != shape:
-            raise ValueError(f"log-probabilities of {name} are {logs.shape}, not {shape}")
-    for key, values in (("voice", table.voice), ("confidence", table.confidence)):
-        if values is not None and values.shape != shape[:1]:
-            raise ValueError(f"{key} is {values.shape}, not {shape[:1]}")
     experts = [logs[order] for logs in table.experts.values()]
     arrays: dict[str, NDArray[Any]] = {
         "format": np.array(TABLE_FORMAT),
@@ -188,30 +195,22 @@ def write_table(path: Path, table: Table) -> None:
 
 def read_table(path: Path) -> Table:
     """Read what `write_table` wrote; raise `UserError` naming the file if it cannot be used."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            if int(file["format"]) != TABLE_FORMAT:
-                raise UserError(
-                    f"{path} is of format {int(file['format'])}, this program reads format "
-                    f"{TABLE_FORMAT}; write it again with predict, or: {Command('fuse')}"
-                )
-            names = [str(name) for name in file["experts"]]
-            return Table(
-                ids=tuple(str(song) for song in file["ids"]),
-                singers=tuple(str(singer) for singer in file["singers"]),
-                log_probabilities=file["log_probabilities"],
-                truth=file["truth"],
-                albums=tuple(str(album) for album in file["albums"]),
-                experts=dict(zip(names, file["expert_log_probabilities"], strict=True)),
-                voice=file.get("voice"),
-                confidence=file.get("confidence"),
-            )
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing; write it with predict, or: {Command('fuse')}"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a readable table of predictions ({error})") from None
+    with reading(path, TABLE, AGAIN):
+        arrays = read_arrays(path)
+        version = int(arrays["format"])
+    check_header({"format": version}, path, TABLE, TABLE_FORMAT, AGAIN)
+    with reading(path, TABLE, AGAIN):
+        names = [str(name) for name in arrays["experts"]]
+        return Table(
+            ids=tuple(str(song) for song in arrays["ids"]),
+            singers=tuple(str(singer) for singer in arrays["singers"]),
+            log_probabilities=arrays["log_probabilities"],
+            truth=arrays["truth"],
+            albums=tuple(str(album) for album in arrays["albums"]),
+            experts=dict(zip(names, arrays["expert_log_probabilities"], strict=True)),
+            voice=arrays.get("voice"),
+            confidence=arrays.get("confidence"),
+        )
 
 
 def _ordered(names: Sequence[str], choices: Choices) -> list[tuple[str, Sequence[str]]]:

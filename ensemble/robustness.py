@@ -8,20 +8,19 @@ csv is replaced as a whole after each song, so a measurement that was stopped go
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from embedder import stem_record
-from embedder.artifact import file_fingerprint, fingerprint, read_json, write_json, write_text
+from embedder.artifact import Artifact, file_fingerprint, fingerprint, write_text
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
 from embedder.measures.robustness import DEGRADATIONS, severity_levels
 from embedder.run import Run
 from embedder.text import read_csv, to_csv
 
-FORMAT = 1  # of the two files; readers refuse any other
 COLUMNS = ("song", "singer", "degradation", "level", "named")  # then a source's rank each
 AGAIN = Command("measure", before="run", what="robustness")
 
@@ -41,6 +40,11 @@ class Conditions:
     sources: tuple[str, ...]  # whose answers: "fused" first, then the experts
     stems: str = ""  # fingerprint of the vocal stems, which say where songs are sung
     ladders: dict[str, list[float]] = field(default_factory=lambda: current_ladders())
+    wanted: int = field(default=0, compare=False)  # songs that were asked for
+    available: int = field(default=0, compare=False)  # songs of the split
+
+
+MEASURE = Artifact("measure of robustness", 1, Conditions, AGAIN)
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,7 @@ def begin(run: Run, conditions: Conditions, wanted: int, available: int) -> list
         rows = list(there.rows)
     else:
         _table(run).unlink(missing_ok=True)  # first: the rows must never stand under another head
-    write_json(
-        _head(run),
-        {"format": FORMAT, "wanted": wanted, "available": available, **asdict(conditions)},
-    )
+    MEASURE.write(_head(run), replace(conditions, wanted=wanted, available=available))
     return rows
 
 
@@ -127,25 +128,16 @@ def write_rows(run: Run, sources: Sequence[str], rows: Iterable[Row]) -> Path:
 
 def read_measured(run: Run) -> Measured | str:
     """What was measured, or in a sentence why there is nothing to show."""
-    try:
-        head = read_json(_head(run))
-        lines = read_csv(_table(run))
-    except UserError:
+    if not _head(run).is_file() or not _table(run).is_file():
         return f"Robustness was not measured; {AGAIN}"
-    broken = f"The measure of robustness cannot be read; {AGAIN}"
-    if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
-        return broken
     try:
-        wanted, available = int(head.pop("wanted")), int(head.pop("available"))
-        for name in ("singers", "sources"):
-            head[name] = tuple(head[name])
-        conditions = Conditions(**head)
-        rows = _rows(lines, conditions.sources)
-    except (KeyError, TypeError, ValueError):
-        return broken
+        conditions = MEASURE.read(_head(run))
+        rows = _rows(read_csv(_table(run)), conditions.sources)
+    except (UserError, ValueError):
+        return f"The measure of robustness cannot be read; {AGAIN}"
     if conditions.ladders != current_ladders():
         return f"Robustness was measured by another version of this program; {AGAIN}"
-    return Measured(conditions, wanted, available, rows)
+    return Measured(conditions, conditions.wanted, conditions.available, rows)
 
 
 def fitting(run: Run) -> Measured | str:

@@ -418,7 +418,7 @@ def test_a_run_folder_of_another_format_is_refused_by_every_command(
         ("analyze",),
     ):
         line = refused(*words, "--run_dir", trained.root)
-        assert "was written in format 99, this program reads format 1" in line
+        assert "is a run folder of format 99, this program reads format 1" in line
     assert contents(trained.root) == before
 
 

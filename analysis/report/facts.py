@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from embedder.artifact import read_json
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, Command, working_in
 from embedder.inference.config import detector_fingerprint
-from embedder.run import Run, read_json
+from embedder.run import Run, preparation
 from embedder.settings import network_record, train_command
 from embedder.statistics import Estimate
 from ensemble.fusion.fitted import Fusion
@@ -58,7 +59,7 @@ def read_facts(run: Run, members: Sequence[str], fusion: Fusion | None) -> Facts
     detector = fusion.listening.detector if fusion else ""
     return Facts(
         found,
-        read_json(run.info).get("prepared"),
+        preparation(run) or None,
         _detector(run) if detector and detector == detector_fingerprint(run) else None,
         _separator(run) if separated else None,
     )

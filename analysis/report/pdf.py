@@ -7,7 +7,7 @@ from pathlib import Path
 
 from analysis.report.deck import ACCENT, HEIGHT, WIDTH
 from analysis.report.layout import INCH, Placed
-from embedder.run import replacing
+from embedder.artifact import replacing
 
 
 def write_pdf(path: Path, pages: Sequence[Sequence[Placed]], title: str) -> None:

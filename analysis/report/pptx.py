@@ -26,7 +26,7 @@ from analysis.report.deck import (
     Tiles,
 )
 from analysis.report.layout import LEADING, PAD, TILE, Placed
-from embedder.run import replacing
+from embedder.artifact import replacing
 
 FONT, MONO = "Arial", "Courier New"  # narrower than the PDF's, so that its lines fit
 NAMESPACE = "http://schemas.openxmlformats.org/presentationml/2006/main"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from embedder.artifact import fingerprint, read_json, write_json
+from embedder.artifact import fingerprint
 from embedder.catalogue import (
     UNKNOWN,
     Catalogue,
@@ -27,7 +27,7 @@ from embedder.data.cache import AudioCache, Decoded, Progress, Source, decode_fi
 from embedder.data.duplicates import find_copies, without_copies
 from embedder.data.stems import STEMS, StemFiles, find_stems
 from embedder.errors import Command, UserError
-from embedder.run import FORMAT, PREPARED_BY, SPLITS, Run
+from embedder.run import INFO, PREPARED_BY, SPLITS, Run, RunInfo, preparation
 from embedder.splits import check_leakage, read_lists, split_songs, write_list
 from embedder.text import composed, spelled_alike
 
@@ -244,7 +244,7 @@ def prepare(
             if lists[name]:
                 write_list(run.song_list(name), lists[name])
         write_catalogue(run.catalogue, catalogue)
-        write_json(run.info, {"format": FORMAT, "prepared": asdict(made)})  # it is prepared now
+        INFO.write(run.info, RunInfo(asdict(made)))  # it is prepared now
         for name in SPLITS:  # last, so that a full disk takes nothing away
             if not lists[name]:  # a list of an earlier preparation
                 run.song_list(name).unlink(missing_ok=True)
@@ -261,7 +261,7 @@ def is_prepared(
         return False
     catalogue = read_catalogue(run.catalogue)
     wanted = _prepared(data_dir, split, seed, stems_dir, None, False, False, catalogue)
-    return bool(read_json(run.info).get("prepared") == asdict(wanted))
+    return preparation(run) == asdict(wanted)
 
 
 def _prepared(
@@ -308,7 +308,7 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
         return
     if old.fingerprint() == catalogue.fingerprint():
         return
-    before = (read_json(run.info).get("prepared") or {}).get("data_dir", "another folder")
+    before = preparation(run).get("data_dir", "another folder")
     options = {name: getattr(made, name) for name in PREPARED_BY}
     command = Command("prepare", **options, run_dir=run.root, overwrite=True)
     raise UserError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embedder.artifact import fingerprint
 from embedder.catalogue import Catalogue, read_catalogue
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import Audio, AudioError, Samples, read_audio, to_int16, unusable
@@ -27,7 +28,7 @@ from embedder.inference.detector import Detector, heard_voice, load_detector
 from embedder.inference.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.inference.store import Store
 from embedder.models.network import default_device
-from embedder.run import Run, fingerprint
+from embedder.run import Run
 
 if TYPE_CHECKING:
     import torch

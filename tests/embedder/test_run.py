@@ -10,22 +10,31 @@ from pathlib import Path
 import pytest
 
 from embedder.artifact import (
-    read_json,
     replace_folder,
     write_json,
     write_text,
 )
 from embedder.errors import UserError
-from embedder.run import FORMAT, Run, abandon_run, create_run, locked, open_run, vectors_of
+from embedder.run import (
+    INFO,
+    Run,
+    RunInfo,
+    abandon_run,
+    create_run,
+    locked,
+    open_run,
+    preparation,
+    vectors_of,
+)
 
 
 def test_a_run_folder_is_made_once_and_opened_after(tmp_path: Path) -> None:
     root = tmp_path / "deep" / "runs"
     run = create_run(root)
-    assert read_json(run.info) == {"format": FORMAT}
-    write_json(run.info, {"format": FORMAT, "prepared": {"seed": 3}})
+    assert preparation(run) == {}
+    INFO.write(run.info, RunInfo({"seed": 3}))
     assert create_run(root) == open_run(root) == Run(root)
-    assert read_json(run.info)["prepared"] == {"seed": 3}  # made again, it loses nothing
+    assert preparation(run) == {"seed": 3}  # made again, it loses nothing
 
 
 def test_an_empty_folder_becomes_a_run_folder_but_a_foreign_one_does_not(tmp_path: Path) -> None:
@@ -43,9 +52,11 @@ def test_a_missing_run_and_another_format_say_what_to_do(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"no run folder at .*python app\.py prepare"):
         open_run(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    write_json(tmp_path / "run.json", {"format": FORMAT + 1})
+    write_json(tmp_path / "run.json", {"format": INFO.version + 1})
     for action in (open_run, create_run):
-        with pytest.raises(UserError, match=f"format {FORMAT + 1}, this program reads .* {FORMAT}"):
+        with pytest.raises(
+            UserError, match=f"format {INFO.version + 1}, this program reads .* {INFO.version}"
+        ):
             action(tmp_path)
 
 

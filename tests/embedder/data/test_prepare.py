@@ -20,7 +20,7 @@ from embedder.data.audio import decode
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import KINDS, Problem, is_prepared, prepare, summarise
 from embedder.errors import UserError
-from embedder.run import FORMAT, Run, create_run
+from embedder.run import INFO, Run, create_run
 
 RATE = 8000
 
@@ -68,7 +68,7 @@ def test_course_writes_catalogue_lists_cache_and_what_was_prepared(run: Run, dat
     assert len(run.song_list("train").read_text(encoding="utf-8").splitlines()) == 8
     assert not run.song_list("test").exists()
     info = read_json(run.info)
-    assert info["format"] == FORMAT
+    assert info["format"] == INFO.version
     assert len(info["prepared"].pop("files")) == 16
     assert info["prepared"] == {
         "data_dir": str(data.resolve()),
