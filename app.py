@@ -73,10 +73,27 @@ try:
 
     from embedder.artifact import DISK_FULL
     from embedder.cli.architectures import architectures
-    from embedder.cli.arguments import Device, RunDir, Seed
-    from embedder.cli.options import SPLIT_RULES, catalogue_of, excerpts, prepare, train_embedder
-    from embedder.cli.pretrain import pretrain
-    from embedder.cli.train import separate, train_detector, train_separator
+    from embedder.cli.arguments import (
+        SPLIT_RULES,
+        DataDir,
+        Device,
+        Preset,
+        RunDir,
+        Seed,
+        SplitRule,
+        StemsDir,
+        catalogue_of,
+    )
+    from embedder.cli.songs import excerpts, prepare, prepare_songs, separate
+    from embedder.cli.train import (
+        pretrain,
+        run_detector_training,
+        run_member_training,
+        run_separator_training,
+        train_detector,
+        train_embedder,
+        train_separator,
+    )
     from embedder.console import (
         meter,
         on_terminal,
@@ -87,7 +104,6 @@ try:
         warn,
     )
     from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, program, working_in
-    from embedder.presets import PRESETS
     from embedder.recipes import RECIPES
     from embedder.run import Run, open_run
     from ensemble.cli.bundle import bundle, export
@@ -290,12 +306,9 @@ app.command()(excerpts)
 @app.command()
 def recipe(
     name: Annotated[str, typer.Argument(help=f"{RECIPE_NAMES}.")],
-    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
-    stems_dir: Annotated[
-        Path | None,
-        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help=f"{SPLIT_RULES}.")] = "course",
+    data_dir: DataDir,
+    stems_dir: StemsDir = None,
+    split: SplitRule = "course",
     seed: Seed = 0,
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),
@@ -332,20 +345,17 @@ def recipe(
 
     if not ready:
         begin("prepare")
-        prepare(data_dir, split, stems_dir, seed=seed, run_dir=run_dir)
+        prepare_songs(run_dir, data_dir, split, stems_dir, seed=seed)
+    run = open_run(run_dir, after="prepare")
     if chosen.separator:
         begin("train-separator")
-        train_separator(seed=seed, device=device, run_dir=run_dir)
+        run_separator_training(run, seed=seed, device=device)
     if chosen.detector and stems:
         begin("train-detector")
-        train_detector(seed=seed, device=device, run_dir=run_dir)
-    for member, settings in chosen.members.items():
+        run_detector_training(run, seed=seed, device=device)
+    for member, config in chosen.configs(seed).items():
         begin(f"train-embedder: {member}")
-        given = [f"{key}={value}" for key, value in {**chosen.extra, **settings}.items()]
-        train_embedder(
-            preset=chosen.preset, seed=seed, settings=given, name=member, device=device,
-            run_dir=run_dir,
-        )  # fmt: skip
+        run_member_training(run, member, config, device=device)
     begin("fuse")
     fuse(list(chosen.members), seed=seed, device=device, run_dir=run_dir)
     begin("analyze")
@@ -355,11 +365,8 @@ def recipe(
 
 @app.command()
 def benchmark(
-    data_dir: Annotated[Path, typer.Option("--data_dir", help="<singer>/<album>/<song>.<ext>.")],
-    stems_dir: Annotated[
-        Path | None,
-        typer.Option("--stems_dir", help="Folder with vocals/ and backing/, paths as in data_dir."),
-    ] = None,
+    data_dir: DataDir,
+    stems_dir: StemsDir = None,
     members: Annotated[
         list[str] | None,
         typer.Option("--members", help="Names of the list, with commas. Default: all."),
@@ -375,7 +382,7 @@ def benchmark(
         str, typer.Option("--segments", help="Lengths of a segment, s, with commas.")
     ] = "3",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, with commas.")] = "0",
-    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
+    preset: Preset = "laptop",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of all members, as in --set epochs=6."),
@@ -388,41 +395,20 @@ def benchmark(
     Example: python app.py benchmark --data_dir songs --members crnn-plain,ecapa --segments 3,5
     """
     from analysis.benchmark import HEAD, lines, write_tables
-    from embedder.benchmark import (
-        conditions,
-        config_of,
-        numbers_in,
-        prepared,
-        read_members,
-        read_rows,
-        run_row,
-    )
-    from embedder.splits import SPLITTERS
-
-    known = read_members(member_list)
-    names = names_in(members) or list(known)
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise UserError(
-            f"the list has no member '{missing[0]}'{did_you_mean(missing[0], known)}; "
-            f"it has: {', '.join(known)}"
-        )
-    rules = names_in([splits]) or []
-    wrong = [rule for rule in rules if rule not in SPLITTERS]
-    if wrong:
-        raise UserError(
-            f"--splits {wrong[0]}{did_you_mean(wrong[0], SPLITTERS)} is unknown; "
-            f"choose from {', '.join(SPLITTERS)}"
-        )
-    lengths = numbers_in("--segments", segments)
-    drawn = [int(seed) for seed in numbers_in("--seeds", seeds, whole=True)]
+    from embedder.benchmark import planned_rows, prepared, read_rows, run_row
     from embedder.settings import parse_assignments
 
-    changes = parse_assignments(settings or ())
-    todo = conditions(names, rules, lengths, drawn)
-    configs = {one: config_of(one, preset, {**known[one.member], **changes}) for one in todo}
+    configs = planned_rows(
+        member_list,
+        names_in(members),
+        names_in([splits]) or [],
+        segments,
+        seeds,
+        preset,
+        parse_assignments(settings or ()),
+    )
     for number, (condition, config) in enumerate(configs.items(), 1):
-        say(f"\n{number}/{len(todo)}: {condition.name}")
+        say(f"\n{number}/{len(configs)}: {condition.name}")
         with working_in(run_dir / condition.split):
             run, catalogue = prepared(run_dir, data_dir, stems_dir, condition.split)
             run_row(
@@ -448,6 +434,7 @@ def demo(
     import time
 
     from embedder.data.synth import synthesise
+    from embedder.settings import build_config
     from ensemble.evaluation import evaluate as measure
     from ensemble.evaluation import read_predictions, read_truth
 
@@ -457,12 +444,13 @@ def demo(
     with meter("synthesising songs") as tick:
         synthesise(songs, seed, albums=5, progress=tick)
     with working_in(work):
-        prepare(songs / "mix", "album", songs, seed=seed, run_dir=work)
+        prepare_songs(work, songs / "mix", "album", songs, seed=seed)
         shutil.rmtree(unseen, ignore_errors=True)
         excerpts(unseen, "test", seed=seed, run_dir=work)
         for number, loss in enumerate(("aam", "triplet"), 2):
             say(f"\n{number}. a member is trained with the {loss} loss")
-            train_embedder(loss=loss, preset="demo", seed=seed, name=loss, run_dir=work)
+            config = build_config("demo", changes={"loss": loss, "seed": seed})
+            run_member_training(Run(work), loss, config)
         say("\n4. the members are fused")
         fuse(seed=seed, run_dir=work)
         say("\n5. songs of albums that nobody has heard are predicted")

@@ -8,6 +8,7 @@ again; one that was cut off goes on where it was.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from embedder.config import MemberConfig
 from embedder.data.cache import AudioCache
 from embedder.data.excerpts import attenuated_mix, excerpt
 from embedder.data.prepare import is_prepared, prepare
-from embedder.errors import UserError
+from embedder.errors import UserError, did_you_mean
 from embedder.inference.aggregate import song_logits
 from embedder.inference.checkpoint import Member
 from embedder.inference.embed import SongVectors, embed_wave, stem_key
@@ -82,6 +83,49 @@ def read_members(path: Path | None) -> dict[str, dict[str, Any]]:
     return {str(name): dict(settings) for name, settings in found.items()}
 
 
+def planned_rows(
+    member_list: Path | None,
+    members: Sequence[str] | None,
+    splits: Sequence[str],
+    segments: str,
+    seeds: str,
+    preset: str,
+    changes: Mapping[str, Any],
+) -> dict[Condition, MemberConfig]:
+    """Every combination with its settings, one member's rows after the other.
+
+    Args:
+        member_list: JSON file of members. Default: the built-in list.
+        members: Names of the list. Default: all.
+        splits: Rules of `splits.SPLITTERS`.
+        segments: Lengths of a segment in training and prediction, s, with commas.
+        seeds: Seeds, with commas.
+        preset: Of all members.
+        changes: Settings of all members, above those of the list.
+
+    Raises:
+        UserError: An unknown member or rule, something else than numbers, or an illegal setting.
+    """
+    known = read_members(member_list)
+    for option, names, legal in (
+        ("--members", members or (), known),
+        ("--splits", splits, SPLITTERS),
+    ):
+        for name in names:
+            if name not in legal:
+                near = did_you_mean(name, legal)
+                raise UserError(
+                    f"the list has no member '{name}'{near}; it has: {', '.join(legal)}"
+                    if option == "--members"
+                    else f"{option} {name}{near} is unknown; choose from {', '.join(legal)}"
+                )
+    lengths = numbers_in("--segments", segments)
+    drawn = [int(seed) for seed in numbers_in("--seeds", seeds, whole=True)]
+    rows = itertools.product(members or known, splits, lengths, drawn)
+    conditions = [Condition(*row) for row in rows]
+    return {one: config_of(one, preset, {**known[one.member], **changes}) for one in conditions}
+
+
 def numbers_in(option: str, text: str, whole: bool = False) -> list[float]:
     """`"3,5,10"` → `[3.0, 5.0, 10.0]`; raise `UserError` for anything else."""
     kind = "whole numbers" if whole else "numbers"
@@ -94,21 +138,8 @@ def numbers_in(option: str, text: str, whole: bool = False) -> list[float]:
     return found
 
 
-def conditions(
-    members: Sequence[str], splits: Sequence[str], segments: Sequence[float], seeds: Sequence[int]
-) -> list[Condition]:
-    """Every combination, one member's rows after the other."""
-    return [
-        Condition(member, split, segment_s, seed)
-        for member in members
-        for split in splits
-        for segment_s in segments
-        for seed in seeds
-    ]
-
-
 def config_of(condition: Condition, preset: str, settings: Mapping[str, Any]) -> MemberConfig:
-    """The member's settings under a condition; segments are heard with half of them overlapping."""
+    """The member's settings under a condition; in prediction half of each segment overlaps."""
     length = {
         "segment_s": condition.segment_s,
         "eval_segment_s": condition.segment_s,

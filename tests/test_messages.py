@@ -383,7 +383,7 @@ def test_demo_and_benchmark_name_the_run_inside_their_folder(
     def stop(*_: object, **__: object) -> None:
         raise UserError(f"stopped; run again: {Command('fuse')}")
 
-    monkeypatch.setattr(app, "prepare", stop)
+    monkeypatch.setattr(app, "prepare_songs", stop)
     monkeypatch.setattr("embedder.data.synth.synthesise", lambda *_, **__: None)
     (inner,) = commands_in(refused("demo", "--run_dir", tmp_path / "d"))
     assert parsed(inner)[1]["run_dir"] == tmp_path / "d" / "run"

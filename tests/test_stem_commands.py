@@ -13,7 +13,7 @@ from openunmix.model import OpenUnmix
 
 import app
 from embedder.catalogue import read_catalogue
-from embedder.cli.train import FOLDER, METHODS
+from embedder.cli.songs import FOLDER, METHODS
 from embedder.data.cache import AudioCache
 from embedder.data.prepare import prepare
 from embedder.models.separators import SEPARATORS

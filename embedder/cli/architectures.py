@@ -1,7 +1,4 @@
-"""The command that says what each architecture costs: a thin front, registered by `app.py`.
-
-Enters: options. Leaves: one table. torch is imported only inside.
-"""
+"""The command `architectures`: what each of them costs on this machine."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from typing import Annotated
 import typer
 
 from embedder.architectures import ARCHITECTURES
-from embedder.cli.arguments import Device
+from embedder.cli.arguments import Assignments, Device, Preset
 from embedder.console import print_table, shown
-from embedder.presets import PRESETS
 
 HEAD = (
     "backbone",
@@ -29,11 +25,8 @@ def architectures(
     backbone: Annotated[
         str | None, typer.Option("--backbone", help="Several with commas. Default: all.")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help=" | ".join(PRESETS) + ".")] = "laptop",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting, as in --set channels=128; may be repeated."),
-    ] = None,
+    preset: Preset = "laptop",
+    settings: Assignments = None,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.01, help="How long each speed is measured.")
     ] = 3.0,

@@ -14,10 +14,10 @@ from embedder import benchmark
 from embedder.artifact import read_json
 from embedder.benchmark import (
     Condition,
-    conditions,
     config_of,
     measure,
     numbers_in,
+    planned_rows,
     prepared,
     read_members,
     read_rows,
@@ -37,8 +37,13 @@ from embedder.run import Run
 Tiny = Callable[..., MemberConfig]
 
 
-def test_conditions_are_every_combination_member_by_member() -> None:
-    found = [one.name for one in conditions(["a", "b"], ["song", "album"], [3, 2.5], [0, 7])]
+def test_rows_are_every_combination_member_by_member(tmp_path: Path) -> None:
+    members = tmp_path / "members.json"
+    members.write_text('{"a": {"lr": 0.1}, "b": {"lr": 0.2}}', encoding="utf-8")
+    rows = planned_rows(members, None, ["song", "album"], "3,2.5", "0,7", "demo", {"epochs": 1})
+    assert {one.member: row.train.lr for one, row in rows.items()} == {"a": 0.1, "b": 0.2}
+    assert {row.train.epochs for row in rows.values()} == {1}
+    found = [one.name for one in rows]
     assert found[:4] == ["a-song-3s-s0", "a-song-3s-s7", "a-song-2.5s-s0", "a-song-2.5s-s7"]
     assert len(found) == len(set(found)) == 16
     assert [name[0] for name in found] == ["a"] * 8 + ["b"] * 8

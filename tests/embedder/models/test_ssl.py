@@ -15,7 +15,7 @@ from torchaudio.pipelines import HUBERT_BASE, WAV2VEC2_BASE, WAVLM_BASE_PLUS
 
 from embedder.artifact import file_fingerprint
 from embedder.catalogue import read_catalogue
-from embedder.cli.options import train_embedder
+from embedder.cli.train import train_embedder
 from embedder.config import MemberConfig
 from embedder.errors import UserError
 from embedder.inference.checkpoint import load_member
