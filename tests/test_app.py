@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import app
 from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, read_catalogue, write_catalogue
-from embedder.cli import options as commands
+from embedder.cli import arguments
 from embedder.inference.aggregate import AGGREGATES
 from embedder.models.network import DEVICES
 from embedder.run import Run
@@ -88,7 +88,7 @@ def test_every_command_of_the_main_job_is_there() -> None:
 
 
 def test_the_choices_named_in_the_help_are_those_of_the_dicts() -> None:
-    assert " | ".join(SPLITTERS) == commands.SPLIT_RULES
+    assert " | ".join(SPLITTERS) == arguments.SPLIT_RULES
     assert " | ".join(AGGREGATES) == predict_module.AGGREGATES
     assert " | ".join(("auto", *FUSERS)) == predict_module.METHODS
     shown = get_command(app.app).commands["predict"].params  # type: ignore[attr-defined]
