@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from embedder.errors import UserError
 from embedder.text import composed, name_problem, spelled_alike
 from ensemble.index.members import MemberIndex
+from ensemble.index.similarity import SAME_RECORDING
 from ensemble.open_set import UNKNOWN
-from ensemble.similarity import SAME_RECORDING
 
 
 def singer_named(name: str, singers: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ from ensemble.fusion.fitted import Fusion, check_detector, check_fusion
 from ensemble.fusion.pipeline import open_fusion
 from ensemble.index.database import LOCK_S
 from ensemble.index.members import MemberIndex, NewSong, check_index, songs_of
+from ensemble.index.similarity import SAME_RECORDING, cosine, embeddings_of, similar_songs
 from ensemble.index.table import Change, copy_table, history, read_indexes
 from ensemble.index.table import enroll as add_songs
 from ensemble.index.table import undo as take_back
@@ -62,7 +63,6 @@ from ensemble.scoring import (
     unknown_songs,
     without_vocals,
 )
-from ensemble.similarity import SAME_RECORDING, cosine, embeddings_of, similar_songs
 from ensemble.verification.verification import VERIFICATION, check_verification
 
 if TYPE_CHECKING:

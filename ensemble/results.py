@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from embedder.inference.store import Store
 from embedder.metrics import ranking
 from ensemble.fusion.experts import FUSED
+from ensemble.index.similarity import SimilarSong
 from ensemble.index.table import Change
 from ensemble.open_set import UNKNOWN
 from ensemble.predictions import FORMATS, PLACES, Table, csv_text, top_singers, write_table
 from ensemble.scoring import SongScores
-from ensemble.similarity import SimilarSong
 
 
 @dataclass(frozen=True)

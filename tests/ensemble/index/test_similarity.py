@@ -11,7 +11,7 @@ import pytest
 from embedder.errors import UserError
 from embedder.inference.store import Store
 from ensemble.index.members import MemberIndex, index_of
-from ensemble.similarity import cosine, embeddings_of, similar_songs
+from ensemble.index.similarity import cosine, embeddings_of, similar_songs
 
 Maker = Callable[..., Store]
 

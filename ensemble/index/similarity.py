@@ -1,6 +1,6 @@
 """The songs of the index that are most like a recording.
 
-Enters: a recording as each member heard it, and the members' indexes. Leaves: its nearest songs,
+A recording as each member embedded it, and the members' indexes, give its nearest songs,
 `SimilarSong`, most alike first. The search is exact: all songs are compared, whatever the index's
 kind, because the mean over members is no vector that one index could be searched for.
 """
