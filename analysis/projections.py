@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedder.artifact import Artifact, fingerprint
 from embedder.errors import Command, UserError
 from ensemble.index.members import as_unit, halves
-from ensemble.index.vectors import Vectors, build_vectors, threads
+from ensemble.index.vectors import build_vectors, threads
 
 PERPLEXITIES = (10.0, 30.0, 100.0)
 FIRST = 30.0  # the perplexity that is mapped first, and the others from it
@@ -128,51 +128,65 @@ def neighbours(
     return rows, distances
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """A finished map's embeddings, as openTSNE's `transform` asks for them."""
-
-    vectors: Vectors
-    P: Any  # affinities of the map's own points; empty, for these stay where they are
-
-    def to_new(
-        self, data: Floats, perplexity: float, return_distances: bool = False
-    ) -> tuple[Any, NDArray[np.int64], Points]:
-        """Affinities (new, n) of new unit vectors to the map's, their neighbours and distances."""
-        from openTSNE.affinity import PerplexityBasedNN, joint_probabilities_nn
-
-        if not return_distances:
-            raise ValueError("only prepare_partial is served, which asks for distances")
-        near = min(len(self.vectors), int(3 * perplexity))
-        cosines, rows = self.vectors.search(data, near)
-        distances = np.maximum(1 - cosines, 0)
-        affinities = joint_probabilities_nn(
-            rows,
-            distances,
-            [PerplexityBasedNN.check_perplexity(perplexity, near)],
-            symmetrize=False,
-            normalization="point-wise",
-            n_reference_samples=len(self.vectors),
-        )
-        return affinities, rows, distances
+PLACING_PERPLEXITY = 5  # openTSNE's own for new points, as are the numbers below
+PLACED_BY = 25  # neighbours in whose median a new point begins
+PLACING = {
+    "n_iter": 250,
+    "learning_rate": 0.1,
+    "exaggeration": 1.5,
+    "momentum": 0.8,
+    "max_grad_norm": 0.25,
+}
 
 
 def place(vectors: Floats, points: Points, new: Floats) -> Points:
-    """Where new unit vectors (m, dim) lie on a finished map: (m, 2).
+    """Where new unit vectors lie on a finished map: what openTSNE's `transform` does.
 
-    `vectors` (n, dim) and `points` (n, 2) are the map, its middle at 0. Each new point is moved by
-    openTSNE's `transform` against the map's points alone, which stay; new points do not see each
+    Each new point is moved against the map's points alone, which stay; new points do not see each
     other. On a map of so few points that it is no t-SNE, a new one lies beside its nearest.
+    `transform` itself would search neighbours by its own index, where ours are exact.
+
+    Args:
+        vectors: (n, dim), unit length, of the map.
+        points: (n, 2), its middle at 0.
+        new: (m, dim), unit length.
+
+    Returns:
+        (m, 2).
     """
     index = build_vectors(vectors)
     if len(vectors) <= FEWEST:
         return points[index.search(new, 1)[1][:, 0]]
-    from openTSNE import TSNEEmbedding
+    from openTSNE import PartialTSNEEmbedding, TSNEEmbedding
+    from openTSNE.affinity import (
+        PerplexityBasedNN,
+        PrecomputedAffinities,
+        joint_probabilities_nn,
+    )
+    from openTSNE.initialization import median
     from scipy.sparse import csr_matrix
 
-    reference = Reference(index, csr_matrix((len(vectors), len(vectors))))
-    finished = TSNEEmbedding(points, reference, negative_gradient_method="bh")
-    return np.asarray(finished.transform(new), dtype=np.float64)
+    near = min(len(vectors), 3 * PLACING_PERPLEXITY)
+    cosines, rows = index.search(new, near)
+    affinities = joint_probabilities_nn(
+        rows,
+        np.maximum(1 - cosines, 0),
+        [PerplexityBasedNN.check_perplexity(PLACING_PERPLEXITY, near)],
+        symmetrize=False,
+        normalization="point-wise",
+        n_reference_samples=len(vectors),
+    )
+    # The map's own affinities are not needed, for its points stay.
+    none = PrecomputedAffinities(csr_matrix((len(vectors), len(vectors))), normalize=False)
+    finished = TSNEEmbedding(points, none, negative_gradient_method="bh")
+    placed = PartialTSNEEmbedding(
+        median(finished, rows[:, :PLACED_BY]),
+        finished,
+        P=affinities,
+        **finished.gradient_descent_params,
+    )
+    placed.optimize(**PLACING, inplace=True)
+    return np.asarray(placed, dtype=np.float64)
 
 
 def components(embeddings: Floats, seed: int) -> Points:
