@@ -270,23 +270,23 @@ def serve(
         raise UserError("--password is empty; leave it out, or give one")
     from importlib.util import find_spec
 
-    from analysis.listening.server import address, bound, is_loopback, serve_on
+    from analysis.web.server import address, bound, is_loopback, serve_on
 
     if find_spec("gradio") is None:  # before anything is loaded
         raise ModuleNotFoundError("gradio", name="gradio")
     with bound(host, port) as made:  # what is in use is refused before anything is loaded
-        from analysis.listening.recogniser import RunContext, open_recogniser
-        from analysis.listening.schemas import Limits
-        from analysis.listening.surroundings import surroundings
+        from analysis.web.map import run_context
+        from analysis.web.recogniser import RunContext, open_recogniser
+        from analysis.web.schemas import Limits
         from ensemble.cli.predict import open_identifier
 
         limits = Limits(max_mb, max_minutes)
         with open_identifier(run_dir, bundle, None, device) as identifier:
             known = RunContext()
             if bundle is None:
-                known = surroundings(Run(run_dir or RUN_DIR), identifier.members)
+                known = run_context(Run(run_dir or RUN_DIR), identifier.members)
             predictor = open_recogniser(identifier, known, limits, say)
-            from analysis.listen import open_page
+            from analysis.web.app import open_page
 
             page = open_page(predictor, limits, password)
             if bundle is None and not predictor.map_points():

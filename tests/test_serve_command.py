@@ -56,7 +56,7 @@ def test_what_cannot_be_served_is_refused_in_a_line(
 
 
 def test_a_port_in_use_is_refused_before_anything_is_loaded(refused: Callable[..., str]) -> None:
-    from analysis.listening.server import bound
+    from analysis.web.server import bound
 
     with bound("127.0.0.1", 0) as made:
         port = made.getsockname()[1]
@@ -79,7 +79,7 @@ def test_without_gradio_a_line_says_how_it_comes(
 def test_the_api_is_over_the_run(
     trained: Run, recording: bytes, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from analysis.listening.api import api
+    from analysis.web.api import api
 
     found: dict[str, httpx.Response] = {}
 
@@ -99,9 +99,9 @@ def test_the_api_is_over_the_run(
         asyncio.run(all_of_it())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("analysis.listening.server.serve_on", ask)
+    monkeypatch.setattr("analysis.web.server.serve_on", ask)
     # The page itself has tests of its own, and takes seconds to load.
-    monkeypatch.setitem(sys.modules, "analysis.listen", SimpleNamespace(open_page=api))
+    monkeypatch.setitem(sys.modules, "analysis.web.app", SimpleNamespace(open_page=api))
     done = command(
         "serve", "--run_dir", trained.root, "--host", "0.0.0.0", "--port", 0, "--password", "secret"
     )

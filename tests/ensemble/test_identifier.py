@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.listening import recogniser
-from analysis.listening.recogniser import Recogniser, RunContext, visitors_name
-from analysis.listening.schemas import Limits, MapPoint, Place
+from analysis.web import recogniser
+from analysis.web.recogniser import Recogniser, RunContext, visitors_name
+from analysis.web.schemas import Limits, MapPoint, Place
 from embedder.data.audio import Audio
 from embedder.errors import UserError
 from embedder.inference.config import InferenceConfig

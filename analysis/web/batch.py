@@ -1,18 +1,14 @@
-"""Many recordings at once: a row for each, and `prediction.csv`.
-
-Enters: recordings in memory and what hears one of them. Leaves: `Row`s, the table as HTML, and the
-text of the csv in the course's format.
-"""
+"""Many recordings at once: a row for each, the table as HTML, and `prediction.csv`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from analysis.listening.answer import clock, percent
-from analysis.listening.schemas import Limits, Recognised
-from analysis.listening.uploads import Recording, Refused
 from analysis.page import table
+from analysis.web.schemas import Limits, Recognised
+from analysis.web.uploads import Recording, Refused
+from analysis.web.widgets import clock, percent
 from analysis.wording import counted
 from embedder.catalogue import without_audio_suffix
 from embedder.errors import UserError
@@ -33,13 +29,13 @@ class Row:
         return without_audio_suffix(self.name)
 
 
-def hear(
+def recognise_each(
     recordings: Sequence[Recording],
     refused: Sequence[Refused],
     recognise: Callable[[bytes, str], Recognised],
     limits: Limits,
 ) -> Iterator[Row]:
-    """Rows in the order of their IDs, each as soon as it is heard; the refused ones last.
+    """Rows in the order of their IDs, each as soon as it is done; the refused ones last.
 
     Two files with one ID: the first stands. The limit on minutes is one on their sum.
     """
@@ -51,7 +47,7 @@ def hear(
             yield Row(one.name, None, f"{taken[ident]} has the same ID, {ident}; rename one")
             continue
         if left <= 0:
-            why = f"not heard: those before it fill the {limits.max_minutes:g} minutes at once"
+            why = f"left out: those before it fill the {limits.max_minutes:g} minutes at once"
             yield Row(one.name, None, why)
             continue
         try:
@@ -75,7 +71,7 @@ def batch_csv(rows: Sequence[Row]) -> str:
     )
 
 
-def batch_said(rows: Sequence[Row]) -> str:
+def batch_summary(rows: Sequence[Row]) -> str:
     """What became of the files, in a sentence."""
     answered = [row.answer for row in rows if row.answer is not None]
     unknown = sum(answer.unknown for answer in answered)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import shutil
+import stat
 import threading
 import zipfile
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.listening.schemas import Limits
-from analysis.listening.uploads import (
+from analysis.web.schemas import Limits
+from analysis.web.uploads import (
     MOST_MEMBERS,
+    Recent,
     Recording,
     Refused,
     recordings,
+    remove_at_the_end,
     shown_name,
     take,
     unzipped,
+    upload_folder,
 )
 from embedder.errors import UserError
 
@@ -159,3 +167,75 @@ def test_a_shown_name_is_no_way(name: str) -> None:
     assert ".." not in shown.split("/")
     assert len(shown) <= 200
     assert shown_name("..\\..\\C:/Ada/one.mp3") == "Ada/one.mp3"
+
+
+def test_it_lies_in_memory_if_there_is_room(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    inside = upload_folder(free // 4, tmp_path)
+    assert inside.parent == tmp_path.resolve()
+    assert stat.S_IMODE(inside.stat().st_mode) == 0o700
+    for room, place in ((free, tmp_path), (0, tmp_path / "not there")):
+        outside = upload_folder(room, place)
+        assert not outside.is_relative_to(tmp_path.resolve())
+        outside.rmdir()
+
+
+def test_it_goes_with_the_server(tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "left.wav").touch()
+    app = FastAPI()
+    remove_at_the_end(app, folder)
+    with TestClient(app):
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_it_goes_with_an_application_that_never_ran(tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    app = FastAPI()
+    remove_at_the_end(app, folder)
+    del app
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_what_was_unused_longest_goes_first() -> None:
+    kept = Recent(room=10)
+    first, second = kept.put("a", 4), kept.put("b", 4)
+    assert kept.get(first) == "a"  # used again, so b is now the older one
+    third = kept.put("c", 5)
+    assert [kept.get(one) for one in (first, second, third)] == ["a", None, "c"]
+    assert kept.size() == 9
+
+
+def test_what_is_too_large_is_not_kept() -> None:
+    kept = Recent(room=10)
+    small, large = kept.put("a", 1), kept.put("b", 11)
+    assert (kept.get(small), kept.get(large), kept.size()) == (None, None, 0)
+
+
+def test_what_nobody_asks_for_is_dropped() -> None:
+    now = [0.0]
+    kept = Recent(room=10, idle_s=60, clock=lambda: now[0])
+    first = kept.put("a", 1)
+    now[0] = 50.0
+    second = kept.put("b", 1)
+    assert kept.get(first) == "a"
+    now[0] = 109.0
+    assert kept.get(first) == "a"
+    now[0] = 111.0
+    assert kept.get(second) is None
+    assert kept.size() == 1
+    kept.drop(first)
+    kept.drop("nothing")
+    assert kept.size() == 0
+
+
+def test_tokens_cannot_be_guessed() -> None:
+    kept = Recent(room=100)
+    tokens = {kept.put("a", 0) for _ in range(50)}
+    assert len(tokens) == 50
+    assert min(map(len, tokens)) >= 20
+    assert kept.get(None) is kept.get("") is None

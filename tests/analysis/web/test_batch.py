@@ -6,9 +6,9 @@ import csv
 import io
 from dataclasses import replace
 
-from analysis.listening.batch import Row, batch_csv, batch_said, batch_table, hear
-from analysis.listening.schemas import Choice, Limits, Recognised
-from analysis.listening.uploads import Recording, Refused
+from analysis.web.batch import Row, batch_csv, batch_summary, batch_table, recognise_each
+from analysis.web.schemas import Choice, Limits, Recognised
+from analysis.web.uploads import Recording, Refused
 from embedder.errors import UserError
 
 ANSWER = Recognised(
@@ -24,7 +24,9 @@ def recognise(data: bytes, name: str) -> Recognised:
 
 def rows_of(files: dict[str, bytes], minutes: float = 15) -> list[Row]:
     given = [Recording(name, data) for name, data in files.items()]
-    return list(hear(given, [Refused("x.txt", "not a recording")], recognise, Limits(50, minutes)))
+    return list(
+        recognise_each(given, [Refused("x.txt", "not a recording")], recognise, Limits(50, minutes))
+    )
 
 
 def test_rows_come_in_the_order_of_their_ids() -> None:
@@ -34,10 +36,10 @@ def test_rows_come_in_the_order_of_their_ids() -> None:
     assert list(csv.reader(io.StringIO(batch_csv(rows)))) == [
         ["9", "Ada, A.", "Ben"], ["b", "Ada, A.", "Ben"], ["sub/9", "Ada, A.", "Ben"]
     ]  # fmt: skip
-    assert batch_said(rows) == (
+    assert batch_summary(rows) == (
         "3 recordings answered, 1 of them probably by nobody known here, 2 files left out."
     )
-    assert batch_said(rows_of({"a.wav": b""})[:1]) == "1 recording answered."
+    assert batch_summary(rows_of({"a.wav": b""})[:1]) == "1 recording answered."
 
 
 def test_of_two_files_with_one_id_the_first_stands() -> None:
@@ -57,7 +59,7 @@ def test_a_file_that_fails_takes_no_id() -> None:
 def test_the_minutes_are_a_limit_on_the_sum() -> None:
     rows = rows_of({f"{one}.wav": b"" for one in range(4)}, minutes=0.5)
     assert [row.answer is not None for row in rows] == [True, True, False, False, False]
-    assert rows[2].why == "not heard: those before it fill the 0.5 minutes at once"
+    assert rows[2].why == "left out: those before it fill the 0.5 minutes at once"
 
 
 def test_the_table_is_text() -> None:

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from analysis.listening.recogniser import DEFAULT, Recogniser, RunContext, open_recogniser
-from analysis.listening.schemas import Limits, Recognised
+from analysis.web.recogniser import DEFAULT, Recogniser, RunContext, open_recogniser
+from analysis.web.schemas import Limits, Recognised
 from embedder.catalogue import read_catalogue
 from embedder.config import MemberConfig, SeparatorConfig
 from embedder.errors import UserError

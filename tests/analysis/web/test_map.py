@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from analysis.listening.surroundings import place_one, surroundings
 from analysis.projections import centred, finished_map, place
 from analysis.run_data import member_stores
+from analysis.web.map import HIGH, WIDE, place_on_map, place_one, place_summary, run_context
+from analysis.web.schemas import Choice, MapPoint, Near, Place, Recognised
 from embedder.catalogue import Catalogue, Song, write_catalogue
 from embedder.run import Run
 
@@ -30,7 +33,7 @@ def vectors_of(run: Run, *members: str) -> np.ndarray:
 
 def test_songs_stand_where_the_map_of_all_members_has_them(run: Run) -> None:
     finished = finished_map(run.map("", "song"), vectors_of(run, "aam", "triplet"), (5.0, 8.0), 3)
-    found = surroundings(run, MEMBERS)
+    found = run_context(run, MEMBERS)
     (train, validation) = member_stores(run, "aam")
     assert [(one.x, one.y) for one in found.points] == [tuple(xy) for xy in finished.points[1]]
     assert len(found.points) == len(train.song_ids) + len(validation.song_ids)
@@ -49,9 +52,9 @@ def test_songs_stand_where_the_map_of_all_members_has_them(run: Run) -> None:
 
 
 def test_without_a_map_of_all_together_the_first_members_is_taken(run: Run) -> None:
-    assert surroundings(run, MEMBERS).points == ()
+    assert run_context(run, MEMBERS).points == ()
     finished = finished_map(run.map("triplet", "song"), vectors_of(run, "triplet"), (5.0,), 0)
-    found = surroundings(run, MEMBERS)
+    found = run_context(run, MEMBERS)
     assert [(one.x, one.y) for one in found.points] == [tuple(xy) for xy in finished.points[0]]
     assert found.place({"triplet": member_stores(run, "triplet")[0].embeddings[0]}) is not None
 
@@ -59,15 +62,15 @@ def test_without_a_map_of_all_together_the_first_members_is_taken(run: Run) -> N
 def test_a_map_of_other_embeddings_is_no_map(run: Run) -> None:
     vectors = vectors_of(run, "aam")
     finished_map(run.map("aam", "song"), vectors[:-1], (5.0,), 0)
-    assert surroundings(run, ["aam"]).points == ()
+    assert run_context(run, ["aam"]).points == ()
     finished_map(run.map("aam", "song"), np.roll(vectors, 1, axis=0), (5.0,), 0)
-    assert surroundings(run, ["aam"]).points == ()
+    assert run_context(run, ["aam"]).points == ()
     run.map("aam", "song").write_bytes(b"no map")
-    assert surroundings(run, ["aam"]).points == ()
+    assert run_context(run, ["aam"]).points == ()
 
 
 def test_a_run_without_stores_has_nothing(tmp_path: Path) -> None:
-    found = surroundings(Run(tmp_path), ["aam"])
+    found = run_context(Run(tmp_path), ["aam"])
     assert (found.points, found.playable) == ((), frozenset())
     assert found.place({}) is None
     assert found.audio("a") is None
@@ -87,7 +90,7 @@ def test_songs_whose_sound_is_there_can_be_played(run: Run, tmp_path: Path) -> N
         for song, (path, key) in places.items()
     ]
     write_catalogue(run.catalogue, Catalogue(tuple(songs)))
-    found = surroundings(run, MEMBERS)
+    found = run_context(run, MEMBERS)
     assert found.playable == {ids[0], ids[1]}
     for song in ids[:2]:
         data = found.audio(song)
@@ -113,7 +116,7 @@ def test_on_a_large_map_a_recording_lies_among_its_nearest(
     new = (vectors[85] + vectors[90]) / np.linalg.norm(vectors[85] + vectors[90])
     exact = place(vectors, points, new[None].astype(np.float32))[0]
     assert place_one(vectors, points, new) == pytest.approx(tuple(exact))
-    monkeypatch.setattr("analysis.listening.surroundings.AMONG", 100)
+    monkeypatch.setattr("analysis.web.map.AMONG", 100)
     quick = np.array(place_one(vectors, points, new))
     home = points[label == 2].mean(axis=0)
     assert np.linalg.norm(exact - home) < 5
@@ -123,3 +126,80 @@ def test_on_a_large_map_a_recording_lies_among_its_nearest(
 @pytest.fixture
 def run(build_run: Callable[..., Run]) -> Run:
     return build_run()
+
+
+RNG = np.random.default_rng(3)
+POINTS = tuple(
+    MapPoint(float(x), float(y), singer, f"song {number}", f"{singer}/First")
+    for number, (singer, (x, y)) in enumerate(
+        zip("AABBCC" * 5, RNG.normal(scale=30, size=(30, 2)), strict=True)
+    )
+)
+ANSWER = Recognised(
+    5.0, (Choice("B", 0.7), Choice("A", 0.2)), False, 0.5, 0.3, (),
+    (Near("x", "song 4", "C", "First", 0.9, True),), Place(55.0, -70.0), (),
+)  # fmt: skip
+TINTS = {"A": "#0000aa", "B": "#00bb00", "C": "#cc0000"}
+
+
+def test_the_drawing_keeps_the_maps_shape() -> None:
+    text = place_on_map(POINTS, ANSWER, TINTS)
+    drawn = {
+        title: np.array([float(x), -float(y)])
+        for x, y, title in re.findall(
+            r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>(.*?)</title>', text
+        )
+    }
+    given = {f"{p.singer}: {p.title}, First": np.array([p.x, p.y]) for p in POINTS}
+    assert drawn.keys() == given.keys()
+    names = list(given)
+    star = re.search(r"translate\(([\d.]+) ([\d.]+)\)", text)
+    assert star
+    drawn["star"] = np.array([float(star[1]), -float(star[2])])
+    given["star"] = np.array([55.0, -70.0])
+    units = [
+        np.linalg.norm(drawn[one] - drawn["star"]) / np.linalg.norm(given[one] - given["star"])
+        for one in names
+    ]
+    assert np.ptp(units) < 0.02 * np.mean(units)
+    for x, y in drawn.values():
+        assert 0 < x < WIDE
+        assert 0 < -y < HIGH
+
+
+def test_the_likeliest_singers_are_in_colour_and_the_nearest_ringed() -> None:
+    text = place_on_map(POINTS, ANSWER, TINTS)
+    assert text.count('fill="#00bb00"') == 10
+    assert text.count('fill="#0000aa"') == 10
+    assert "#cc0000" not in text
+    assert re.findall(r'class="near"[^>]*><title>([^<]*)', text) == ["C: song 4, First"]
+    assert re.findall(r"<text [^>]*>([^<]*)", text) == ["B", "A"]
+
+
+def test_whose_songs_lie_around() -> None:
+    place = Place(55.0, -70.0)
+    away = sorted(POINTS, key=lambda p: np.hypot(p.x - 55.0, p.y + 70.0))[:5]
+    for singer in "ABC":
+        count = sum(p.singer == singer for p in away)
+        assert (f"{singer} ({count})" in place_summary(POINTS, place)) == (count > 0)
+    assert place_summary(POINTS, place).startswith("Of 30 songs, the 5 around it are by ")
+
+
+@pytest.mark.parametrize("points", [(), POINTS])
+def test_without_a_map_it_says_so(points: tuple[MapPoint, ...]) -> None:
+    text = place_on_map(points, replace(ANSWER, place=None), TINTS)
+    assert "There is no map" in text
+    assert "<svg" not in text
+
+
+def test_one_point_is_drawn() -> None:
+    text = place_on_map([MapPoint(1, 1, "A", "x", "")], replace(ANSWER, place=Place(1, 1)), TINTS)
+    assert f'cx="{WIDE / 2:.1f}" cy="{HIGH / 2:.1f}"' in text
+
+
+def test_names_are_text() -> None:
+    hostile = MapPoint(0, 0, "<script>", '"><img src=x>', "</svg>")
+    top = (Choice("<script>", 1.0),)
+    text = place_on_map([hostile], replace(ANSWER, top=top), {"<script>": "#0000aa"})
+    assert "<script>" not in text
+    assert "<img" not in text

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from analysis.listening.server import address, bound, is_loopback
+from analysis.web.server import address, bound, is_loopback
 from embedder.errors import UserError
 
 

@@ -13,7 +13,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.listening.schemas import Limits, MapPoint, Near, Place, Recognised
+from analysis.web.schemas import Limits, MapPoint, Near, Place, Recognised
 from embedder.config import SAMPLE_RATE
 from embedder.data.audio import Audio, decode_recording
 from embedder.errors import Command, UserError, program

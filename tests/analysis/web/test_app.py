@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from analysis.listening.schemas import Limits
+from analysis.web.schemas import Limits
 from embedder.catalogue import read_catalogue
 from embedder.run import Run
 
@@ -216,7 +216,9 @@ def test_many_recordings_become_a_table(
         "#files input[type=file]",
         [{"name": n, "mimeType": "application/octet-stream", "buffer": d} for n, d in files],
     )
-    tab.says("many-said", "4 recordings answered, 1 of them probably by nobody known here, 2 files")
+    tab.says(
+        "many-message", "4 recordings answered, 1 of them probably by nobody known here, 2 files"
+    )
     cells = tab.page.locator("#many tbody td:first-child").all_inner_texts()
     assert [cell.splitlines()[0] for cell in cells] == [
         "1.flac", "002.wav", "10.wav", "bad.wav", "sub/x.ogg", "notes.txt"
@@ -368,8 +370,8 @@ def test_a_run_behind_a_password(
     browser: Any, serving: Callable[..., Any], trained: Run, command: Callable[..., Any]
 ) -> None:
     """Real members, from the run folder to the page; a song of the run is found again."""
-    from analysis.listening.recogniser import open_recogniser
-    from analysis.listening.surroundings import surroundings
+    from analysis.web.map import run_context
+    from analysis.web.recogniser import open_recogniser
     from ensemble.identifier import SingerIdentifier
 
     command("analyze", "--pages", "tsne", "--run_dir", trained.root)
@@ -380,7 +382,7 @@ def test_a_run_behind_a_password(
         SingerIdentifier.load(trained.root) as identifier,
         ExitStack() as stack,
     ):
-        context = surroundings(trained, identifier.members)
+        context = run_context(trained, identifier.members)
         predictor = open_recogniser(identifier, context, limits, lambda _: None)
         address = stack.enter_context(serving(predictor, limits, "open sesame"))
         context = browser.new_context()

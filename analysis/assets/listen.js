@@ -2,7 +2,7 @@
 // What gradio's components do not do by themselves: places that screen readers watch, names for
 // icons, and a timeline that follows the player.
 
-const SPOKEN = ["headline", "taught", "many-said"];
+const SPOKEN = ["headline", "taught", "many-message"];
 
 function announce() {
   for (const id of SPOKEN) {

@@ -1,6 +1,6 @@
 """What happens on the page, step by step, without knowing what draws it.
 
-Enters: what the browser sent, and tokens of what is kept. Leaves: HTML for the places of the page,
+From what the browser sent, and tokens of recordings in memory, to HTML for the places of the page,
 and sentences, never a stack trace, for what the visitor can mend.
 """
 
@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.listening.answer import bars, headline, nearest, song_address
-from analysis.listening.batch import Row, batch_csv, batch_said, batch_table, hear
-from analysis.listening.kept import Kept
-from analysis.listening.moments import timeline
-from analysis.listening.place import place_on_map
-from analysis.listening.schemas import Limits, Predictor
-from analysis.listening.uploads import Recording, Refused, recordings, take
 from analysis.page import colours, escape
+from analysis.web.batch import Row, batch_csv, batch_summary, batch_table, recognise_each
+from analysis.web.map import place_on_map
+from analysis.web.schemas import Limits, Predictor
+from analysis.web.uploads import Recent, Recording, Refused, recordings, take
+from analysis.web.widgets import bars, headline, nearest, song_address, timeline
 from analysis.wording import counted
 from embedder.errors import UserError
 
@@ -27,7 +25,7 @@ GONE = "the recording is not kept any more; please send it again"
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A sentence for the visitor, and whether it names a problem."""
 
     text: str
@@ -40,24 +38,24 @@ class Said:
         return f'<p class="{"problem" if self.problem else "said"}">{escape(self.text)}</p>'
 
 
-NOTHING = Said("")
+NOTHING = Message("")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Files that wait to be heard."""
+    """Files that wait for their turn."""
 
     recordings: tuple[Recording, ...]
     refused: tuple[Refused, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Visit:
+class Handlers:
     """The steps of all visitors: one's own things are behind one's own tokens."""
 
     predictor: Predictor
     limits: Limits
-    kept: Kept
+    kept: Recent
     folder: Path  # where uploads arrive, and whence they are taken at once
 
     def welcome(self) -> str:
@@ -75,7 +73,7 @@ class Visit:
 
     def take_one(
         self, payload: Mapping[str, Any] | None, still_s: float = 0.0
-    ) -> tuple[str | None, Said]:
+    ) -> tuple[str | None, Message]:
         """A recording out of the upload folder into memory: its token, or a problem."""
         if payload is None:
             return None, NOTHING
@@ -88,7 +86,7 @@ class Visit:
             return None, problem(error)
         return self.kept.put(one, len(one.data)), NOTHING
 
-    def hear_one(self, token: str | None) -> tuple[Said, str, str]:
+    def recognise_one(self, token: str | None) -> tuple[Message, str, str]:
         """The answer: its headline, the bars, and everything else, as HTML."""
         one = self.kept.get(token)
         if not isinstance(one, Recording):
@@ -102,9 +100,9 @@ class Visit:
         rest = timeline(answer.segments, answer.seconds, tints, f"listening/recording/{token}")
         rest += f'<div class="pair">{place_on_map(self.predictor.map_points(), answer, tints)}'
         rest += f"{nearest(answer, song_address)}</div>"
-        return Said(headline(answer, len(singers))), bars(answer, tints), rest
+        return Message(headline(answer, len(singers))), bars(answer, tints), rest
 
-    def enroll(self, token: str | None, singer: str | None) -> Said:
+    def enroll(self, token: str | None, singer: str | None) -> Message:
         """Teach the system whose voice the last recording is."""
         name = " ".join((singer or "").split())
         one = self.kept.get(token)
@@ -113,18 +111,18 @@ class Visit:
                 raise UserError("a name is missing; write whose voice it is")
             if not isinstance(one, Recording):
                 raise UserError(GONE if token else NONE_YET)
-            return Said(sentence(self.predictor.enroll(name, one.data, one.name)))
+            return Message(sentence(self.predictor.enroll(name, one.data, one.name)))
         except UserError as error:
             return problem(error)
 
-    def undo(self) -> Said:
+    def undo(self) -> Message:
         """Take the last enrolment back, whoever made it."""
         try:
-            return Said(sentence(self.predictor.undo()))
+            return Message(sentence(self.predictor.undo()))
         except UserError as error:
             return problem(error)
 
-    def take_many(self, payloads: Sequence[Mapping[str, Any]] | None) -> tuple[str | None, Said]:
+    def take_many(self, payloads: Sequence[Mapping[str, Any]] | None) -> tuple[str | None, Message]:
         """Recordings and zips into memory: their token, or a problem."""
         if not payloads:
             return None, NOTHING
@@ -135,20 +133,22 @@ class Visit:
         size = sum(len(one.data) for one in good)
         return self.kept.put(Batch(tuple(good), tuple(bad)), size), NOTHING
 
-    def hear_many(self, token: str | None) -> Iterator[tuple[Said, str]]:
+    def recognise_many(self, token: str | None) -> Iterator[tuple[Message, str]]:
         """How far it is, and at the end the table with its prediction.csv."""
         batch = self.kept.get(token)
         if not isinstance(batch, Batch):
-            yield Said("The files are not kept any more; please send them again.", True), ""
+            yield Message("The files are not kept any more; please send them again.", True), ""
             return
         total = len(batch.recordings) + len(batch.refused)
         rows: list[Row] = []
-        for row in hear(batch.recordings, batch.refused, self.predictor.recognise, self.limits):
+        for row in recognise_each(
+            batch.recordings, batch.refused, self.predictor.recognise, self.limits
+        ):
             rows.append(row)
             if len(rows) < total:
-                yield Said(f"{len(rows):,} of {counted(total, 'file')} done"), ""
+                yield Message(f"{len(rows):,} of {counted(total, 'file')} done"), ""
         self.kept.drop(token)
-        yield Said(batch_said(rows)), self._download(rows) + batch_table(rows)
+        yield Message(batch_summary(rows)), self._download(rows) + batch_table(rows)
 
     def _download(self, rows: Sequence[Row]) -> str:
         text = batch_csv(rows)
@@ -168,9 +168,9 @@ def recordings_of_one(one: Recording, limits: Limits) -> None:
         raise UserError(f"{one.name} is a zip; send it under Many recordings")
 
 
-def problem(error: UserError) -> Said:
+def problem(error: UserError) -> Message:
     """What cannot be done, as a sentence."""
-    return Said(sentence(str(error)), True)
+    return Message(sentence(str(error)), True)
 
 
 def sentence(text: str) -> str:

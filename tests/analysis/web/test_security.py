@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from analysis.listening.policy import ENVELOPE, UPLOAD, Policy
+from analysis.web.security import ENVELOPE, UPLOAD, Policy
 
 
 async def count(request: Request) -> PlainTextResponse:

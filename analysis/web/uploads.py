@@ -1,24 +1,37 @@
-"""Uploaded files → their bytes; nothing of them stays on disk, and no name becomes a path.
+"""Uploaded files: read into memory, unpacked from a zip, and dropped after a while.
 
-Enters: what the page's server wrote into its own folder, or the bytes of a zip. Leaves:
-`Recording`s in memory, and a sentence for each that cannot be one.
+Nothing of them stays on disk, no name becomes a path, and a file that cannot be a recording is
+refused with a sentence.
 """
 
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import tempfile
 import threading
+import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis.listening.schemas import Limits
+import gradio as gr
+
+from analysis.web.schemas import Limits
 from embedder.catalogue import audio_format, is_audio_named, of_the_system
 from embedder.errors import UserError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+import secrets
+import time
+from collections.abc import Callable
 
 MOST_MEMBERS = 1000
 ENTRY = b"PK\x01\x02"  # begins each entry of a zip's list of contents
@@ -171,3 +184,105 @@ def _remove(paths: Sequence[Path], folder: Path) -> None:
         if path.parent != folder:
             with suppress(OSError):  # another upload of the same content uses it
                 path.parent.rmdir()
+
+
+IN_MEMORY = Path("/dev/shm")  # Linux keeps it in memory
+
+
+def upload_folder(room: int, memory: Path = IN_MEMORY) -> Path:
+    """A new folder that nobody else may read; in memory, if twice `room` bytes are free there."""
+    there = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 2 * room
+    return Path(tempfile.mkdtemp(prefix="listening-", dir=memory if there else None)).resolve()
+
+
+def take_only_uploads(page: gr.Blocks, folder: Path) -> None:
+    """No request may name a file of this machine, or an address, in place of an upload.
+
+    gradio checks paths only of pages that it has launched itself, not of mounted ones, and copies
+    what a path names into its folder; an address it would fetch. Uploads lie there already.
+    """
+
+    async def stay(path: str | Path | None) -> str | None:
+        if path is None:
+            return None
+        if not is_inside(Path(path), folder):
+            raise gr.Error("That is no upload.", print_exception=False)
+        return str(path)
+
+    page.has_launched = True
+    for component in page.blocks.values():
+        component.async_move_resource_to_block_cache = stay  # type: ignore
+
+
+def remove_at_the_end(app: FastAPI, folder: Path) -> None:
+    """The upload folder goes when the server stops, or with an application that never ran."""
+    before = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(running: FastAPI) -> AsyncIterator[Any]:
+        async with before(running) as state:
+            yield state
+        shutil.rmtree(folder, ignore_errors=True)
+
+    app.router.lifespan_context = lifespan
+    weakref.finalize(app, shutil.rmtree, folder, ignore_errors=True)
+
+
+IDLE_S = 1800.0  # what nobody has asked for so long is dropped
+
+
+@dataclass
+class _Item:
+    value: Any
+    size: int
+    used_s: float
+
+
+class Recent:
+    """At most `room` bytes; when more is put in, what was unused for longest goes first."""
+
+    def __init__(
+        self, room: int, idle_s: float = IDLE_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._room, self._idle_s, self._clock = room, idle_s, clock
+        self._items: dict[str, _Item] = {}  # in order of their last use
+        self._lock = threading.Lock()
+
+    def put(self, value: Any, size: int) -> str:
+        """Keep `value`, which weighs `size` bytes; returns its token."""
+        token = secrets.token_urlsafe(16)
+        with self._lock:
+            self._items[token] = _Item(value, size, self._clock())
+            self._drop_old()
+        return token
+
+    def get(self, token: str | None) -> Any | None:
+        """What was kept under a token; `None` if it is there no more."""
+        with self._lock:
+            self._drop_old()
+            item = self._items.pop(token or "", None)
+            if item is None:
+                return None
+            item.used_s = self._clock()
+            self._items[str(token)] = item
+            return item.value
+
+    def drop(self, token: str | None) -> None:
+        """Forget one; a token that is not known is no error."""
+        with self._lock:
+            self._items.pop(token or "", None)
+
+    def size(self) -> int:
+        """Bytes kept now."""
+        with self._lock:
+            self._drop_old()
+            return sum(item.size for item in self._items.values())
+
+    def _drop_old(self) -> None:
+        now = self._clock()
+        total = sum(item.size for item in self._items.values())
+        for token, item in list(self._items.items()):
+            if total <= self._room and now - item.used_s < self._idle_s:
+                break
+            total -= item.size
+            del self._items[token]

@@ -1,7 +1,6 @@
 """The web server: one socket, one application, until somebody stops it.
 
-Enters: an ASGI application, a host and a port. Leaves: nothing; what cannot be bound is a
-`UserError` before anything is served.
+What cannot be bound is a `UserError` before anything is served.
 """
 
 from __future__ import annotations

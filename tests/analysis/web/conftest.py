@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from analysis.listening.schemas import (
+from analysis.web.schemas import (
     Choice,
     Limits,
     MapPoint,
@@ -134,7 +134,7 @@ def serving(predictor: Predictor, limits: Limits, password: str | None = None) -
     """
     import uvicorn
 
-    from analysis.listen import open_page
+    from analysis.web.app import open_page
 
     running: list[uvicorn.Server] = []
     folder = os.environ.get("GRADIO_TEMP_DIR")

@@ -1,1 +1,0 @@
-"""What the listening page is made of."""

@@ -1,0 +1,1 @@
+"""The page that listens and its JSON API, over one trained system."""
