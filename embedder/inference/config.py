@@ -6,7 +6,6 @@ new files exactly as the fusion's songs were embedded.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,25 +36,31 @@ class InferenceConfig:
             raise UserError(f"--tta {self.tta} is not legal; it must be from 0 to {MOST_TTA}")
 
     def grid(self, config: MemberConfig) -> EmbedConfig:
-        """The grid of a member; `UserError` if its architecture cannot hear so short a segment."""
+        """The grid of a member; `UserError` if its architecture cannot take so short a segment."""
         asked = {"eval_segment_s": self.segment_s, "eval_hop_s": self.hop_s}
         return replaced(config, {n: v for n, v in asked.items() if v is not None}).embed
 
     def made_from(self, config: MemberConfig) -> dict[str, str]:
-        """What a member's store says of how its songs were heard: "grid" and "activity"."""
+        """What a member's store says of how its songs were embedded.
+
+        `grid` is for people to read, `segment_s` for programs; `activity` says what judged voice.
+        """
         grid = self.grid(config)
         more = f" and {self.tta} more" if self.tta else ""
-        by_ear = "energy" if config.train.recording == "vocals" else self.detector
+        judged_by = "energy" if config.train.recording == "vocals" else self.detector
         return {
             "grid": f"{grid.eval_segment_s:g} s every {grid.eval_hop_s:g} s{more}",
-            "activity": by_ear if self.detector else "none",
+            "segment_s": f"{grid.eval_segment_s:g}",
+            "activity": judged_by if self.detector else "none",
         }
 
 
 def segment_s_of(made_from: Mapping[str, str]) -> float | None:
-    """The length of a segment, s, that a store's `made_from` tells; None where it tells none."""
-    found = re.match(r"([0-9.]+) s every ", made_from.get("grid", ""))
-    return float(found[1]) if found else None
+    """The length of a segment, s, that a store's `made_from` says; None where it says none."""
+    try:
+        return float(made_from["segment_s"])
+    except (KeyError, ValueError):
+        return None
 
 
 def detector_fingerprint(run: Run) -> str:

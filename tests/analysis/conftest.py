@@ -287,7 +287,12 @@ def with_head(store: Store, sharpness: float) -> Store:
         store,
         segment_logits=logits.astype(np.float32),
         segment_weight=np.where(sung, 0.9, 0.1).astype(np.float32),
-        made_from={**store.made_from, "grid": "3 s every 2.5 s", "activity": "hash of detector"},
+        made_from={
+            **store.made_from,
+            "grid": "3 s every 2.5 s",
+            "segment_s": "3",
+            "activity": "hash of detector",
+        },
     )
 
 

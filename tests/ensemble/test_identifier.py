@@ -371,7 +371,7 @@ def test_members_with_other_segments_than_the_first_say_nothing_of_segments(worl
 def test_a_segment_ends_where_the_next_begins_if_its_length_is_not_told(world: Any) -> None:
     (store, _) = one_song(world.validation, 0)
     assert segment_ends(replace(store, made_from={}), 3.5) == [1.0, 2.0, 3.5]
-    told = replace(store, made_from={"grid": "1.25 s every 1 s"})
+    told = replace(store, made_from={"segment_s": "1.25"})
     assert segment_ends(told, 2.5) == [1.25, 2.25, 2.5]
 
 

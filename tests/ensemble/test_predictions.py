@@ -239,6 +239,22 @@ def test_the_same_predictions_give_the_same_bytes_in_any_order(
     assert (folder / "one").read_bytes() == (folder / "other").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"truth": np.array([0, 9])}, r"truth must lie in -1\.\.1"),
+        ({"albums": ("one",)}, "not of 2 songs"),
+        ({"log_probabilities": np.zeros((2, 3))}, r"fused are \(2, 3\), not \(2, 2\)"),
+        ({"voice": np.ones(3)}, r"voice is \(3,\), not \(2,\)"),
+    ],
+)
+def test_a_table_of_other_shapes_cannot_be_made(change: dict[str, Any], message: str) -> None:
+    fields: dict[str, Any] = {"ids": ("1", "2"), "singers": ("a", "b"), "albums": ("x", "x")}
+    fields |= {"log_probabilities": np.zeros((2, 2)), "truth": np.array([0, -1])}
+    with pytest.raises(ValueError, match=message):
+        Table(**fields | change)
+
+
 def test_a_table_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
     with pytest.raises(UserError, match=r"t\.npz is missing; .*python app\.py fuse"):

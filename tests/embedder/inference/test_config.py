@@ -35,7 +35,7 @@ def test_a_store_names_the_grid_that_was_heard_not_the_one_asked_for(tiny: Tiny)
 def test_the_length_of_a_segment_is_read_back(seconds: float, tiny: Tiny) -> None:
     assert segment_s_of(InferenceConfig(seconds, 1.0, 3).made_from(tiny())) == seconds
     assert segment_s_of({"checkpoint": "ab"}) is None
-    assert segment_s_of({"grid": "another wording"}) is None
+    assert segment_s_of({"segment_s": "no number"}) is None
 
 
 @pytest.mark.parametrize(
