@@ -103,9 +103,18 @@ try:
         say,
         warn,
     )
-    from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, program, working_in
+    from embedder.errors import (
+        RUN_DIR,
+        Command,
+        UserError,
+        did_you_mean,
+        program,
+        typed,
+        working_in,
+    )
     from embedder.recipes import RECIPES
     from embedder.run import Run, open_run
+    from embedder.text import counted
     from ensemble.cli.bundle import bundle, export
     from ensemble.cli.compare import similar, verify
     from ensemble.cli.enroll import enroll, unenroll
@@ -462,7 +471,7 @@ def demo(
     result = measure(read_predictions(prediction), read_truth(unseen / "truth.csv"), seed)
     chance = 1 / len(result.recalls)
     say(
-        f"\ntop-1 on {result.songs} songs of unheard albums: {result.top_1} (chance "
+        f"\ntop-1 on {counted(result.songs, 'song')} of unheard albums: {result.top_1} (chance "
         f"{chance:.3f}), in {time.monotonic() - started:.0f} s"
     )
     if result.top_1.low < 2 * chance:
@@ -500,7 +509,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        with repeating_warnings():
+        with repeating_warnings(), typed(given):
             code = app(given or ["--help"], prog_name=" ".join(program()), standalone_mode=False)
         if code == STOPPED:  # Typer makes it of Ctrl-C
             raise typer.Abort

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.wording import counted, interval, points
+from analysis.wording import interval, points
 from embedder.inference.store import Store
 from embedder.statistics import Estimate, bootstrap_interval, mean_of, paired_difference
+from embedder.text import counted
 from ensemble.index.vectors import build_vectors
 
 BLOCK = 4096  # queries that are searched at a time

@@ -11,10 +11,11 @@ from analysis.measures.voice_confusion import Mistakes, Relation, Sexes
 from analysis.measures.voices import FeatureProbe, Voice, note_and_hz
 from analysis.pages.confusion import mistakes
 from analysis.run_data import Predicted
-from analysis.wording import counted, interval
+from analysis.wording import interval
 from embedder.errors import Command
 from embedder.metrics import ranking
 from embedder.statistics import bootstrap_interval, mean_of
+from embedder.text import counted
 
 SURE = 0.05  # p from which on a relation is called none
 NO_SEX = "The singers' sex is not known; a csv with the columns singer and sex gives it"

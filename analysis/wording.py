@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 
 from embedder.statistics import Estimate
-
-
-def counted(number: int, what: str) -> str:
-    """`1 song`, `2 songs`, `1,413 songs`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+from embedder.text import counted
 
 
 def interval(share: Estimate, songs: int) -> str:

@@ -36,6 +36,7 @@ from embedder.run import INFO, Run, abandon_run, create_run, locked, preparation
 from embedder.settings import build_config
 from embedder.splits import SPLITTERS
 from embedder.statistics import bootstrap_interval, mean_of
+from embedder.text import counted
 from embedder.training.folder import MadeOtherwise
 from embedder.training.members import train_member
 
@@ -188,7 +189,8 @@ def _check_same_songs(
             INFO.write(run.info, INFO.read(new.info))
             return
     before, after = (
-        f"{len(songs.songs)} songs of {data}" + (f" with stems of {stems}" if stems else "")
+        f"{counted(len(songs.songs), 'song')} of {data}"
+        + (f" with stems of {stems}" if stems else "")
         for songs, data, stems in (
             (there, was.get("data_dir", "another folder"), was.get("stems_dir")),
             (now, data_dir.resolve(), stems_dir.resolve() if stems_dir else None),

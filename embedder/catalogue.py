@@ -16,7 +16,7 @@ from embedder.artifact import fingerprint, write_text
 from embedder.console import warn
 from embedder.errors import UserError, one_line
 from embedder.run import SPLITS, prepare_again
-from embedder.text import composed, name_problem, read_csv, to_csv
+from embedder.text import composed, counted, name_problem, read_csv, to_csv
 
 # Audio by its name: never passed over without a word, even if nothing can decode it. Where several
 # files could be meant, an earlier one goes before a later one.
@@ -151,7 +151,10 @@ def scan(data_dir: Path) -> tuple[Song, ...]:
         )
     stray = [rel for rel in audio if rel.count("/") != 2 and not is_audio_named(rel)]
     if stray and len(stray) < len(audio):  # a film beside the albums, say
-        warn(f"{len(stray)} files that lie elsewhere than {LAYOUT} are passed over: {stray[0]}")
+        warn(
+            f"{counted(len(stray), 'file')} that lie elsewhere than {LAYOUT} are passed over: "
+            f"{stray[0]}"
+        )
         audio = [rel for rel in audio if rel not in stray]
     _check_depth(data_dir, audio)
     songs: dict[str, Song] = {}
@@ -311,7 +314,9 @@ def read_catalogue(path: Path) -> Catalogue:
     for number, cells in lines[1:]:
         where = f"{path}, line {number}"
         if len(cells) != len(COLUMNS):
-            raise UserError(f"{where}: {len(cells)} cells instead of {len(COLUMNS)}; {again}")
+            raise UserError(
+                f"{where}: {counted(len(cells), 'cell')} instead of {len(COLUMNS)}; {again}"
+            )
         row = dict(zip(COLUMNS, cells, strict=True))
         try:
             seconds = float(row.pop("seconds"))

@@ -20,6 +20,7 @@ RUN_DIR = Path("runs")  # where every command works unless --run_dir says otherw
 SCRIPT = "singer-id"  # of an installed copy, see pyproject.toml
 WITHOUT_RUN = ("architectures", "benchmark-index")  # commands that take no --run_dir
 
+_typed: list[list[str]] = [[]]  # the words of the command that the user gave
 _run_dirs = [RUN_DIR]  # of the commands that are running in each other; all threads see them
 
 
@@ -48,6 +49,24 @@ def working_in(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         _run_dirs.pop()
+
+
+@contextmanager
+def typed(words: list[str]) -> Iterator[None]:
+    """Within the block the user's command is the one of these words, without the program's name."""
+    _typed.append(words)
+    try:
+        yield
+    finally:
+        _typed.pop()
+
+
+def typed_with(flag: str) -> str:
+    """`: ` and the command that the user gave, with a flag more; empty where there was none."""
+    if not _typed[-1]:
+        return ""
+    name, *rest = _typed[-1]
+    return f": {_quoted([*program(), name, f'--{flag}', *rest])}"
 
 
 def current_run_dir() -> Path:
@@ -89,8 +108,12 @@ class Command:
                 continue
             for one in value if isinstance(value, (list, tuple)) else (value,):
                 words += [f"--{name}"] if one is True else [f"--{name}", _text(one)]
-        line = subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+        line = _quoted(words)
         return f"{self.before}: {line}" if self.before else line
+
+
+def _quoted(words: list[str]) -> str:
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embedder.architectures import ARCHITECTURES
 from embedder.catalogue import scan
 from embedder.objectives import OBJECTIVES
+from embedder.text import counted
 
 if TYPE_CHECKING:
     from embedder.config import MemberConfig
@@ -116,7 +117,13 @@ def steps(
     """The steps in order. `before`: what is trained ahead of the members, with its seconds."""
     recordings = songs.all * (3 if stems else 1)
     decoded_s = recordings * songs.mean_s
-    found = [Step("prepare", f"{recordings} recordings are decoded", decoded_s / (PREPARE * cores))]
+    found = [
+        Step(
+            "prepare",
+            f"{counted(recordings, 'recording', ('is', 'are'))} decoded",
+            decoded_s / (PREPARE * cores),
+        )
+    ]
     found += [
         Step(name, "on the training songs' stems", seconds) for name, seconds in before.items()
     ]
@@ -129,7 +136,13 @@ def steps(
         for name, (config, speed) in members.items()
     ]
     embedding = sum(embedding_s(songs, config, speed) for config, speed in members.values())
-    found.append(Step("fuse", f"{songs.all} songs are embedded and indexed", embedding + FIT_S))
+    found.append(
+        Step(
+            "fuse",
+            f"{counted(songs.all, 'song', ('is', 'are'))} embedded and indexed",
+            embedding + FIT_S,
+        )
+    )
     found.append(Step("analyze", "pages are drawn", PAGES_S))
     return found
 

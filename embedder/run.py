@@ -6,16 +6,21 @@ in `embedder/artifact.py`.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from embedder.artifact import Artifact, is_cut_off, put_back
 from embedder.errors import Command, UserError, current_run_dir
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 SAMPLE_RATE = 16000  # Hz; everything is decoded to it once, so it is no setting of a member
 SPLITS = ("train", "validation", "test")
@@ -297,3 +302,25 @@ def locked(run: Run, what: str, wait_s: float = 0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def exclusive(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for functions that write one artifact of their argument `run`: `locked` in them.
+
+    Args:
+        what: the artifact as for `locked`; arguments of the function may stand in braces, as in
+            "members/{name}".
+    """
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments
+            with locked(given["run"], what.format(**given)):
+                return function(*args, **kwargs)
+
+        return alone
+
+    return decorated

@@ -19,7 +19,7 @@ from embedder.artifact import fingerprint, read_json, write_text
 from embedder.catalogue import Song, data_folder, song_at
 from embedder.errors import UserError, did_you_mean
 from embedder.run import SPLITS
-from embedder.text import files_alike, plain, read_text, spelled_alike, to_csv
+from embedder.text import counted, files_alike, plain, read_text, spelled_alike, to_csv
 
 MAX_SHOWN = 3  # how many examples a message names
 SONGS_NEEDED = 3  # of each singer by the rule "song"
@@ -253,7 +253,8 @@ def _read_list(root: Path, file: Path, split: str) -> list[Song]:
     if missing:
         examples = ", ".join(missing[:MAX_SHOWN])
         raise UserError(
-            f"{file} lists {len(missing)} files that are not below {root}, such as: {examples}"
+            f"{file} lists {counted(len(missing), 'file')} that are not below {root}, such as: "
+            f"{examples}"
         )
     if not songs:
         raise UserError(f"{file} lists no song")

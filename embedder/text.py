@@ -29,6 +29,12 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def counted(number: int, what: str, verbs: tuple[str, str] = ("", "")) -> str:
+    """`1 song`, `2 songs`, `1,413 songs`; with `("is", "are")` also `1 song is`, `2 songs are`."""
+    plural = number != 1
+    return f"{number:,} {what}{'s' * plural} {verbs[plural]}".rstrip()
+
+
 def name_problem(name: str) -> str:
     """Why a singer, an album or a song cannot bear this name, or an empty string.
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedder.artifact import flush, flush_folder, read_json, replacing, write_json
-from embedder.errors import Command, UserError
+from embedder.errors import Command, UserError, typed_with
 
 MANIFEST = "bundle.json"
 FORMAT = 1
@@ -64,7 +64,10 @@ def check_output(output: Path, overwrite: bool) -> None:
             raise UserError(f"--output {output} is a folder; a name in .zip must be a file")
         return
     if not overwrite:
-        raise UserError(f"--output {output} is there already; --overwrite replaces a bundle")
+        raise UserError(
+            f"--output {output} is there already",
+            f"--overwrite replaces a bundle{typed_with('overwrite')}",
+        )
     try:
         with opened(output, check=False):
             pass

@@ -19,6 +19,7 @@ from embedder.data.cache import Progress, available_cores, no_progress
 from embedder.data.stems import find_stems
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
+from embedder.text import counted
 from ensemble.predictions import list_files, prediction_names
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def vocal_stems(
         warn(f"without vocal stems{how} these are unavailable: {', '.join(takers)}")
     elif stems_dir is not None:
         raise UserError(
-            f"{len(bare)} files have no vocal stem in {stems_dir / 'vocals'}, {bare[0]} for one"
+            f"{counted(len(bare), 'file', ('has', 'have'))} no vocal stem in "
+            f"{stems_dir / 'vocals'}, {bare[0]} for one"
         )
     else:
         how = "give the stems of the files with --stems_dir S, in S/vocals, or "

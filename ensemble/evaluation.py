@@ -20,7 +20,7 @@ from embedder.catalogue import scan, without_audio_suffix
 from embedder.errors import UserError
 from embedder.metrics import macro_f1_of, per_singer_recall
 from embedder.statistics import Estimate, bootstrap_interval, mean_of
-from embedder.text import composed, read_csv, read_text, spelled_alike
+from embedder.text import composed, counted, read_csv, read_text, spelled_alike
 from ensemble.predictions import PLACES, id_order, normal_id
 
 SHOWN = 3  # how many examples an error message names
@@ -83,7 +83,10 @@ def read_predictions(path: Path) -> Predictions:
         ident = normal_id(_text(name))
         chosen = tuple(_text(singer) for singer in singers)
         if not ident or not chosen or not all(chosen):
-            raise UserError(f"{path}, {where}: needs an ID and one to three singers, none empty")
+            raise UserError(
+                f"{path}, {where}: needs an ID and one to three singers, none empty"
+                + _other_separator([name, *singers])
+            )
         if ident in result:
             raise UserError(f"{path}, {where}: the ID {ident} stands twice")
         if len(set(map(composed, singers))) != len(chosen):  # two may differ in spaces alone
@@ -118,7 +121,10 @@ def read_truth(path: Path) -> Truth:
     else:
         for line, row in _csv_rows(path, SINGER_HEADER):
             if len(row) != 2 or not all(map(_text, row)):
-                raise UserError(f"{path}, line {line}: needs two columns, ID,singer, none empty")
+                raise UserError(
+                    f"{path}, line {line}: needs two columns, ID,singer, none empty"
+                    + _other_separator(row)
+                )
             ident = normal_id(_text(row[0]))
             if ident in result:
                 raise UserError(f"{path}, line {line}: the ID {ident} stands twice")
@@ -154,7 +160,9 @@ def evaluate(predictions: Mapping[str, tuple[str, ...]], truth: Truth, seed: int
     if not found:
         raise UserError(
             f"no ID of the truth, such as {_some(missing)}, stands in the predictions, whose IDs "
-            f"are such as {_some(sorted(extra, key=id_order))}"
+            f"are such as {_some(sorted(extra, key=id_order))}; an ID is a file's path below its "
+            "folder without the suffix, as singer/album/song or 0001, which may be written 1 but "
+            "not 1.0"
         )
     if missing:
         raise UserError(
@@ -227,10 +235,18 @@ def _song_of(name: str, truth: Truth) -> str | None:
     return meant[0] if meant else None
 
 
+def _other_separator(row: Sequence[str]) -> str:
+    """The end of a sentence on a row that another sign than the comma takes apart."""
+    signs = {"\t": "tabs", ";": "semicolons"}
+    found = next((name for sign, name in signs.items() if len(row) == 1 and sign in row[0]), "")
+    return f"; commas stand between columns, not {found}" if found else ""
+
+
 def _hint(extra: list[str]) -> str:
     if not extra:
         return ""
-    return f"; {len(extra)} predictions are of other songs, such as {_some(extra)}"
+    count = counted(len(extra), "prediction", ("is", "are"))
+    return f"; {count} of other songs, such as {_some(extra)}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -302,12 +302,18 @@ class SingerIdentifier:
         members = [store.member for store in stores]
         calibration = verification.of(members)
         found = cosine(embeddings_of(stores, 0), embeddings_of(stores, 1))
+        copy = found > SAME_RECORDING
+        if calibration.slope == 0 and not copy:
+            self.warn(
+                "of this run's validation songs, those of one singer are no more alike than "
+                "others: neither the probability nor the threshold says anything"
+            )
         return Comparison(
             cosine=found,
             threshold=calibration.threshold,
-            probability=calibration.probability(found),
-            same_singer=found >= calibration.threshold,
-            same_recording=found > SAME_RECORDING,
+            probability=1.0 if copy else calibration.probability(found),
+            same_singer=copy or found >= calibration.threshold,
+            same_recording=copy,
             members=calibration.members,
             pairs=verification.targets + verification.non_targets,
         )

@@ -31,6 +31,7 @@ from embedder.measures.robustness import (
 )
 from embedder.metrics import ranking
 from embedder.run import Run
+from embedder.text import counted
 from ensemble.fusion.experts import FUSED
 from ensemble.identifier import SingerIdentifier
 from ensemble.robustness import (
@@ -180,6 +181,7 @@ def estimate(
     total = len(todo) * degrading + audio * predicting / (len(few) * length)
     done = f", {wanted - len(todo)} of them measured already" if wanted > len(todo) else ""
     return (
-        f"{wanted} songs at {len(severity_levels())} levels{done}: {audio / 3600:.1f} hours of "
+        f"{counted(wanted, 'song')} at {len(severity_levels())} levels{done}: {audio / 3600:.1f} "
+        "hours of "
         f"audio, about {max(total / 60, 0.1):.1f} minutes on this machine"
     )

@@ -22,7 +22,7 @@ from embedder.catalogue import is_audio, visible_files, without_audio_suffix
 from embedder.errors import Command, UserError
 from embedder.inference.store import Store
 from embedder.metrics import ranking
-from embedder.text import composed, to_csv
+from embedder.text import composed, counted, to_csv
 from ensemble.fusion.experts import FUSED
 
 TABLE, TABLE_FORMAT = "table of predictions", 1
@@ -78,7 +78,7 @@ def list_files(folder: Path, option: str = "--test_dir") -> list[Path]:
     files = [folder / name for name in sorted(visible_files(folder))]
     audio = [file for file in files if is_audio(file)]
     if not audio:
-        raise UserError(f"{folder} holds no audio file among {len(files)} files")
+        raise UserError(f"{folder} holds no audio file among {counted(len(files), 'file')}")
     return audio
 
 

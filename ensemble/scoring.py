@@ -22,6 +22,7 @@ from ensemble.fusion.experts import FUSED, member_of
 from ensemble.fusion.fitted import Fusion, check_fusion
 from ensemble.index.members import MemberIndex
 from ensemble.open_set import (
+    PARTS,
     UNKNOWN,
     OpenSetThreshold,
     confidence,
@@ -162,12 +163,15 @@ def join_scores(parts: Sequence[SongScores]) -> SongScores:
     )
 
 
-def threshold_of(fusion: Fusion, singers: Sequence[str]) -> OpenSetThreshold:
+def threshold_of(
+    fusion: Fusion, singers: Sequence[str], members: Sequence[str]
+) -> OpenSetThreshold:
     """What says when a song is of none of the singers, trained and enrolled.
 
     Raises:
         UserError: There is none, for the fusion was fitted on too few singers; or a singer bears
-            the name that stands for nobody.
+            the name that stands for nobody; or the threshold is of the energy of heads, and none
+            of these `members` has one.
     """
     if UNKNOWN in singers:
         raise UserError(
@@ -179,6 +183,12 @@ def threshold_of(fusion: Fusion, singers: Sequence[str]) -> OpenSetThreshold:
         raise UserError(
             "--unknown needs a threshold, which is fitted by leaving singers out: there must be "
             f"three or more, and two with validation songs; run again: {Command('fuse')}"
+        )
+    with_head = fusion.unknown.scales.get("energy", {})
+    if "energy" in PARTS[fusion.unknown.measure] and not {*members} & {*with_head}:
+        raise UserError(
+            f"--unknown goes by the energy of heads, which {' and '.join(members)} lack; predict "
+            f"without --unknown, or with a member that has a head: --members {','.join(with_head)}"
         )
     return fusion.unknown
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -304,10 +305,12 @@ def test_bad_files_are_listed_together_and_nothing_is_written(
     bad = {"5.wav": "empty", "6.mp3": "unreadable", "7.wav": "too short", "8.wav": "silent"}
     for name, reason in bad.items():
         assert f"{unseen / name}: {reason}" in line
-    assert line.endswith("--skip_bad leaves them out")
+    words = shlex.split(line.partition("; --skip_bad leaves them out: ")[2])
+    assert words[:4] == ["python", "app.py", "predict", "--skip_bad"]
+    assert words[4:] == [str(word) for word in options]
     assert not output.parent.exists()
 
-    done = command("predict", *options, "--skip_bad")
+    done = command(*words[2:])
     assert done.code == 0
     rows = output.read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows[:5]] == ["0", "1", "2", "3", "10"]
@@ -330,6 +333,13 @@ def test_bad_files_are_listed_together_and_nothing_is_written(
     assert line.startswith("7 of 7 files cannot be used")
     assert "--skip_bad" not in line
     assert output.read_bytes() == good
+
+
+def test_one_name_for_each_song_gives_one_row_of_top_1(command: Command, tmp_path: Path) -> None:
+    for name in ("p.csv", "t.csv"):
+        (tmp_path / name).write_text("1,a\n2,b\n", encoding="utf-8")
+    done = command("evaluate", "--prediction", tmp_path / "p.csv", "--truth", tmp_path / "t.csv")
+    assert (done.code, done.out.count("top-")) == (0, 1)
 
 
 def test_two_singers_give_two_columns(

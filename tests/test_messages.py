@@ -370,8 +370,8 @@ def test_what_a_command_warned_of_stands_in_its_last_lines(
         "--output", tmp_path / "p.csv",
     )  # fmt: skip
     assert done.code == 0, done.err
-    assert done.err.splitlines()[0].startswith("warning: 1 files have no answer, broken.flac")
-    assert done.err.splitlines()[-1].startswith("- 1 files have no answer, broken.flac")
+    assert done.err.splitlines()[0].startswith("warning: 1 file has no answer, broken.flac")
+    assert done.err.splitlines()[-1].startswith("- 1 file has no answer, broken.flac")
 
 
 def test_demo_and_benchmark_name_the_run_inside_their_folder(

@@ -14,8 +14,10 @@ import pytest
 
 import app
 from embedder.catalogue import read_catalogue
+from embedder.config import PretrainConfig
+from embedder.inference.checkpoint import load_member
 from embedder.recipes import Recipe
-from embedder.run import Run, locked
+from embedder.run import InUse, Run, locked
 from embedder.training.speed import Speed
 from ensemble.index import database
 
@@ -122,3 +124,22 @@ def test_what_another_process_is_at_work_on_is_left_alone(
         said = refused(*mine, "--run_dir", trained.root)
     assert "process " in said
     assert f"is at work on {what}" in said
+
+
+def test_a_training_that_python_starts_is_alone_too(trained: Run) -> None:
+    from embedder.training.detector import train_detector
+    from embedder.training.members import train_member
+    from embedder.training.pretrain import pretrain
+    from embedder.training.separator import train_separator
+
+    songs, config = read_catalogue(trained.catalogue), load_member(trained, "aam").config
+    pretraining = PretrainConfig()
+    for what, train in (
+        ("members/aam", lambda: train_member(trained, songs, "aam", config, overwrite=True)),
+        ("pretrained/p", lambda: pretrain(trained, songs, "p", pretraining)),
+        ("detector", lambda: train_detector(trained, songs)),
+        ("separator", lambda: train_separator(trained, catalogue=songs)),
+    ):
+        with at_work(trained, what), pytest.raises(InUse, match=f"is at work on {what}"):
+            train()
+    assert trained.weights("aam").is_file()

@@ -31,8 +31,9 @@ from analysis.measures.album_effect import (
 from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.pages.map import TOGETHER
 from analysis.run_data import RunData
-from analysis.wording import counted, interval, points, points_cell, share_cell
+from analysis.wording import interval, points, points_cell, share_cell
 from embedder.errors import Command
+from embedder.text import counted
 
 MISSING = (
     "There is no album of two training songs whose singer has another album, so nothing can be "

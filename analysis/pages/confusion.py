@@ -22,9 +22,10 @@ from analysis.neighbourhoods import SIMILAR_ORDER_SAYS, similar_order, singer_si
 from analysis.page import choice, escape, numbered, page, panel, plot, table, variants
 from analysis.run_data import Predicted, RunData, album_title, song_title
 from analysis.segment_scores import FirstChoices, first_choices
-from analysis.wording import counted, interval
+from analysis.wording import interval
 from embedder.metrics import ranking
 from embedder.statistics import bootstrap_interval, mean_of
+from embedder.text import counted
 
 MISTAKES = 15  # rows of the table of mistakes
 HOVERED = 12  # songs that a cell names on hover; a click lists them all

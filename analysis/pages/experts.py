@@ -17,7 +17,7 @@ from analysis import figures as fig
 from analysis.figures import Json
 from analysis.page import choice, escape, numbered, page, panel, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData, album_title, song_title
-from analysis.wording import counted, interval, points, share_cell
+from analysis.wording import interval, points, share_cell
 from embedder.metrics import ranking
 from embedder.statistics import (
     Estimate,
@@ -28,6 +28,7 @@ from embedder.statistics import (
     mean_of,
     paired_difference,
 )
+from embedder.text import counted
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fit import best_expert
 from ensemble.fusion.fitted import Fusion

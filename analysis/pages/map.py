@@ -22,11 +22,12 @@ from analysis.page import choice, escape, page, table
 from analysis.projections import FIRST
 from analysis.run_data import RunData, album_title, song_title
 from analysis.singer_facts import with_ranges
-from analysis.wording import counted, interval, points
+from analysis.wording import interval, points
 from embedder.errors import Command
 from embedder.metrics import ranking
 from embedder.run import SPLITS
 from embedder.statistics import Estimate
+from embedder.text import counted
 
 SHAPES = {"train": "●", "validation": "◆", "test": "▲"}
 

@@ -13,10 +13,11 @@ from analysis.figures import Json
 from analysis.measures.robustness import Curve, Point, curves, songs_of, sources
 from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.run_data import RunData
-from analysis.wording import counted, points, points_cell, share_cell
+from analysis.wording import points, points_cell, share_cell
 from embedder.errors import Command
 from embedder.measures.robustness import DEGRADATIONS, EXCERPT, FULL, SECONDS
 from embedder.statistics import Estimate
+from embedder.text import counted
 from ensemble.fusion.experts import FUSED, member_of
 from ensemble.robustness import Measured, fitting
 

@@ -19,12 +19,13 @@ from analysis import figures as fig
 from analysis.figures import Json
 from analysis.page import colours, escape, page, plot, table
 from analysis.run_data import RunData
-from analysis.wording import counted, points, points_cell, share_cell
+from analysis.wording import points, points_cell, share_cell
 from embedder.inference.store import Store
 from embedder.metrics import ranking
 from embedder.run import Run
 from embedder.settings import train_again
 from embedder.statistics import Estimate, bootstrap_interval, mean_of, unpaired_difference
+from embedder.text import counted
 
 WHAT = {
     "head": "segments that the head names right, mean over songs",

@@ -35,8 +35,9 @@ from analysis.page import choice, escape, page, plot, table
 from analysis.pages.training import Log, read_log, training_finding, training_gap
 from analysis.questions import range_sentences, sex_sentences, table_sentences, voices_finding
 from analysis.run_data import Predicted, RunData
-from analysis.wording import counted, share_cell
+from analysis.wording import share_cell
 from embedder.errors import Command
+from embedder.text import counted
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from analysis.report import charts
 from analysis.report.deck import Column, Figure, LeftOut, Slide, Table, Text, not_measured, plain
 from analysis.report.facts import Facts
 from analysis.run_data import RunData
-from analysis.wording import counted
 from embedder.catalogue import read_catalogue
 from embedder.errors import Command
 from embedder.measures.records import SECONDS, read_spectrograms
 from embedder.run import SPLITS
+from embedder.text import counted
 
 MELS = 24  # singers whose spectrograms are shown
 

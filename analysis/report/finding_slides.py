@@ -27,8 +27,8 @@ from analysis.report.deck import (
 from analysis.report.facts import NOT_STORED, Facts, commands
 from analysis.report.numbers import Numbers, footing
 from analysis.run_data import RunData
-from analysis.wording import counted
 from embedder.errors import Command
+from embedder.text import counted
 from ensemble.robustness import Measured
 
 

@@ -16,9 +16,10 @@ from analysis.pages.reliability import answered_groups, answers
 from analysis.pages.training import Gap, Log, read_log, training_gap
 from analysis.report.deck import short
 from analysis.run_data import Predicted, RunData
-from analysis.wording import counted, no_mistake
+from analysis.wording import no_mistake
 from embedder.metrics import summarise
 from embedder.statistics import Estimate
+from embedder.text import counted
 from ensemble.fusion.experts import FUSED
 from ensemble.fusion.fitted import ResultRow
 from ensemble.robustness import Measured, fitting

@@ -34,9 +34,9 @@ from analysis.report.numbers import (
     with_interval,
 )
 from analysis.run_data import Predicted, RunData, song_title
-from analysis.wording import counted
 from embedder.metrics import confusion_matrix, per_singer_recall, ranking
 from embedder.statistics import wilson
+from embedder.text import counted
 from ensemble.fusion.experts import FUSED
 
 MAX_ROWS = 20  # of a table over the whole height

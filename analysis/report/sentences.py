@@ -11,9 +11,10 @@ from analysis.measures.album_effect import AlbumEffect
 from analysis.pages.confusion import PLACES, true_places
 from analysis.pages.experts import Opinions, changes
 from analysis.run_data import Predicted
-from analysis.wording import counted, interval
+from analysis.wording import interval
 from embedder.metrics import per_singer_recall, ranking
 from embedder.statistics import bootstrap_interval, mean_of
+from embedder.text import counted
 from ensemble.fusion.fitted import CalibrationRow
 
 

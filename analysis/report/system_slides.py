@@ -22,7 +22,7 @@ from analysis.report.facts import Facts, MemberFacts
 from analysis.report.numbers import Numbers
 from analysis.report.sentences import calibration_sentence, result_sentence
 from analysis.run_data import RunData
-from analysis.wording import counted
+from embedder.text import counted
 from ensemble.fusion.experts import kind_of, member_of
 from ensemble.fusion.fitted import Fusion
 

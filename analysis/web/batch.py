@@ -9,9 +9,9 @@ from analysis.page import table
 from analysis.web.schemas import Limits, Recognised
 from analysis.web.uploads import Recording, Refused
 from analysis.web.widgets import clock, percent
-from analysis.wording import counted
 from embedder.catalogue import without_audio_suffix
 from embedder.errors import UserError
+from embedder.text import counted
 from ensemble.predictions import csv_text, id_order, normal_id
 
 

@@ -17,8 +17,8 @@ from analysis.web.map import place_on_map
 from analysis.web.schemas import Limits, Predictor
 from analysis.web.uploads import Recent, Recording, Refused, recordings, take
 from analysis.web.widgets import bars, headline, nearest, song_address, timeline
-from analysis.wording import counted
 from embedder.errors import UserError
+from embedder.text import counted
 
 NONE_YET = "there is no recording yet; record or send one first"
 GONE = "the recording is not kept any more; please send it again"

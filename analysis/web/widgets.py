@@ -9,7 +9,7 @@ from urllib.parse import quote
 from analysis.page import UNKNOWN_COLOUR, escape, table
 from analysis.run_data import album_title
 from analysis.web.schemas import Near, Recognised
-from analysis.wording import counted
+from embedder.text import counted
 from ensemble.results import Choice, SegmentPrediction
 
 

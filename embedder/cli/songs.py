@@ -12,6 +12,7 @@ from embedder.console import say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.run import SPLITS, abandon_run, create_run, locked, open_run, prepare_again
 from embedder.stem_record import FOLDER
+from embedder.text import counted
 
 # FOLDER reads stems that exist, where the other methods make them.
 METHODS = f"hdemucs | umx | own | {FOLDER}"
@@ -76,14 +77,15 @@ def prepare_songs(
             abandon_run(run)  # a refusal leaves nothing behind
             raise
     say("\n".join(report.lines()))
-    for what, problems in (
-        ("songs were left out", report.left_out),
-        ("songs were decoded in part, or of one channel", report.of("odd")),
-        ("stems are not used", report.of("stem")),
+    for what, fate, problems in (
+        ("song", "left out", report.left_out),
+        ("song", "decoded in part, or of one channel", report.of("odd")),
+        ("stem", "not used", report.of("stem")),
     ):
         if problems:
             first = problems[0]
-            warn(f"{len(problems)} {what}, {first.file} for one: {first.reason}")
+            many = counted(len(problems), what, ("was", "were"))
+            warn(f"{many} {fate}, {first.file} for one: {first.reason}")
     if report.of("duet"):
         say(
             "duets are one recording under two singers; to train on them all the same: "

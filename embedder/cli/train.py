@@ -138,18 +138,17 @@ def run_member_training(
     """Train a member, or resume it, and say where it is."""
     from embedder.training.members import train_member
 
-    with locked(run, f"members/{name}"):
-        train_member(
-            run,
-            catalogue_of(run),
-            name,
-            config,
-            start=start,
-            device=device,
-            overwrite=overwrite,
-            show_bar=on_terminal(),
-            say=say,
-        )
+    train_member(
+        run,
+        catalogue_of(run),
+        name,
+        config,
+        start=start,
+        device=device,
+        overwrite=overwrite,
+        show_bar=on_terminal(),
+        say=say,
+    )
     say(f"wrote {run.member(name)}")
     say(f"next: train another member, or: {Command('fuse')}")
 
@@ -204,17 +203,16 @@ def pretrain(
     from embedder.training.pretrain import pretrain as train
 
     own_name = name or pretrained_name(built)
-    with locked(run, f"pretrained/{own_name}"):
-        network = train(
-            run,
-            catalogue,
-            own_name,
-            built,
-            device=device,
-            overwrite=overwrite,
-            show_bar=on_terminal(),
-            say=say,
-        )
+    network = train(
+        run,
+        catalogue,
+        own_name,
+        built,
+        device=device,
+        overwrite=overwrite,
+        show_bar=on_terminal(),
+        say=say,
+    )
     say(f"wrote {run.pretrained.member(network.name)}")
     say(f"next: {Command('train-embedder', init=network.name)}")
 
@@ -314,17 +312,16 @@ def run_detector_training(
     from embedder.training.detector import DetectorTrainConfig
     from embedder.training.detector import train_detector as train
 
-    with locked(run, "detector"):
-        rows = train(
-            run,
-            catalogue_of(run),
-            DetectorTrainConfig(epochs=epochs, seed=seed),
-            device=device,
-            overwrite=overwrite,
-            show_bar=on_terminal(),
-            say=say,
-            progress=shown,
-        )
+    rows = train(
+        run,
+        catalogue_of(run),
+        DetectorTrainConfig(epochs=epochs, seed=seed),
+        device=device,
+        overwrite=overwrite,
+        show_bar=on_terminal(),
+        say=say,
+        progress=shown,
+    )
     if rows:
         print_table(
             f"Voice detector on {rows[0].songs} validation songs: frames of 50 ms, "

@@ -15,7 +15,7 @@ from embedder.data.audio import FULL_SCALE
 from embedder.data.cache import AudioCache
 from embedder.errors import UserError
 from embedder.run import Run, prepare_again
-from embedder.text import to_csv
+from embedder.text import counted, to_csv
 
 PLACES = 20  # places looked at for an excerpt in which someone sings
 SUNG = 0.7  # share of the song's vocal level from which an excerpt counts as sung
@@ -50,7 +50,8 @@ def write_excerpts(
         raise UserError(f"{folder} is not empty; choose a new folder")
     if vocals_db is not None and (bare := [s.id for s in songs if not s.vocals or not s.backing]):
         raise UserError(
-            f"{len(bare)} songs have no stems to remix them from, {bare[0]} for one; give the "
+            f"{counted(len(bare), 'song', ('has', 'have'))} no stems to remix them from, "
+            f"{bare[0]} for one; give the "
             f"stems: {prepare_again(stems_dir='STEMS')}"
         )
     cache = AudioCache(run.cache)

@@ -24,12 +24,12 @@ from embedder.catalogue import (
 from embedder.console import say, warn
 from embedder.data.audio import DECODER, SILENT_PEAK, unusable
 from embedder.data.cache import AudioCache, Decoded, Progress, Source, decode_files, no_progress
-from embedder.data.duplicates import find_copies, without_copies
+from embedder.data.duplicates import MIN_SECONDS, find_copies, without_copies
 from embedder.data.stems import STEMS, StemFiles, find_stems
 from embedder.errors import Command, UserError
 from embedder.run import INFO, PREPARED_BY, SPLITS, Run, RunInfo, preparation
 from embedder.splits import check_leakage, read_lists, split_songs, write_list
-from embedder.text import composed, spelled_alike
+from embedder.text import composed, counted, spelled_alike
 
 MIN_SONG_S = 1.0  # a song shorter than this is left out, s
 # How far a stem's length may be from the mixture's, s. An mp3 without a gapless header keeps its
@@ -78,6 +78,7 @@ class Report:
     stems_wanted: bool  # whether a stems folder was given
     problems: tuple[Problem, ...]
     albums_crossing: tuple[str, ...]  # albums with songs in more than one split, where allowed
+    uncompared: int = 0  # songs too short to be found again by their sound, re-encoded, say
 
     def of(self, kind: str) -> tuple[Problem, ...]:
         """The problems of one kind."""
@@ -98,14 +99,20 @@ class Report:
         total = sum(self.songs.values())
         text.append(
             f"{'all':<10}  {total:>5} songs  {sum(self.minutes.values()):>8.1f} minutes  "
-            f"{self.singers} singers"
+            f"{counted(self.singers, 'singer')}"
         )
         if self.stems_wanted:
             text.append(f"stems: vocals of {self.vocals}, backing of {self.backing} songs")
         if self.albums_crossing:
             text.append(
-                f"{len(self.albums_crossing)} albums have songs in more than one split, so the "
+                f"{counted(len(self.albums_crossing), 'album', ('has', 'have'))} songs in more "
+                "than one split, so the "
                 f"album's sound helps to name the singer: {', '.join(self.albums_crossing)}"
+            )
+        if self.uncompared:
+            text.append(
+                f"{counted(self.uncompared, 'song', ('is', 'are'))} shorter than {MIN_SECONDS:.1f} "
+                "s and not compared by sound: of copies only those with the same samples are found"
             )
         return text + problem_lines(self.problems)
 
@@ -138,6 +145,7 @@ def summarise(
         stems_wanted=stems_wanted,
         problems=tuple(problems),
         albums_crossing=albums_crossing,
+        uncompared=sum(song.seconds < MIN_SECONDS for song in songs),
     )
 
 
@@ -211,7 +219,9 @@ def prepare(
     problems = bad + _noted(good, decoded)
     if not good:
         reasons = "; ".join(f"{p.file}: {p.reason}" for p in bad[:MAX_SHOWN])
-        raise UserError(f"none of the {len(songs)} songs in {data_dir} can be used: {reasons}")
+        raise UserError(
+            f"none of the {counted(len(songs), 'song')} in {data_dir} can be used: {reasons}"
+        )
     for names in spelled_alike(song.singer for song in good):
         who = ", ".join(map(repr, names))
         warn(f"these singers differ in case, form or spaces only, and are kept apart: {who}")
@@ -312,8 +322,10 @@ def _check_other_songs(run: Run, made: Prepared, catalogue: Catalogue) -> None:
     options = {name: getattr(made, name) for name in PREPARED_BY}
     command = Command("prepare", **options, run_dir=run.root, overwrite=True)
     raise UserError(
-        f"{run.root} holds {', '.join(there)} made from {len(old.songs)} songs of {before}, and "
-        f"{made.data_dir} now gives other songs or splits ({len(catalogue.songs)} songs), of which "
+        f"{run.root} holds {', '.join(there)} made from {counted(len(old.songs), 'song')} of "
+        f"{before}, and "
+        f"{made.data_dir} now gives other songs or splits "
+        f"({counted(len(catalogue.songs), 'song')}), of which "
         f"they could say nothing; choose another --run_dir, or: {command}"
     )
 
@@ -326,7 +338,7 @@ def _for_want_of(problems: Sequence[Problem], error: UserError) -> UserError:
     say("\n".join(problem_lines(problems)))
     names = "; ".join(f"{problem.file}: {problem.reason}" for problem in gone[:MAX_SHOWN])
     return UserError(
-        f"{error.fault}, without {len(gone)} files that were left out, such as {names}",
+        f"{error.fault}, without {counted(len(gone), 'file')} that were left out, such as {names}",
         "replace these files, leave their singers out, or keep what is only a copy (--keep_duets, "
         "--keep_duplicates)",
     )

@@ -20,6 +20,7 @@ from embedder.errors import Command, UserError
 from embedder.inference.aggregate import song_logits
 from embedder.inference.config import InferenceConfig
 from embedder.run import SPLITS
+from embedder.text import counted
 
 UNIT_TOLERANCE = 1e-3  # how far an embedding's length may be from 1 (bf16 networks are rounded)
 AGAIN = Command("fuse", before="run again")
@@ -175,7 +176,7 @@ def _problem(store: Store) -> str:
     if store.split not in (*SPLITS, ATTENUATED, ""):
         return f"split must be one of {', '.join((*SPLITS, ATTENUATED))} or empty"
     if len(store.albums) != songs:
-        return f"{len(store.albums)} albums for {songs} songs"
+        return f"{counted(len(store.albums), 'album')} for {counted(songs, 'song')}"
     for name, values in (("singers", store.singers), ("song_ids", store.song_ids)):
         if len(set(values)) != len(values):
             return f"{name} holds a name twice"

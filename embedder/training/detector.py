@@ -26,7 +26,8 @@ from embedder.errors import UserError
 from embedder.inference.detector import save_detector
 from embedder.models.detector import VoiceDetector
 from embedder.models.network import count_parameters, default_device
-from embedder.run import Run, prepare_again
+from embedder.run import Run, exclusive, prepare_again
+from embedder.text import counted
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
 from embedder.training.detector_accuracy import Accuracy, measure, rows_of
 from embedder.training.folder import TrainingFolder
@@ -63,6 +64,7 @@ class DetectorModule(lightning.LightningModule):
         return functional.binary_cross_entropy_with_logits(self.network(wave), labels)
 
 
+@exclusive("detector")
 def train_detector(
     run: Run,
     catalogue: Catalogue,
@@ -120,7 +122,8 @@ def train_detector(
     epoch_s = config.steps * BATCH * FRAMES * FRAME / SAMPLE_RATE
     say(
         f"voice detector: {count_parameters(module) / 1e3:.0f} k parameters, on {target.type}; "
-        f"hears {epoch_s:.0f} s of remixes of {len(train)} songs in each of {config.epochs} epochs"
+        f"hears {epoch_s:.0f} s of remixes of {counted(len(train), 'song')} in each of "
+        f"{counted(config.epochs, 'epoch')}"
     )
     remixes = VoicedRemixes(train, run.cache, config.seed)
     fit(

@@ -35,7 +35,8 @@ from embedder.inference.detector import load_detector
 from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator
 from embedder.models.zoo.total_variability import fit_network
-from embedder.run import Run, prepare_again
+from embedder.run import Run, exclusive, prepare_again
+from embedder.text import counted
 from embedder.training.checkpoint_callback import CheckpointCallback, Say, Schedule
 from embedder.training.folder import open_network_folder
 from embedder.training.module import MemberModule, SongSegments
@@ -43,6 +44,7 @@ from embedder.training.runner import choose_precision, fit
 from embedder.training.warm_start import InitialWeights, published_weights
 
 
+@exclusive("members/{name}")
 def train_member(
     run: Run,
     catalogue: Catalogue,
@@ -74,6 +76,7 @@ def train_member(
     Raises:
         UserError: No validation songs, no vocals for `stem` vocals, no separator for `stem`
             separated, or a member of this name made from something else (unless `overwrite`).
+        InUse: Another process trains it.
     """
     train, validation = catalogue.of("train"), catalogue.of("validation")
     _check_songs(run, train, validation, config)
@@ -222,7 +225,8 @@ def _check_songs(
     without = [song.id for song in (*train, *validation) if not song.vocals]
     if without and config.train.stem == "vocals":
         raise UserError(
-            f"{len(without)} songs have no vocal stem, {without[0]} for one; train with "
+            f"{counted(len(without), 'song', ('has', 'have'))} no vocal stem, {without[0]} for "
+            "one; train with "
             "--stem mix, give the stems to prepare with --stems_dir, or make them with: "
             f"{Command('separate', method='hdemucs')}"
         )
@@ -285,6 +289,6 @@ def _description(
     return (
         f"{name}: {config.model.backbone}, {count_parameters(module.network) / 1e6:.2f} M "
         f"parameters, {how}\n"
-        f"trains on {len(train)} songs of {module.singers} singers, validates on "
+        f"trains on {counted(len(train), 'song')} of {module.singers} singers, validates on "
         f"{len(validation)}; hears {source}"
     )

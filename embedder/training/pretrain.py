@@ -23,7 +23,8 @@ from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member, save_member
 from embedder.models.frontends import SpecAugment
 from embedder.models.network import Network, count_parameters, default_device
-from embedder.run import Run, prepare_again
+from embedder.run import Run, exclusive, prepare_again
+from embedder.text import counted
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
 from embedder.training.folder import open_network_folder
 from embedder.training.runner import adamw, choose_precision, fit
@@ -65,6 +66,7 @@ class PretrainModule(lightning.LightningModule):
         return EpochResult({"spread": self.spread}, f"  spread {self.spread:.2f} (0: collapsed)")
 
 
+@exclusive("pretrained/{name}")
 def pretrain(
     run: Run,
     catalogue: Catalogue,
@@ -122,7 +124,8 @@ def pretrain(
     say(
         f"{name}: {config.own.method} of {member.model.backbone}, "
         f"{count_parameters(network) / 1e6:.2f} M parameters, {precision} on {target.type}\n"
-        f"hears two crops each of {len(songs)} songs, {together} songs in a batch, and no singers"
+        f"hears two crops each of {counted(len(songs), 'song')}, {counted(together, 'song')} in "
+        "a batch, and no singers"
     )
     epoch_s = 2 * together * steps * train.segment_s
     callback = fit(
@@ -158,6 +161,7 @@ def _check_songs(run: Run, songs: tuple[Song, ...], stem: str) -> None:
     without = [song.id for song in songs if not song.vocals]
     if without and stem == "vocals":
         raise UserError(
-            f"{len(without)} songs have no vocal stem, {without[0]} for one; pretrain with --stem "
+            f"{counted(len(without), 'song', ('has', 'have'))} no vocal stem, {without[0]} for "
+            "one; pretrain with --stem "
             f"mix, or give the stems with: {prepare_again(stems_dir='STEMS')}"
         )

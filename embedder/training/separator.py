@@ -27,7 +27,7 @@ from embedder.errors import Command, UserError
 from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator, save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
-from embedder.run import Run
+from embedder.run import Run, exclusive
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
 from embedder.training.folder import TrainingFolder
 from embedder.training.runner import adamw, choose_precision, fit
@@ -86,6 +86,7 @@ class SeparatorModule(lightning.LightningModule):
         return snr_loss(self.separator(mixture), vocals, mixture)
 
 
+@exclusive("separator")
 def train_separator(
     run: Run,
     catalogue: Catalogue,

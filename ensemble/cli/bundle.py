@@ -11,6 +11,7 @@ from embedder.cli.arguments import RunDir
 from embedder.console import print_table, say, warn
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.run import Run, open_run
+from embedder.text import counted
 from ensemble.cli.predict import Members, names_in
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def bundle(
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     say(
         f"wrote {output}, {megabytes:.1f} MB: members {', '.join(packed.members)}, "
-        f"{packed.singers} singers, index of {packed.songs} songs"
+        f"{counted(packed.singers, 'singer')}, index of {counted(packed.songs, 'song')}"
     )
     if vocals and source is None:
         warn(f"{', '.join(vocals)} hear vocals: the bundle needs them from predict --stems_dir")

@@ -14,6 +14,7 @@ import typer
 from embedder.cli.arguments import Device, RunDir
 from embedder.console import print_table, say, warn
 from embedder.errors import UserError, did_you_mean
+from embedder.text import counted
 from ensemble.cli.predict import Members, names_in
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def verify(
         return
     say(f"cosine       {found.cosine:6.3f}, mean over {', '.join(found.members)}")
     say(
-        f"threshold    {found.threshold:6.3f}, of equal error rates on {found.pairs} pairs of "
+        f"threshold    {found.threshold:6.3f}, of equal error rates on "
+        f"{counted(found.pairs, 'pair')} of "
         "whole songs"
     )
     say(f"probability  {found.probability:6.3f} of one singer, where it was 0.5 beforehand")
@@ -83,7 +85,8 @@ def similar(
         print_json({"file": str(file), **found.to_dict()})
         return
     print_table(
-        f"The {len(found.nearest)} of {found.songs} songs in the index most like {file}, "
+        f"The {len(found.nearest)} of {counted(found.songs, 'song')} in the index most like "
+        f"{file}, "
         f"cosine of {', '.join(found.members)}",
         ("singer", "album", "song", "similarity", ""),
         [

@@ -11,6 +11,7 @@ from embedder.cli.arguments import Device, RunDir
 from embedder.console import print_table, say, shown, warn
 from embedder.errors import Command, UserError
 from embedder.run import Run
+from embedder.text import counted
 from ensemble.cli.predict import naming_bad_files, open_identifier
 
 if TYPE_CHECKING:
@@ -113,11 +114,6 @@ def sentence(change: Change) -> str:
     else:
         what = "was taken out" if change.songs == 1 else "were taken out"
     return f"{counted(change.songs, 'song')} of {change.singer} {what} (change {change.number})"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 song`, `2 songs`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def print_costs(

@@ -12,8 +12,9 @@ import typer
 from embedder.catalogue import read_catalogue
 from embedder.cli.arguments import Device, RunDir, Seed, works_in
 from embedder.console import print_table, say, shown, warn
-from embedder.errors import RUN_DIR, Command, UserError, did_you_mean
+from embedder.errors import RUN_DIR, Command, UserError, did_you_mean, typed_with
 from embedder.run import locked, open_run
+from embedder.text import counted
 
 if TYPE_CHECKING:
     from ensemble.identifier import SingerIdentifier
@@ -158,7 +159,8 @@ def predict(
     if target.suffix == ".npz" or target.is_dir():
         raise UserError(f"--output {target} must be a file that does not end in .npz")
     with open_identifier(run_dir, bundle, members, device) as identifier:
-        threshold = threshold_of(identifier.fusion, identifier.singers) if unknown else None
+        fusion, names = identifier.fusion, list(identifier.indexes)
+        threshold = threshold_of(fusion, identifier.singers, names) if unknown else None
         list_files(test_dir)  # refuses what is no folder of audio, before members are loaded
         with naming_bad_files():
             found = identifier.predict(
@@ -170,20 +172,21 @@ def predict(
             )
     table, songs = found.write(target, form, unknown), len(found)
     strange = int(found.unknown.sum())
-    say(f"wrote {target}, {songs} songs, and all probabilities in {table}")
+    say(f"wrote {target}, {counted(songs, 'song')}, and all probabilities in {table}")
     if unknown:
         say(f"{strange} of {songs} songs are of none of the known singers")
     if written := write_notes(target, found.notes):
-        say(f"wrote {written}: what is to be known of {len(found.notes)} answers")
+        say(f"wrote {written}: what is to be known of {counted(len(found.notes), 'answer')}")
         name, (note, *_) = next(iter(found.notes.items()))
         warn(f"{len(found.notes)} of {songs} answers have a note, {name} for one: {note}")
     reasons = {
         Path(file).relative_to(test_dir).as_posix(): why for file, why in found.skipped.items()
     }
     if skipped := write_skipped(target, reasons):
-        say(f"wrote {skipped}: {len(reasons)} files left out")
+        say(f"wrote {skipped}: {counted(len(reasons), 'file')} left out")
         name, reason = next(iter(reasons.items()))
-        warn(f"{len(reasons)} files have no answer, {name} for one: {reason}")
+        many = counted(len(reasons), "file", ("has", "have"))
+        warn(f"{many} no answer, {name} for one: {reason}")
     if threshold and (threshold.costly or strange > 0.5 * songs):
         warn(f"{strange} of {songs} songs are called unknown; {threshold.worth()}")
     again = Command("evaluate", prediction=target, truth="TRUTH", run_dir=None)
@@ -213,8 +216,11 @@ def naming_bad_files() -> Iterator[None]:
         yield
     except UnusableAudioFilesError as error:
         bad = len(error.problems)
-        advice = "" if bad == error.total else "; --skip_bad leaves them out"
-        raise UserError(f"{bad} of {error.total} files cannot be used: {error}{advice}") from None
+        some = bad < error.total
+        raise UserError(
+            f"{bad} of {error.total} files cannot be used: {error}",
+            f"--skip_bad leaves them out{typed_with('skip_bad')}" if some else "",
+        ) from None
 
 
 def place_files(
@@ -291,16 +297,17 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     from ensemble.evaluation import read_predictions, read_truth
 
     result = measure(read_predictions(prediction), read_truth(truth), seed)
-    of = f"of {result.albums} albums, " if result.albums else ""
+    of = f"of {counted(result.albums, 'album')}, " if result.albums else ""
     resampled = "albums" if result.albums else "songs"
     print_table(
-        f"{result.songs} songs, {of}song level, 95 % intervals: bootstrap over {resampled}",
+        f"{counted(result.songs, 'song')}, {of}song level, 95 % intervals: bootstrap over "
+        f"{resampled}",
         ("metric", "value", "95 % interval"),
         [
             (name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
             for name, e in (
                 ("top-1", result.top_1),
-                (f"top-{min(3, result.columns)}", result.top_3),
+                *([(f"top-{min(3, result.columns)}", result.top_3)] if result.columns > 1 else []),
                 ("score", result.score),
                 ("macro F1", result.macro_f1),
             )
@@ -320,7 +327,10 @@ def print_evaluation(prediction: Path, truth: Path, seed: int) -> None:
     rows = [(r.singer, f"{r.recall:.3f}", f"{r.correct}/{r.songs}") for r in result.recalls]
     print_table("Recall", ("singer", "recall", "songs"), rows)
     if result.extra:
-        warn(f"{len(result.extra)} predictions stand in no truth, such as {result.extra[0]}")
+        warn(
+            f"{counted(len(result.extra), 'prediction', ('stands', 'stand'))} in no truth, such "
+            f"as {result.extra[0]}"
+        )
     if result.unnamed:
         warn(
             f"no prediction names {len(result.unnamed)} of the truth's {len(result.recalls)} "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from embedder.catalogue import read_catalogue
 from embedder.console import print_table, say
 from embedder.run import Run
+from embedder.text import counted
 from ensemble.fusion.fitted import Fusion
 from ensemble.open_set import OpenSetThreshold
 
@@ -139,7 +140,8 @@ def print_unknown(unknown: OpenSetThreshold) -> None:
     """How well unknown singers are told from known ones."""
     at = f"at {unknown.measure} {unknown.threshold:.3f}, cross-fitted"
     print_table(
-        f"Unknown singers: {unknown.songs} validation songs of {unknown.singers} singers, and the "
+        f"Unknown singers: {unknown.songs} validation songs of "
+        f"{counted(unknown.singers, 'singer')}, and the "
         "same with their singers left out; 95 % intervals: bootstrap over singers",
         ("measure", "value"),
         [
@@ -155,7 +157,7 @@ def print_unknown(unknown: OpenSetThreshold) -> None:
     )
     say(
         f"* tells unknown singers in predict --unknown; its threshold rests on {unknown.songs} "
-        f"songs of {unknown.singers} singers left out, and no lower target than "
+        f"songs of {counted(unknown.singers, 'singer')} left out, and no lower target than "
         f"{1 / (unknown.songs + 1):.3f} can be kept with so few"
     )
 

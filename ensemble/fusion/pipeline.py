@@ -22,6 +22,7 @@ from embedder.inference.store import ATTENUATED, Store, check_store, origin, rea
 from embedder.run import SPLITS, Run, locked
 from embedder.settings import network_record
 from embedder.stem_record import separator_fingerprint
+from embedder.text import counted
 from ensemble.fusion.fit import AUTO, fit_fusion, result_rows
 from ensemble.fusion.fitted import (
     AS_TRAINED,
@@ -255,7 +256,8 @@ def _write_all(stores: RunStores, new: Run, choices: Choices, say: Callable[[str
     def say_recall(member: str, built: Vectors, rows: Floats) -> None:
         if built.kind != "flat":
             say(
-                f"{built.kind} index of {len(built)} segments of member {member}: recall@10 "
+                f"{built.kind} index of {counted(len(built), 'segment')} of member {member}: "
+                "recall@10 "
                 f"{recall(built, rows, held[member]):.3f} against exact, "
                 f"{len(held[member])} queries"
             )

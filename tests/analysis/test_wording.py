@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.wording import counted, interval, points
+from analysis.wording import interval, points
 from embedder.statistics import Estimate
+from embedder.text import counted
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_lists_may_lie_elsewhere_and_name_files_beside_themselves(tmp_path: Path
 def test_a_file_of_the_same_name_elsewhere_is_not_taken_for_the_listed_one(tmp_path: Path) -> None:
     touch(tmp_path, "1.wav", "A/1.wav", "b/A/1.wav")
     lists(tmp_path, train="b/A/1.wav,b,1\n", validation="deep/x/a/A/1.wav,a,1\n")
-    with pytest.raises(UserError, match=r"lists 1 files that are not below .*deep/x/a/A/1\.wav"):
+    with pytest.raises(UserError, match=r"lists 1 file that are not below .*deep/x/a/A/1\.wav"):
         read_lists(tmp_path)
 
 

@@ -394,7 +394,7 @@ def test_each_member_takes_its_own_stem(files: list[Path], tmp_path: Path, tiny:
     for number, file in enumerate(files):
         if number != 5:  # of another suffix
             soundfile.write(stems / "vocals" / f"{file.stem}.flac", noise(1.5, 50 + number), 16000)
-    with pytest.raises(UserError, match=r"1 files have no vocal stem in .*5\.wav for one"):
+    with pytest.raises(UserError, match=r"1 file has no vocal stem in .*5\.wav for one"):
         stems_of(embedders[1:], stems)
     found = stems_of(embedders, stems)
     assert [path and path.name for path in found] == [

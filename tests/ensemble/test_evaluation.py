@@ -138,7 +138,7 @@ def test_songs_without_a_prediction_are_never_left_out(tmp_path: Path) -> None:
     truth = read_truth(written(tmp_path, "t.csv", TRUTH))
     with pytest.raises(UserError, match=r"3 of 4 songs have no prediction, such as 1, 2, 3$"):
         evaluate({"10": ("a",)}, truth)
-    with pytest.raises(UserError, match=r"3 of 4 .* such as 1, 2, 3; 1 predictions are of other"):
+    with pytest.raises(UserError, match=r"3 of 4 .* such as 1, 2, 3; 1 prediction is of other"):
         evaluate({"10": ("a",), "x": ("a",)}, truth)
 
 
@@ -167,6 +167,8 @@ def test_an_evaluation_does_not_depend_on_the_order_of_the_lines() -> None:
         ("p.csv", "1,a,\n", "line 1: needs an ID and one to three singers, none empty"),
         ("p.csv", "1\n", "line 1: needs an ID and one to three singers"),
         ("p.csv", ",a,b\n", "line 1: needs an ID"),
+        ("p.csv", "1;a;b\n", "none empty; commas stand between columns, not semicolons$"),
+        ("p.csv", "1\ta\tb\n", "none empty; commas stand between columns, not tabs$"),
         ("p.csv", "", r"p\.csv holds no prediction; lines are ID,No\.1,No\.2,No\.3"),
         ("p.csv", "ID,No.1,No.2,No.3\n", "holds no prediction"),
         ("p.csv", '1,"a\n', r"p\.csv, line 1: unexpected end of data"),
@@ -194,6 +196,7 @@ def test_a_bad_prediction_names_the_file_and_the_line(
         ("1,a\n01,a\n", r"t\.csv, line 2: the ID 1 stands twice"),
         ("1,a,b\n", "line 1: needs two columns, ID,singer"),
         ("1,\n", "line 1: needs two columns"),
+        ("1;a\n", "none empty; commas stand between columns, not semicolons$"),
         ("ID,singer\n", "names no song; lines are ID,singer"),
     ],
 )
@@ -253,8 +256,10 @@ def test_predicted_ids_may_have_the_suffix_of_their_file(tmp_path: Path) -> None
 
 def test_a_truth_of_other_songs_is_refused_with_the_ids_of_both(tmp_path: Path) -> None:
     truth = read_truth(written(tmp_path, "t.csv", "x,a\ny,a\n"))
-    with pytest.raises(UserError, match=r"no ID of the truth, such as x, y, .* such as 1, 2$"):
+    with pytest.raises(UserError, match=r"no ID of the truth, such as x, y, .* as 1, 2; an ID is"):
         evaluate({"2": ("a",), "1": ("a",)}, truth)
+    with pytest.raises(UserError, match=r"0001, which may be written 1 but not 1\.0$"):
+        evaluate({"1.0": ("a",), "test/0001.mp3": ("a",)}, truth)
 
 
 def test_a_truth_of_other_singers_is_refused_with_the_names_of_both() -> None:

@@ -17,6 +17,7 @@ from embedder.models.separators.song_separator import SongSeparator
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.models.weights import load_weights, read_weights, save_weights, tensors_of
 from embedder.run import Run
+from embedder.text import counted
 
 AGAIN = Command("train-separator", before="train it again", overwrite=True)
 CHUNK_S = 30.0
@@ -58,7 +59,8 @@ def load_vocal_separator(run: Run, device: torch.device | None = None) -> VocalS
     apart = [song for song in songs if song.id in learnt_from and song.split != "train"]
     if apart:
         raise UserError(
-            f"{run.separator} was trained on {len(apart)} songs that are for validation or test "
+            f"{run.separator} was trained on {counted(len(apart), 'song')} that are for "
+            "validation or test "
             f"now, {apart[0].id} for one; {AGAIN}"
         )
     return separator

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -585,6 +586,13 @@ def test_numbers_are_counted_by_split() -> None:
         "all 4 songs 3.8 minutes 2 singers",
         "stems: vocals of 3, backing of 2 songs",
     ]
+
+
+def test_songs_too_short_to_be_compared_by_sound_are_counted_in_a_line() -> None:
+    assert not any("by sound" in line for line in summarise(SONGS, [], (), False).lines())
+    short = [replace(SONGS[0], seconds=6.9), replace(SONGS[1], seconds=7.0), *SONGS[2:]]
+    (line,) = [line for line in summarise(short, [], (), False).lines() if "by sound" in line]
+    assert line.startswith("1 song is shorter than 6.9 s and not compared by sound")
 
 
 def test_without_a_stems_folder_stems_are_not_mentioned() -> None:

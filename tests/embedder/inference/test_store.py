@@ -120,7 +120,7 @@ def test_a_missing_store_says_what_to_run(tmp_path: Path) -> None:
         ({"labels": np.array([0, 0], np.int64)}, r"labels must be int64 \(3,\), not int64 \(2,\)"),
         ({"labels": np.array([0, 0, 1], np.int32)}, "labels must be int64"),
         ({"split": "dev"}, "split must be one of train, validation, test"),
-        ({"albums": ("alys/a",)}, "1 albums for 3 songs"),
+        ({"albums": ("alys/a",)}, "1 album for 3 songs"),
         ({"song_ids": ("x", "x", "y")}, "song_ids holds a name twice"),
         ({"singers": ("x", "x")}, "singers holds a name twice"),
         ({"segment_song": np.array([0, 0, 2, 1, 2, 2], np.int64)}, "segment_song must ascend"),

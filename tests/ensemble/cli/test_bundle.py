@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -358,7 +359,9 @@ def test_bundles_that_cannot_be_packed_are_one_line(
     assert not output.parent.exists() or not list(output.parent.iterdir())
     assert command(*into, trained.root).code == 0
     before = output.read_bytes()
-    assert "is there already; --overwrite replaces" in refused(*into, trained.root)
+    line = refused(*into, trained.root)
+    again = shlex.split(line.partition("is there already; --overwrite replaces a bundle: ")[2])
+    assert again[2:] == ["bundle", "--overwrite", *map(str, into[1:]), str(trained.root)]
     trained.weights("aam").write_bytes(trained.weights("triplet").read_bytes())
     assert "fitted on checkpoint" in refused(*into, trained.root, "--overwrite")
     assert output.read_bytes() == before

@@ -92,7 +92,24 @@ def test_a_recording_is_itself(command: Command, trained: Run, tmp_path: Path) -
         found = json.loads(command("verify", *files, "--json").out)
         assert found["cosine"] == pytest.approx(1, abs=1e-6)
         assert found["same_recording"] is True
+        assert (found["same_singer"], found["probability"]) == (True, 1.0)
         assert command("verify", *files).out.endswith("the same recording, or copies of it\n")
+
+
+def test_a_curve_that_says_nothing_is_said_and_a_recording_is_still_itself(
+    command: Command, trained: Run
+) -> None:
+    """As where songs of one singer are no more alike than others: the slope is 0."""
+    one, other = (song.path for song in songs_of(trained, "test")[:2])
+    verification = VERIFICATION.read(trained.verification)
+    flat = tuple(replace(c, slope=0.0, offset=0.0) for c in verification.calibrations)
+    VERIFICATION.write(trained.verification, replace(verification, calibrations=flat))
+    there = ("--run_dir", trained.root, "--json")
+    done = command("verify", one, other, *there)
+    assert json.loads(done.out)["probability"] == 0.5
+    assert "neither the probability nor the threshold says anything" in done.err
+    done = command("verify", one, one, *there)
+    assert (json.loads(done.out)["probability"], done.err) == (1.0, "")
 
 
 def test_verification_must_fit_the_fusion(

@@ -116,7 +116,7 @@ def test_songs_that_it_learnt_from_must_not_be_validation_songs_now(run: Run) ->
     first = next(number for number, song in enumerate(songs) if song.split == "train")
     songs[first] = replace(songs[first], split="validation")
     write_catalogue(run.catalogue, Catalogue(tuple(songs)))
-    with pytest.raises(UserError, match=f"was trained on 1 songs .*{songs[first].id}.*again"):
+    with pytest.raises(UserError, match=f"was trained on 1 song .*{songs[first].id}.*again"):
         load_vocal_separator(run)
 
 
