@@ -125,7 +125,7 @@ def test_help_waits_for_neither_torch_nor_numpy() -> None:
     loaded = imported_by(code, "--help")
     assert {"typer", "embedder"} <= loaded
     assert not loaded & {"torch", "numpy", "scipy", "sklearn", "soundfile", "faiss", "sqlite3"}
-    assert not loaded & {"analysis", "lightning", "plotly"}
+    assert not loaded & {"analysis.page", "lightning", "plotly"}
 
 
 PREDICTION = [
