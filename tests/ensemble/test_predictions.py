@@ -355,7 +355,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none does not exist; --test_dir takes a folder"):
         list_files(tmp_path / "none")
     (tmp_path / "x.txt").touch()
-    with pytest.raises(UserError, match=r"holds no audio file among 1 files"):
+    with pytest.raises(UserError, match=r"holds no audio file among 1 file$"):
         list_files(tmp_path)
     with pytest.raises(UserError, match=r"x\.txt is a file; --audio_dir takes a folder"):
         list_files(tmp_path / "x.txt", "--audio_dir")
