@@ -1,8 +1,7 @@
 """Many members under the same conditions: splits × segment lengths × seeds, one row at a time.
 
-Enters: a data folder and a named list of members. Leaves: `rows/<row>.json` in the benchmark's
-folder, each with segment and song level, whole songs and excerpts. A row that is there is not made
-again; one that was cut off goes on where it was.
+Each row is `rows/<row>.json` in the benchmark's folder, with segment and song level, whole songs
+and excerpts. A row that is there is not made again; one that was cut off is resumed.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Condition:
 
     member: str  # a name of the list
     split: str  # a rule of `splits.SPLITTERS`
-    segment_s: float  # in training and when songs are heard
+    segment_s: float  # in training and prediction
     seed: int
 
     @property
@@ -267,8 +266,8 @@ def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[
     """Levels of a split's songs, each a `Level` as a plain dict.
 
     "segment" and "song" of whole songs, "excerpt" of 5 s of each where someone sings; and, for
-    members that hear mixtures of songs that all have stems, "hard" and "hard_excerpt": the songs
-    made anew with their vocals 8 dB lower.
+    members on mixtures of songs that all have stems, "hard" and "hard_excerpt": the songs
+    mixed again with their vocals 8 dB lower.
     """
     cache = AudioCache(run.cache)
     number = {singer: label for label, singer in enumerate(catalogue.singers)}
@@ -313,13 +312,13 @@ def singer_centres(
 
 
 def _answers(
-    heard: SongVectors, centres: NDArray[np.floating[Any]] | None
+    vectors: SongVectors, centres: NDArray[np.floating[Any]] | None
 ) -> NDArray[np.floating[Any]]:
     """A song's segment logits `(segments, singers)`: the head's, or cosines to the centres."""
-    if heard.logits is not None:
-        return heard.logits
+    if vectors.logits is not None:
+        return vectors.logits
     assert centres is not None
-    cosines: NDArray[np.floating[Any]] = np.asarray(heard.embeddings @ centres.T)
+    cosines: NDArray[np.floating[Any]] = np.asarray(vectors.embeddings @ centres.T)
     return cosines
 
 

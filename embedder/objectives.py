@@ -1,7 +1,7 @@
 """What each loss is, where it comes from, and what it asks of a batch.
 
-Enters: nothing. Leaves: `OBJECTIVES`, from a key of `--loss` to what can be said of it without
-torch. The losses themselves are in `embedder/losses.py`, behind the dict `LOSSES`.
+Settings and help read this without torch; the losses themselves, under the same keys, are in
+`embedder/training/losses.py`.
 """
 
 from __future__ import annotations

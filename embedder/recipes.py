@@ -1,7 +1,7 @@
 """What is known to work, as lists of members: the recipes of `python app.py recipe`.
 
-Enters: nothing but what was measured (`DECISIONS.md` has the numbers). Leaves: `RECIPES`, and the
-settings of each recipe's members.
+`docs/results` has the numbers behind them. Before a recipe begins, `estimated` says how long it
+will take here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
         detector=True,
     ),
     "best": Recipe(
-        "members that hear mixtures and members that hear them through a separator of their own",
+        "members on mixtures and members on what a separator of their own takes out of them",
         {
             "ecapa-aam-separated": {"stem": "separated", "crops_per_song": 12, "epochs": 24},
             "ecapa-aam": {"batch_crops": 2, "epochs": 18},
@@ -68,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 # The default list of `python app.py benchmark`: every architecture with one loss, every loss with
-# one architecture, and the papers' baseline, which hears its mixtures as they are.
+# one architecture, and the papers' baseline, on mixtures as they are.
 PLAIN = {"remix": 0, "overlay": 0, "equaliser": 0, "noise": 0, "low_pass": 0}
 BENCHMARK: dict[str, dict[str, Any]] = {
     "crnn-plain": {"backbone": "crnn", **PLAIN},
@@ -85,7 +85,7 @@ PAGES_S = 30.0  # maps and pages
 
 @dataclass(frozen=True)
 class Songs:
-    """How much there is to hear."""
+    """How much audio there is."""
 
     train: int
     validation: int

@@ -51,7 +51,7 @@ def test_a_recipe_goes_from_songs_to_pages(
         assert step in plan
     assert "minutes on this machine" in plan
     assert run.member_names() == ["first", "second"]
-    assert "hears mixtures, 75% of them remixed from 4 songs' stems" in outcome.out
+    assert "input: mixtures, 75% of them remixed from 4 songs' stems" in outcome.out
     assert (run.pages / "index.html").is_file()
     assert run.fusion.is_file()
 

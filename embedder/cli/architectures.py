@@ -64,6 +64,6 @@ def architectures(
         )
     title = (
         f"Preset {preset} on {target.type}. Multiply-adds are those of a second of audio; speeds "
-        "are seconds of audio that the network hears in a second."
+        "are seconds of audio that the network takes in a second."
     )
     print_table(title, HEAD, rows)

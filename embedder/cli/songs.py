@@ -165,7 +165,7 @@ def excerpts(
     ] = None,
     vocals_db: Annotated[
         float | None,
-        typer.Option("--vocals_db", help="Make songs anew, vocals so much louder. -8: hard."),
+        typer.Option("--vocals_db", help="Mix songs again, vocals so much louder. -8: hard."),
     ] = None,
     seed: Seed = 0,
     run_dir: RunDir = Path("runs"),

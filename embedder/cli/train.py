@@ -297,7 +297,7 @@ def train_detector(
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),
 ) -> None:
-    """Learn from the stems where someone sings, so that mixtures are heard there.
+    """Learn from the stems where someone sings, so that mixtures count there.
 
     Example: python app.py train-detector --run_dir runs
     """
@@ -326,7 +326,7 @@ def run_detector_training(
         print_table(
             f"Voice detector on {rows[0].songs} validation songs: frames of 50 ms, "
             "bootstrap 95 % intervals over albums",
-            ("heard", "sung", "accuracy", "precision", "recall", "F1", "ROC AUC"),
+            ("condition", "sung", "accuracy", "precision", "recall", "F1", "ROC AUC"),
             [
                 (
                     row.condition,

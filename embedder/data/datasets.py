@@ -1,12 +1,11 @@
-"""Training crops, drawn from the decoded cache without decoding anything again.
+"""What is trained on, drawn from the decoded cache: crops, mixtures, remixes with voice labels.
 
-Enters: training songs, the cache, draws `(song, seed)`. Leaves: `wave (batch, samples)` and
-`labels (batch,)`. A crop depends on its draw alone, so a resumed epoch hears the same crops.
+An item depends on its draw, or on seed and index, alone: a resumed epoch gives the same ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,35 @@ SUNG = 0.3  # share of the song's vocal level from which a crop counts as sung
 Draw = tuple[int, int]  # index of the song, seed of everything random about its crop
 
 
+class Recordings:
+    """Decoded recordings by key; how long and how loud each is, is computed once."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = AudioCache(cache)
+        self.lengths: dict[str, int] = {}
+        self.levels: dict[str, float] = {}
+
+    def length(self, key: str) -> int:
+        """In samples."""
+        if key not in self.lengths:
+            self.lengths[key] = self.cache.length(key)
+        return self.lengths[key]
+
+    def level(self, key: str) -> float:
+        """Root mean square of the whole recording."""
+        if key not in self.levels:
+            self.levels[key] = rms(self.cache.read(key, 0, self.length(key)))
+        return self.levels[key]
+
+    def start(self, key: str, samples: int, rng: np.random.Generator) -> int:
+        """Where a stretch of `samples` may begin, at random."""
+        return int(rng.integers(max(1, self.length(key) - samples + 1)))
+
+    def read(self, key: str, start: int, samples: int) -> Wave:
+        """`(samples,)` from `start`, silence past the end."""
+        return self.cache.read(key, start, samples)
+
+
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Whole batches of crops: item `[draw, draw, …]` is `(wave, labels)`."""
 
@@ -35,16 +63,14 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         self.songs = tuple(songs)
         self.labels = tuple(labels)
-        self.cache = AudioCache(cache)
+        self.recordings = Recordings(cache)
         self.samples = round(config.train.segment_s * SAMPLE_RATE)
         self.augment = config.augment
         self.augmenter = Augmenter(config.augment)
         self.stem = config.train.stem
         self.backings = [song.backing for song in self.songs if song.backing]
-        self.levels: dict[str, float] = {}
-        self.lengths: dict[str, int] = {}
         bare = [song for song in self.songs if not song.vocals]
-        self.voiceless = Voiceless(bare, self.cache, self._length, config.augment)
+        self.voiceless = InstrumentalCrops(bare, self.recordings, config.augment)
 
     def __getitem__(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
         waves = [self.crop(*draw) for draw in draws]
@@ -57,9 +83,9 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     def crop(self, song: int, seed: int) -> Wave:
         """One augmented crop of a song, `(samples,)`, float32."""
         rng = np.random.default_rng(seed)
-        return self.augmenter(self._heard(self.songs[song], rng), rng)
+        return self.augmenter(self._crop(self.songs[song], rng), rng)
 
-    def _heard(self, song: Song, rng: np.random.Generator) -> Wave:
+    def _crop(self, song: Song, rng: np.random.Generator) -> Wave:
         stem = self.stem
         if stem == "both":
             stem = "vocals" if song.vocals and rng.random() < 0.5 else "mix"
@@ -75,7 +101,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         if not self.backings or rng.random() >= self.augment.remix:
             return self._read(song.audio, start)
         ratio_db = rng.uniform(self.augment.remix_low_db, self.augment.remix_high_db)
-        level = max(rms(vocals), self._level(song.vocals))
+        level = max(rms(vocals), self.recordings.level(song.vocals))
         return remix(vocals, self._backing(rng), level, ratio_db)
 
     def _overlaid(self, song: Song, rng: np.random.Generator) -> Wave:
@@ -94,45 +120,31 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     def _backing(self, rng: np.random.Generator) -> Wave:
         """A crop of any song's backing."""
         key = self.backings[int(rng.integers(len(self.backings)))]
-        return self._read(key, self._start(key, rng))
+        return self._read(key, self.recordings.start(key, self.samples, rng))
 
     def _sung(self, song: Song, rng: np.random.Generator) -> tuple[int, Wave]:
         """A place where someone sings: the first of a few that is loud enough, or the loudest."""
         best: tuple[float, int, Wave] | None = None
         for _ in range(TRIES):
-            start = self._start(song.vocals, rng)
+            start = self.recordings.start(song.vocals, self.samples, rng)
             wave = self._read(song.vocals, start)
             loudness = rms(wave)
             if best is None or loudness > best[0]:
                 best = loudness, start, wave
-            if loudness >= max(QUIET, SUNG * self._level(song.vocals)):
+            if loudness >= max(QUIET, SUNG * self.recordings.level(song.vocals)):
                 break
         assert best is not None  # TRIES is positive
         return best[1], best[2]
 
-    def _level(self, key: str) -> float:
-        """Root mean square of a whole stem, computed once."""
-        if key not in self.levels:
-            self.levels[key] = rms(self.cache.read(key, 0, self._length(key)))
-        return self.levels[key]
-
-    def _length(self, key: str) -> int:
-        if key not in self.lengths:
-            self.lengths[key] = self.cache.length(key)
-        return self.lengths[key]
-
-    def _start(self, key: str, rng: np.random.Generator) -> int:
-        return int(rng.integers(max(1, self._length(key) - self.samples + 1)))
-
     def _read(self, key: str, start: int) -> Wave:
         """`samples` from `start`; a recording that is too short is repeated to fill the crop."""
-        length = self._length(key)
+        length = self.recordings.length(key)
         if length < self.samples:
-            return np.resize(self.cache.read(key, 0, length), self.samples)
-        return self.cache.read(key, start, self.samples)
+            return np.resize(self.recordings.read(key, 0, length), self.samples)
+        return self.recordings.read(key, start, self.samples)
 
 
-class Voiceless:
+class InstrumentalCrops:
     """The first and last seconds of songs, where a band mostly plays by itself.
 
     How long these are is a setting, not a measurement: a song that begins with the voice lends a
@@ -142,13 +154,11 @@ class Voiceless:
     def __init__(
         self,
         songs: Sequence[Song],
-        cache: AudioCache,
-        length: Callable[[str], int],
+        recordings: Recordings,
         config: AugmentConfig,
     ) -> None:
         self.keys = [song.audio for song in songs]
-        self.cache = cache
-        self.length = length  # of a recording by its key, in samples
+        self.recordings = recordings
         self.opening = round(config.opening_s * SAMPLE_RATE)
         self.ending = round(config.ending_s * SAMPLE_RATE)
 
@@ -160,18 +170,18 @@ class Voiceless:
 
         A song that is too short for that is taken whole.
         """
-        length = self.length(key)
+        length = self.recordings.length(key)
         first, last = self.opening, length - self.ending - samples
         return (first, last) if first <= last else (0, max(0, length - samples))
 
     def draw(self, samples: int, rng: np.random.Generator) -> Wave:
         """An opening or ending of any song, repeated from a random point to fill `(samples,)`."""
         key = self.keys[int(rng.integers(len(self.keys)))]
-        length = self.length(key)
+        length = self.recordings.length(key)
         opening, ending = min(self.opening, length), min(self.ending, length)
         at_start = rng.random() * (opening + ending) < opening
         start, count = (0, opening) if at_start else (length - ending, ending)
-        stretch = self.cache.read(key, start, count)
+        stretch = self.recordings.read(key, start, count)
         return np.resize(np.roll(stretch, -int(rng.integers(count))), samples)
 
 
@@ -186,34 +196,26 @@ class Mixtures(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, songs: Sequence[Song], cache: Path, config: SeparatorTrainConfig) -> None:
         self.songs = tuple(songs)
-        self.cache = AudioCache(cache)
+        self.recordings = Recordings(cache)
         self.config = config
         self.samples = round(config.crop_s * SAMPLE_RATE)
-        self.levels: dict[str, float] = {}
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((self.config.seed, index))
         song = self.songs[int(rng.integers(len(self.songs)))]
-        start = self._start(song.vocals, rng)
-        vocals = self.cache.read(song.vocals, start, self.samples)
+        start = self.recordings.start(song.vocals, self.samples, rng)
+        vocals = self.recordings.read(song.vocals, start, self.samples)
         if rng.random() < self.config.own_backing:
-            backing = self.cache.read(song.backing, start, self.samples)
+            backing = self.recordings.read(song.backing, start, self.samples)
         else:
             other = self.songs[int(rng.integers(len(self.songs)))].backing
-            backing = self.cache.read(other, self._start(other, rng), self.samples)
+            backing = self.recordings.read(
+                other, self.recordings.start(other, self.samples, rng), self.samples
+            )
         ratio_db = rng.uniform(self.config.low_db, self.config.high_db)
-        level = max(rms(vocals), self._level(song.vocals))
+        level = max(rms(vocals), self.recordings.level(song.vocals))
         mixture = remix(vocals, backing, level, ratio_db) if level >= QUIET else backing
         return torch.from_numpy(mixture), torch.from_numpy(vocals)
-
-    def _level(self, key: str) -> float:
-        """Root mean square of a whole stem, computed once."""
-        if key not in self.levels:
-            self.levels[key] = rms(self.cache.read(key, 0, self.cache.length(key)))
-        return self.levels[key]
-
-    def _start(self, key: str, rng: np.random.Generator) -> int:
-        return int(rng.integers(max(1, self.cache.length(key) - self.samples + 1)))
 
 
 def own_mixture(song: Song, cache: AudioCache) -> tuple[Wave, Wave]:
@@ -222,7 +224,9 @@ def own_mixture(song: Song, cache: AudioCache) -> tuple[Wave, Wave]:
     return vocals + backing, vocals
 
 
-def remade(song: Song, other: Song, cache: AudioCache, ratio_db: float = 0.0) -> tuple[Wave, Wave]:
+def cross_mixture(
+    song: Song, other: Song, cache: AudioCache, ratio_db: float = 0.0
+) -> tuple[Wave, Wave]:
     """A whole song's vocals `ratio_db` over another song's backing: mixture and vocals."""
     vocals, backing = _whole(cache, song.vocals, other.backing)
     return remix(vocals, backing, rms(vocals), ratio_db), vocals

@@ -1,8 +1,4 @@
-"""Which songs stand together in a batch: P singers × K crops.
-
-Enters: the singer and album of each training song. Leaves: for each batch, its draws
-`(song, seed)`, a function of (seed, epoch, batch) alone.
-"""
+"""Which songs stand together in a batch: draws `(song, seed)`, of seed, epoch and batch alone."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""A voice detector on disk, and where it hears someone sing in a song.
-
-Enters: a trained network, or a run folder; a song's samples. Leaves: one folder
-(`model.safetensors`, `config.json`, `accuracy.json`), a `Detector`, and `active (frames,)` for each
-50 ms of the song, as `data/voice_activity.py` gives it from a vocal stem.
-"""
+"""A voice detector on disk, and where someone sings in a song: `active (frames,)`, 50 ms each."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ from embedder.models.weights import load_weights, read_weights, save_weights, te
 from embedder.run import Run
 
 THRESHOLD = 0.5  # probability from which a frame counts as sung; fixed, not fitted
-CHUNK = 200  # frames that the network hears at once: 10 s
+CHUNK = 200  # frames that the network takes at once: 10 s
 EDGE = 20  # frames next to a chunk's start that the chunk before answers for: 1 s
 BATCH = 8  # chunks of one song at a time
 AGAIN = Command("train-detector", before="train it again", overwrite=True)
@@ -67,8 +62,8 @@ def load_detector(run: Run, device: torch.device | None = None) -> Detector | No
 def voice_probability(network: VoiceDetector, wave: NDArray[np.int16]) -> NDArray[np.float32]:
     """The probability of voice in each 50 ms of a mixture `(samples,)`: (ceil(samples / 800),).
 
-    The network, in eval mode, hears 10 s at a time, of which it has the first second for context. A
-    song shorter than that is repeated: silence would be something that it never heard in training.
+    The network, in eval mode, takes 10 s at a time, of which it has the first second for context. A
+    song shorter than that is repeated: silence would be something that it never met in training.
     """
     frames = -(-len(wave) // FRAME)
     if frames < CHUNK:
@@ -85,8 +80,8 @@ def voice_probability(network: VoiceDetector, wave: NDArray[np.int16]) -> NDArra
         for first in range(0, len(starts), BATCH):
             part = starts[first : first + BATCH]
             batch = torch.from_numpy(windows[part * FRAME].astype(np.float32) / FULL_SCALE)
-            heard = torch.sigmoid(network(batch.to(device))).cpu().numpy()
-            for start, values in zip(part, heard, strict=True):
+            voice = torch.sigmoid(network(batch.to(device))).cpu().numpy()
+            for start, values in zip(part, voice, strict=True):
                 skipped = EDGE if start else 0
                 found[start + skipped : start + CHUNK] = values[skipped:]
     return found[:frames]
@@ -97,8 +92,8 @@ def detected(detector: Detector, wave: NDArray[np.int16]) -> Active:
     return smoothed(voice_probability(detector.network, wave) >= THRESHOLD)
 
 
-def heard_voice(detector: Detector | None, wave: NDArray[np.int16], stem: str) -> Active | None:
-    """`active (frames,)` of what a member with this `stem` hears; None without a detector.
+def active_frames(detector: Detector | None, wave: NDArray[np.int16], stem: str) -> Active | None:
+    """`active (frames,)` of the input of a member with this `stem`; None without a detector.
 
     A vocal stem is judged by its energy, all else by the detector.
     """
@@ -115,9 +110,9 @@ class Voices:
         self.known: dict[tuple[str, str], Active | None] = {}
 
     def of(self, key: str, stem: str) -> Active | None:
-        """`active (frames,)` of the cache's recording `key` as a member with `stem` hears it."""
+        """`active (frames,)` of the cache's recording `key`, the input of a member with `stem`."""
         if (key, stem) not in self.known:
-            self.known[key, stem] = heard_voice(self.detector, self.cache.samples(key), stem)
+            self.known[key, stem] = active_frames(self.detector, self.cache.samples(key), stem)
         return self.known[key, stem]
 
     def of_song(self, song: Song) -> Active | None:

@@ -24,7 +24,7 @@ from embedder.errors import UserError
 from embedder.inference.aggregate import song_embedding
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.config import InferenceConfig
-from embedder.inference.detector import Detector, Voices, heard_voice, load_detector
+from embedder.inference.detector import Detector, Voices, active_frames, load_detector
 from embedder.inference.segments import cut
 from embedder.inference.separate import separated_vocals, separator_of
 from embedder.inference.store import ATTENUATED, ATTENUATED_DB, Store, origin, write_store
@@ -255,7 +255,7 @@ def embed_attenuated(
         if "vocals" in listens:
             stem = cache.samples(stem_key(song, "vocals"))
             waves["vocals"] = separated_vocals(separator, waves["mix"]) if separator else stem
-        voices = {stem: heard_voice(detector, waves[stem], stem) for stem in listens}
+        voices = {stem: active_frames(detector, waves[stem], stem) for stem in listens}
         for vectors, member in zip(found, members, strict=True):
             stem_name = member.config.train.recording
             vectors.append(embed_wave(member, waves[stem_name], listening, voices[stem_name]))

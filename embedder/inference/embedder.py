@@ -24,7 +24,7 @@ from embedder.data.voice_activity import Active
 from embedder.errors import UserError
 from embedder.inference.checkpoint import Member, load_member
 from embedder.inference.config import InferenceConfig, detector_fingerprint
-from embedder.inference.detector import Detector, heard_voice, load_detector
+from embedder.inference.detector import Detector, active_frames, load_detector
 from embedder.inference.embed import AS_TRAINED, check_listening, embed_wave, store_of
 from embedder.inference.store import Store
 from embedder.models.network import default_device
@@ -113,9 +113,9 @@ class RecordingReader:
         """In a sentence, what separates the vocals of recordings; "" where nothing does."""
         if self.run is None or self.separator is None:
             return ""
-        from embedder.inference.separate import said_of
+        from embedder.inference.separate import separation_note
 
-        return said_of(self.run, self._catalogue, self.separator)
+        return separation_note(self.run, self._catalogue, self.separator)
 
     @property
     def _catalogue(self) -> Catalogue:
@@ -137,7 +137,7 @@ class RecordingReader:
 
                 stems["vocals"] = separated_vocals(self.separator, mix.samples)
             active = {
-                stem: heard_voice(self.detector, wave, stem)
+                stem: active_frames(self.detector, wave, stem)
                 for stem, wave in stems.items()
                 if stem in self.stems
             }

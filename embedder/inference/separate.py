@@ -1,8 +1,8 @@
 """The songs of a prepared run get their vocals and backing, each song once.
 
-Enters: a run folder and a separator, or a folder in which somebody's stems are. Leaves: the stems
-in the run's cache, a catalogue that points to them, and `stems.json`, which says what made them.
-Killed at any moment and started again, it goes on with the first song that is not separated yet.
+The stems, separated or read from a folder, come into the run's cache; the catalogue points to them,
+and `stems.json` says what made them. Killed at any moment and started again, it resumes with the
+first song that is not separated yet.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def separated_vocals(separator: SongSeparator, mixture: Samples) -> Samples:
     return split_samples(separator, mixture)[0]
 
 
-def said_of(run: Run, catalogue: Catalogue, separator: SongSeparator) -> str:
+def separation_note(run: Run, catalogue: Catalogue, separator: SongSeparator) -> str:
     """What a user should know when new songs are separated with what `separator_of` gave."""
     line = f"vocals are separated from the files with {separator.method}"
     record = read_record(run, catalogue)

@@ -110,11 +110,13 @@ def train_detector(
         {"recipe": RECIPE, **asdict(config), "songs": songs},
         lambda _: (
             f"{run.detector} holds a voice detector of other songs or settings; --overwrite "
-            "trains it anew, and every store with it"
+            "trains it again, and every store with it"
         ),
         overwrite=overwrite,
     ):
-        say("the voice detector is already trained with these settings; --overwrite trains it anew")
+        say(
+            "the voice detector is already trained with these settings; --overwrite trains it again"
+        )
         return []
     torch.manual_seed(config.seed)
     module = DetectorModule(config.epochs * config.steps)
@@ -122,7 +124,7 @@ def train_detector(
     epoch_s = config.steps * BATCH * FRAMES * FRAME / SAMPLE_RATE
     say(
         f"voice detector: {count_parameters(module) / 1e3:.0f} k parameters, on {target.type}; "
-        f"hears {epoch_s:.0f} s of remixes of {counted(len(train), 'song')} in each of "
+        f"{epoch_s:.0f} s of remixes of {counted(len(train), 'song')} in each of "
         f"{counted(config.epochs, 'epoch')}"
     )
     remixes = VoicedRemixes(train, run.cache, config.seed)

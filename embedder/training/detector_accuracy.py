@@ -1,9 +1,5 @@
-"""How well a voice detector hears where someone sings, frame by frame.
-
-Enters: for each song the probability of each frame and whether it is sung. Leaves: frame accuracy,
-precision, recall, F1 and the area under the ROC curve, with bootstrap intervals over songs; and the
-conditions under which a run's songs are heard for it.
-"""
+"""How well a voice detector finds where someone sings: accuracy, precision, recall, F1 and the area
+under the ROC curve of frames, with bootstrap intervals over albums."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def open_network_folder(
     """Open the folder of a member, or of a pre-trained network (see `TrainingFolder.open`).
 
     Args:
-        run: Its `shelf` says which of the two.
+        run: Its `networks` says which of the two.
         name: Of the network.
         made_from: With the keys "catalogue" and "config", and what `DECISIVE` names.
         overwrite: Replace a network of this name.
@@ -129,7 +129,7 @@ def open_network_folder(
         wanted,
         lambda found: (
             f"{run.network_kind} {name} is already there with {_difference(found, wanted)}; choose "
-            "another --name, or --overwrite to train it anew"
+            "another --name, or --overwrite to train it again"
         ),
         overwrite=overwrite,
         decisive=DECISIVE,

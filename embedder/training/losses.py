@@ -1,8 +1,8 @@
 """What training minimises: losses of pytorch-metric-learning behind the dict `LOSSES`.
 
-Enters: `embedding (batch, dim)` of unit length, `labels (batch,)`. Leaves: a scalar loss, and for
-losses with class weights the head `(singers × centres, dim)` that gives margin-free logits. A
-singer's `centres` rows stand together; only `subcenter` has more than one.
+Each maps `embedding (batch, dim)` of unit length and `labels (batch,)` to a scalar. Losses with
+class weights have a head `(singers × centres, dim)` that gives margin-free logits; a singer's
+`centres` rows stand together, and only `subcenter` has more than one.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def softmax(config: LossConfig, singers: int, dim: int) -> ClassLoss:
 
     The plain softmax without a margin, its weights of unit length and without a bias: what is
     minimised is then exactly what the head answers later, `margin_free_logits`. Weights of free
-    length and biases would also learn how often each singer is heard, which cosines cannot say.
+    length and biases would also learn how many crops each singer has, which cosines cannot say.
     """
     loss = losses.NormalizedSoftmaxLoss(
         num_classes=singers, embedding_size=dim, temperature=1 / config.aam_scale

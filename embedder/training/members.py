@@ -87,7 +87,7 @@ def train_member(
     made_from = _made_from(run, catalogue, config, start)
     folder, finished = open_network_folder(run, name, made_from, overwrite)
     if finished:
-        say(f"{name} is already trained with these settings; --overwrite trains it anew")
+        say(f"{name} is already trained with these settings; --overwrite trains it again")
         return load_member(run, name)
 
     labels = catalogue.labels(train)
@@ -290,5 +290,5 @@ def _description(
         f"{name}: {config.model.backbone}, {count_parameters(module.network) / 1e6:.2f} M "
         f"parameters, {how}\n"
         f"trains on {counted(len(train), 'song')} of {module.singers} singers, validates on "
-        f"{len(validation)}; hears {source}"
+        f"{len(validation)}; input: {source}"
     )

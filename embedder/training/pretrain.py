@@ -107,7 +107,7 @@ def pretrain(
     }
     folder, finished = open_network_folder(networks, name, made_from, overwrite)
     if finished:
-        say(f"{name} is already trained with these settings; --overwrite trains it anew")
+        say(f"{name} is already trained with these settings; --overwrite trains it again")
         return load_member(networks, name)
 
     together = min(config.own.batch_songs, len(songs))
@@ -124,7 +124,7 @@ def pretrain(
     say(
         f"{name}: {config.own.method} of {member.model.backbone}, "
         f"{count_parameters(network) / 1e6:.2f} M parameters, {precision} on {target.type}\n"
-        f"hears two crops each of {counted(len(songs), 'song')}, {counted(together, 'song')} in "
+        f"input: two crops each of {counted(len(songs), 'song')}, {counted(together, 'song')} in "
         "a batch, and no singers"
     )
     epoch_s = 2 * together * steps * train.segment_s

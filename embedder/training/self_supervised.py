@@ -1,8 +1,8 @@
 """What a network can learn from songs alone: two crops of one song belong together.
 
-Enters: `features (2 × songs, rows, frames)`, one crop of each song and then, in the same order,
-another. Leaves: a scalar loss, and the projections that it compares. Behind the dict `METHODS`.
-For singers: Torres, Lattner & Richard, ISMIR 2023.
+Each method maps `features (2 × songs, rows, frames)`, one crop of each song and then, in the same
+order, another, to a scalar loss and the projections that it compares. For singers: Torres,
+Lattner & Richard, ISMIR 2023.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class Byol(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         projection = self.online(features)
-        foretold = self.predictor(projection).float()
+        predicted = self.predictor(projection).float()
         with torch.no_grad():
             one, other = self.target(features).chunk(2)
-        cosine = functional.cosine_similarity(foretold, torch.cat([other, one]), dim=1)
+        cosine = functional.cosine_similarity(predicted, torch.cat([other, one]), dim=1)
         return 2 * (2 - 2 * cosine).mean(), projection
 
 

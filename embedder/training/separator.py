@@ -133,11 +133,11 @@ def train_separator(
         {"recipe": RECIPE, "songs": songs, **shape.model_dump(), **config.model_dump()},
         lambda _: (
             f"{run.separator} holds a separator of other songs or settings; --overwrite trains "
-            "it anew"
+            "it again"
         ),
         overwrite=overwrite,
     ):
-        say("the separator is already trained with these settings; --overwrite trains it anew")
+        say("the separator is already trained with these settings; --overwrite trains it again")
         return TrainedSeparator(load_vocal_separator(run), read_quality(run))
     torch.manual_seed(config.seed)
     steps = max(1, config.crops // config.batch)

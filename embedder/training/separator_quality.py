@@ -1,8 +1,4 @@
-"""How well a separator separates: SI-SDR of the vocals on songs that it never heard.
-
-Enters: a `VocalSeparator`, songs with stems, the cache. Leaves: for each song and each way of
-mixing it, the SI-SDR of the mixture and of the separated vocals; means, medians and intervals.
-"""
+"""How well a separator separates: SI-SDR of the vocals of validation songs, before and after."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE
 from embedder.data.augment import QUIET, rms
 from embedder.data.cache import AudioCache, Progress, no_progress
-from embedder.data.datasets import own_mixture, remade
+from embedder.data.datasets import cross_mixture, own_mixture
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
 from embedder.statistics import bootstrap_interval, mean_of
@@ -30,7 +26,7 @@ MIXTURES = {
     "0 dB": "the vocals as loud as another song's backing",
     "-8 dB": "the vocals 8 dB below another song's backing",
 }
-QUICK_SONGS, QUICK_S = 40, 10.0  # what is looked at after each epoch
+QUICK_SONGS, QUICK_S = 40, 10.0  # what is measured after each epoch
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def measure(
     """Every song in every kind of mixture; songs without any voice are left out.
 
     The other backing is that of the song some places further on, a random number of them, so
-    that each is heard once and never with its own vocals. A single song has no other backing.
+    that each is used once and never with its own vocals. A single song has no other backing.
     """
     sung = [s for s in songs if rms(cache.read(s.vocals, 0, cache.length(s.vocals))) >= QUIET]
     shift = int(np.random.default_rng(seed).integers(1, len(sung))) if len(sung) > 1 else 0
@@ -77,8 +73,8 @@ def measure(
         other = sung[(number + shift) % len(sung)]
         mixed = {"own backing": own_mixture(song, cache)}
         if shift:
-            mixed["0 dB"] = remade(song, other, cache, 0.0)
-            mixed["-8 dB"] = remade(song, other, cache, -8.0)
+            mixed["0 dB"] = cross_mixture(song, other, cache, 0.0)
+            mixed["-8 dB"] = cross_mixture(song, other, cache, -8.0)
         for kind, (mixture, vocals) in mixed.items():
             rows.append(_quality(separator, song, kind, mixture, vocals))
     return rows
@@ -88,10 +84,10 @@ def _quality(
     separator: VocalSeparator, song: Song, kind: str, mixture: Any, vocals: Any
 ) -> SongQuality:
     device = next(separator.parameters()).device
-    heard, target = torch.from_numpy(mixture), torch.from_numpy(vocals)
+    mixed, target = torch.from_numpy(mixture), torch.from_numpy(vocals)
     with torch.inference_mode():
-        estimate = separator.refined(heard[None].to(device))[0].cpu()
-    before, after = float(si_sdr(heard, target)), float(si_sdr(estimate, target))
+        estimate = separator.refined(mixed[None].to(device))[0].cpu()
+    before, after = float(si_sdr(mixed, target)), float(si_sdr(estimate, target))
     return SongQuality(song.id, song.album_id, kind, before, after)
 
 

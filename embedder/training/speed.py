@@ -1,7 +1,4 @@
-"""How fast a member trains and embeds on this machine, measured on noise.
-
-Enters: a `MemberConfig`. Leaves: a `Speed`, before any song is prepared.
-"""
+"""How fast a member trains and embeds on this machine, measured on noise."""
 
 from __future__ import annotations
 
@@ -36,10 +33,10 @@ class Speed:
 
 
 def measure_speed(config: MemberConfig, device: str = "auto", seconds: float = MEASURED_S) -> Speed:
-    """Seconds of audio that the network hears in a second, in training and in embedding.
+    """Seconds of audio that the network takes in a second, in training and in embedding.
 
     Training: whole steps at the settings' batch and precision, without the drawing of crops. An
-    architecture that is fitted instead hears the same batches without a gradient: each pass of its
+    architecture that is fitted instead embeds the same batches without a gradient: each pass of its
     fitting takes at least as long. Embedding: segments as a song's are embedded; where segments
     overlap, a song takes as many times longer.
 
@@ -120,12 +117,12 @@ def _step(training: MemberModule, device: torch.device) -> Callable[[], None]:
 
 
 def _pass(training: MemberModule, device: torch.device) -> Callable[[], None]:
-    """Forward alone: what is fitted hears its crops in eval mode."""
+    """Forward alone: what is fitted embeds its crops in eval mode."""
     wave, _ = _batch(training, device)
     network = training.network.eval()
 
-    def hear() -> None:
+    def embed() -> None:
         with torch.inference_mode():
             network(wave)
 
-    return hear
+    return embed

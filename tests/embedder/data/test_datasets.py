@@ -19,7 +19,14 @@ from embedder.catalogue import Song
 from embedder.config import SAMPLE_RATE, AugmentConfig, MemberConfig, SeparatorTrainConfig
 from embedder.data.augment import rms
 from embedder.data.cache import AudioCache
-from embedder.data.datasets import Crops, Mixtures, Voiceless, own_mixture, remade
+from embedder.data.datasets import (
+    Crops,
+    InstrumentalCrops,
+    Mixtures,
+    Recordings,
+    cross_mixture,
+    own_mixture,
+)
 from embedder.data.samplers import SingerBatches
 from embedder.errors import UserError
 from embedder.settings import replaced
@@ -340,7 +347,7 @@ SECOND = 16000
 ENDS = AugmentConfig(opening_s=2, ending_s=1)
 
 
-def ends_of(folder: Path, *lengths: int, config: AugmentConfig = ENDS) -> Voiceless:
+def ends_of(folder: Path, *lengths: int, config: AugmentConfig = ENDS) -> InstrumentalCrops:
     """Songs of these lengths in which every sample says which song it is and where."""
     cache = AudioCache(folder)
     songs = []
@@ -348,7 +355,7 @@ def ends_of(folder: Path, *lengths: int, config: AugmentConfig = ENDS) -> Voicel
         cache.write(f"k{number}", (np.arange(length) // 100 + 10000 * number).astype(np.int16))
         name = f"s/a/{number}.wav"
         songs.append(Song(name, name, "s", "a", str(number), audio=f"k{number}"))
-    return Voiceless(songs, cache, cache.length, config)
+    return InstrumentalCrops(songs, Recordings(folder), config)
 
 
 def test_crops_keep_clear_of_both_ends(tmp_path: Path) -> None:
@@ -433,7 +440,7 @@ def drawn(songs: Sequence[Song], folder: Path, **changes: float) -> list[tuple[i
     Vocals quieter than their whole stem count as that. The vocals' samples are 1000 · (song + 1)
     to 1480 more, the backings' −4000 · (song + 1) to 480 less.
     """
-    mixtures = Mixtures(songs, folder, replace(CONFIG, **changes))  # type: ignore[arg-type]
+    mixtures = Mixtures(songs, folder, CONFIG.model_copy(update=changes))
     rows = []
     for index in range(120):
         mixture, vocals = (part.numpy().astype(np.float64) for part in mixtures[index])
@@ -467,7 +474,7 @@ def test_vocals_and_backing_come_from_any_song_at_any_ratio(
 def test_own_backing_is_from_the_same_place_of_the_same_song(
     songs: tuple[Song, ...], tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, own_backing=1.0, low_db=0.0, high_db=0.0)
+    config = CONFIG.model_copy(update={"own_backing": 1.0, "low_db": 0.0, "high_db": 0.0})
     mixtures = Mixtures(songs, tmp_path, config)
     for index in range(20):
         mixture, vocals = (part.numpy() for part in mixtures[index])
@@ -494,7 +501,9 @@ def test_an_item_depends_on_seed_and_index_alone(songs: tuple[Song, ...], tmp_pa
         for a, b in zip(one[index], other[index], strict=True):
             assert a.equal(b)
     assert not one[3][1].equal(one[4][1])
-    assert not Mixtures(songs, tmp_path, replace(CONFIG, seed=1))[3][1].equal(one[3][1])
+    assert not Mixtures(songs, tmp_path, CONFIG.model_copy(update={"seed": 1}))[3][1].equal(
+        one[3][1]
+    )
 
 
 def test_a_song_in_which_nobody_sings_gives_its_backing_and_silence(tmp_path: Path) -> None:
@@ -516,7 +525,7 @@ def test_whole_songs_are_mixed_as_they_are_or_over_another_backing(
     np.testing.assert_allclose(
         mixture * 32768, cache.samples("v0") + cache.samples("b0").astype(float), atol=1e-2
     )
-    mixture, vocals = remade(songs[0], songs[2], cache, -8.0)
+    mixture, vocals = cross_mixture(songs[0], songs[2], cache, -8.0)
     other = cache.samples("b2").astype(np.float64)
     backing = mixture - vocals
     np.testing.assert_allclose(backing / backing[0], other / other[0], rtol=1e-4)

@@ -25,8 +25,8 @@ from embedder.inference.detector import (
     EDGE,
     Detector,
     Voices,
+    active_frames,
     detected,
-    heard_voice,
     load_detector,
     save_detector,
     voice_probability,
@@ -162,9 +162,9 @@ def test_a_frame_counts_from_a_probability_of_a_half(
 
 def test_vocals_are_judged_by_energy_and_mixtures_by_the_detector(network: VoiceDetector) -> None:
     wave, judge = noise(60), Detector(network, "x")
-    assert heard_voice(None, wave, "mix") is None
-    assert heard_voice(None, wave, "vocals") is None
-    by_energy, by_ear = heard_voice(judge, wave, "vocals"), heard_voice(judge, wave, "mix")
+    assert active_frames(None, wave, "mix") is None
+    assert active_frames(None, wave, "vocals") is None
+    by_energy, by_ear = active_frames(judge, wave, "vocals"), active_frames(judge, wave, "mix")
     assert by_energy is not None
     assert by_ear is not None
     assert np.array_equal(by_energy, sung(wave))

@@ -22,8 +22,8 @@ from embedder.data.cache import AudioCache, no_progress
 from embedder.data.prepare import prepare
 from embedder.errors import UserError
 from embedder.inference.separate import (
-    said_of,
     separate_songs,
+    separation_note,
     separator_of,
     split_samples,
     stem_keys,
@@ -303,11 +303,11 @@ def test_without_a_separator_of_its_stems_a_run_has_the_one_that_it_trained(
     assert separator_of(bare, songs_of(bare), CPU) == ("own", own)
     done, _ = take_stems(bare, songs_of(bare), synthesised)
     assert separator_of(bare, done, CPU) == ("own", own)
-    assert said_of(bare, done, own).endswith(
+    assert separation_note(bare, done, own).endswith(
         "with umx; the run's own songs had stems from elsewhere, on which fuse measured"
     )
     done, _ = separate_songs(bare, done, own, replacing=True)
-    assert said_of(bare, done, own) == "vocals are separated from the files with umx"
+    assert separation_note(bare, done, own) == "vocals are separated from the files with umx"
 
 
 # The whole way ----------------------------------------------------------------------------------
@@ -320,6 +320,6 @@ def test_members_train_on_separated_vocals(bare: Run, tiny: Tiny, tmp_path: Path
     told: list[str] = []
     member = train_member(bare, done, "x", tiny(stem="vocals"), device="cpu", say=told.append)
     assert bare.member_names() == ["x"]
-    assert any("hears vocal stems" in line for line in told)
+    assert any("input: vocal stems" in line for line in told)
     assert member.config.train.stem == "vocals"
     assert read_json(bare.stems)["method"] == "umx"

@@ -107,7 +107,7 @@ def test_cut_off_after_the_last_epoch_only_the_measuring_is_left(
     before = contents(prepared.detector)
 
     assert train(prepared) == [
-        "the voice detector is already trained with these settings; --overwrite trains it anew"
+        "the voice detector is already trained with these settings; --overwrite trains it again"
     ]
     other = replace(SMALL, seed=1)
     with pytest.raises(UserError, match=r"voice detector of other songs or settings; --overwrite"):

@@ -213,7 +213,7 @@ def test_a_finished_member_is_not_trained_again(
     before = trained.weights("aam").read_bytes()
     with no_training(monkeypatch):
         member, said = train(trained, tiny(loss="aam"), "aam")
-    assert said == "aam is already trained with these settings; --overwrite trains it anew"
+    assert said == "aam is already trained with these settings; --overwrite trains it again"
     assert trained.weights("aam").read_bytes() == before
     assert member.checkpoint == load_member(trained, "aam").checkpoint
 
@@ -472,9 +472,9 @@ def test_vocals_need_stems(synthesised: Path, tmp_path: Path, tiny: Tiny) -> Non
 
 def test_with_stems_mixtures_are_remixed_and_vocals_can_be_heard(prepared: Run, tiny: Tiny) -> None:
     _, mix = train(prepared, tiny(remix=0.25), "mix")
-    assert "hears mixtures, 25% of them remixed from 4 songs' stems" in mix
+    assert "input: mixtures, 25% of them remixed from 4 songs' stems" in mix
     _, vocals = train(prepared, tiny(stem="vocals"), "vocals")
-    assert "hears vocal stems" in vocals
+    assert "input: vocal stems" in vocals
     assert read_json(prepared.member("vocals") / "config.json")["about"]["remixed"] is False
 
 

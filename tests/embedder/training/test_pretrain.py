@@ -77,7 +77,7 @@ def test_every_method_trains_the_same_network_twice(method: str, prepared: Run, 
     config = config_of(tiny, method)
     network, said = train(prepared, config)
     assert f"{method} of ecapa, " in said
-    assert "hears two crops each of 4 songs, 3 songs in a batch" in said
+    assert "input: two crops each of 4 songs, 3 songs in a batch" in said
     assert files_of(prepared) == FINISHED
     assert (network.singers, network.head) == ((), None)
     assert network.config == config.member
@@ -180,7 +180,7 @@ def test_a_finished_network_is_kept_unless_it_is_overwritten(
     with monkeypatch.context() as patch:
         patch.setattr(lightning.Trainer, "fit", None)
         _, said = train(prepared, config_of(tiny))
-        assert said == "n is already trained with these settings; --overwrite trains it anew"
+        assert said == "n is already trained with these settings; --overwrite trains it again"
         different = r"network n is already there with other settings: method simclr \(now byol\); "
         with pytest.raises(UserError, match=different):
             train(prepared, config_of(tiny, "byol"))

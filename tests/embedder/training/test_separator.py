@@ -149,7 +149,7 @@ def test_what_is_trained_is_not_trained_twice(
 def test_other_settings_or_stems_are_refused_unless_overwritten(prepared: Run) -> None:
     train(prepared)
     before = prepared.separator_weights.read_bytes()
-    message = r"holds a separator of other songs or settings; --overwrite trains it anew"
+    message = r"holds a separator of other songs or settings; --overwrite trains it again"
     with pytest.raises(UserError, match=message):
         train(prepared, SHORT.model_copy(update={"epochs": 1}))
     songs = list(read_catalogue(prepared.catalogue).songs)

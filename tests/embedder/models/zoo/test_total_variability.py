@@ -376,7 +376,7 @@ def test_it_becomes_a_member_as_any_other(prepared: Run, tiny: Tiny) -> None:
     assert abs(agree - float(row["top1"])) <= 0.25  # another grid, one song more or less
 
     _, again = fit(prepared, config)
-    assert again == "m is already trained with these settings; --overwrite trains it anew"
+    assert again == "m is already trained with these settings; --overwrite trains it again"
 
 
 def test_the_same_fit_gives_the_same_weights_and_another_seed_others(
