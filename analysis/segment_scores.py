@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.expert_scores import evidence_of
+from analysis.measures.expert_scores import evidence_of
 from analysis.run_data import FUSE, RunData
 from embedder.inference.config import segment_s_of
 from embedder.inference.store import Store

@@ -41,11 +41,8 @@ function chosen(name) {
 function baseLayout(colour) {
   const family = getComputedStyle(document.body).fontFamily;
   return {
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    showlegend: false,
-    hovermode: "closest",
-    dragmode: false,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    showlegend: false, hovermode: "closest", dragmode: false,
     font: { family, color: colour("text"), size: 12 },
     hoverlabel: {
       bgcolor: colour("back"), bordercolor: colour("line"), align: "left", namelength: -1,
@@ -87,9 +84,8 @@ function showChosen() {
 
 // Draws now, and again when a choice, the theme or the width changes.
 function redraws(draw) {
-  document.querySelectorAll(".choice input").forEach((input) =>
-    input.addEventListener("change", draw)
-  );
+  const inputs = document.querySelectorAll(".choice input");
+  inputs.forEach((input) => input.addEventListener("change", draw));
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   draw();
   const frame = document.querySelector(".plot");

@@ -190,9 +190,7 @@ function songLayout(rows, cuts, voiced, colour) {
       ticktext: ticks.map((at) => clock(at).replace(/\.\d$/, "")),
       title: { text: "time, min:s", font: { ...soft, size: 12 }, standoff: 4 },
     },
-    xaxis2: {
-      ...axis, domain: [1 - beside, 1], range: [0, 1], anchor: "y", showticklabels: false,
-    },
+    xaxis2: { ...axis, domain: [1 - beside, 1], range: [0, 1], anchor: "y", visible: false },
     yaxis: {
       ...named, domain: [1 - height.rows / total, 1], range: [rows.length - 0.5, -0.5],
       tickvals: rows.map((_, i) => i), ticktext: names.map(plain),
@@ -258,8 +256,7 @@ function draw() {
   const member = DATA.members[Number(chosen("member"))];
   const singer = DATA.singers[songs.singer[current]];
   const [first, share] = answer(fused, current)[0];
-  document.getElementById("song").textContent =
-    `${songTitle(current)}, ${songs.album[current]}`;
+  document.getElementById("song").textContent = `${songTitle(current)}, ${songs.album[current]}`;
   document.getElementById("shown").textContent =
     `${singer}, ${songs.split[current]} split. All together name ${DATA.singers[first]} ` +
     `with ${percent(share)}: ${right[current] ? "right" : "wrong"}. ${says(member)}`;

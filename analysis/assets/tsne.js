@@ -291,9 +291,9 @@ function start() {
       });
     });
   });
-  document.querySelectorAll('input[name="colour"]').forEach((input) => {
-    input.addEventListener("change", () => { isolated = null; });
-  });
+  const noneAlone = () => { isolated = null; };
+  document.querySelectorAll('input[name="colour"]').forEach((input) =>
+    input.addEventListener("change", noneAlone));
   slider.addEventListener("input", draw);
   search.addEventListener("input", draw);
   document.getElementById("copy").addEventListener("click", copy);

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import figures as fig
-from analysis.expert_scores import uncalibrated
 from analysis.figures import Json
+from analysis.measures.expert_scores import uncalibrated
 from analysis.page import choice, escape, numbered, page, plot, table, variants
 from analysis.run_data import FUSE, Predicted, RunData
 from analysis.wording import share_cell

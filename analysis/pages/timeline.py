@@ -165,7 +165,7 @@ how much of the segment is voice, which is what it counts in the song.</p>"""
     }
     data["pool"] = list(pool)  # texts that several members share stand there once
     notes = " ".join(one.how for one in run_data.predicted)
-    title = f"Who is scores when: {len(songs.ids):,} songs, segment level"
+    title = f"Who sings when: {len(songs.ids):,} songs, segment level"
     return page("timeline.html", title, body, data, ["timeline.js"], notes)
 
 

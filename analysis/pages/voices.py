@@ -12,6 +12,12 @@ from dataclasses import dataclass
 
 from analysis import figures as fig
 from analysis.figures import Json
+from analysis.measures.questions import (
+    range_sentences,
+    sex_sentences,
+    table_sentences,
+    voices_finding,
+)
 from analysis.measures.voice_confusion import (
     Pairs,
     mistakes_overlap,
@@ -33,7 +39,6 @@ from analysis.measures.voices import (
 )
 from analysis.page import choice, escape, page, plot, table
 from analysis.pages.training import Log, read_log, training_finding, training_gap
-from analysis.questions import range_sentences, sex_sentences, table_sentences, voices_finding
 from analysis.run_data import Predicted, RunData
 from analysis.wording import share_cell
 from embedder.errors import Command

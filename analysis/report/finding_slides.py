@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from analysis.measures.questions import range_sentences, sex_sentences, table_sentences
 from analysis.measures.robustness import songs_of
 from analysis.measures.voice_confusion import mistakes_overlap, pairs_of, relation, sex_of, sexes
 from analysis.measures.voices import feature_probes, read_measured, vocal_ranges, voices
 from analysis.pages.albums import albums_finding
 from analysis.pages.robustness import robustness_finding
 from analysis.pages.training import training_finding
-from analysis.questions import range_sentences, sex_sentences, table_sentences
 from analysis.report import charts, sentences
 from analysis.report.deck import (
     SOFT,

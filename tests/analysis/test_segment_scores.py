@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.expert_scores import evidence_of
+from analysis.measures.expert_scores import evidence_of
 from analysis.run_data import read_run_data
 from analysis.segment_scores import (
     FEWEST,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.expert_scores import evidence_of, uncalibrated
+from analysis.measures.expert_scores import evidence_of, uncalibrated
 from analysis.run_data import read_run_data
 from embedder.inference.store import Store, read_store, write_store
 from embedder.metrics import ece, nll

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.measures.voice_confusion import Mistakes, Relation, Sexes
-from analysis.measures.voices import FeatureProbe, Voice
-from analysis.questions import (
+from analysis.measures.questions import (
     range_sentences,
     relation_says,
     sex_sentences,
     table_sentences,
     voices_finding,
 )
+from analysis.measures.voice_confusion import Mistakes, Relation, Sexes
+from analysis.measures.voices import FeatureProbe, Voice
 from analysis.run_data import Predicted
 from embedder.statistics import wilson
 
