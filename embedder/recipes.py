@@ -130,7 +130,7 @@ def steps(
     found += [
         Step(
             "train-embedder",
-            f"{name}: {config.train.epochs} epochs",
+            f"{name}: {counted(config.train.epochs, 'epoch')}",
             training_s(songs, config, speed),
         )
         for name, (config, speed) in members.items()

@@ -47,7 +47,7 @@ def test_a_recipe_goes_from_songs_to_pages(
     outcome = command(*words)
     assert outcome.code == 0, outcome.err
     plan = outcome.out[: outcome.out.index("min: prepare")]
-    for step in ("prepare", "first: 1 epochs", "second: 1 epochs", "fuse", "analyze"):
+    for step in ("prepare", "first: 1 epoch", "second: 1 epoch", "fuse", "analyze"):
         assert step in plan
     assert "minutes on this machine" in plan
     assert run.member_names() == ["first", "second"]

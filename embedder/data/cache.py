@@ -28,7 +28,6 @@ from embedder.config import SAMPLE_RATE
 from embedder.data.audio import DECODER, FULL_SCALE, Audio, AudioError, Samples, read_audio
 from embedder.errors import Command, UserError
 from embedder.run import prepare_again
-from embedder.text import counted
 
 STALE_S = 3600.0  # age after which a temporary file was left by a killed run, s
 T = TypeVar("T")
@@ -245,7 +244,7 @@ def _sum(paths: Sequence[Path], parts: Sequence[Audio]) -> Samples:
     for path, audio in zip(paths[1:], parts[1:], strict=True):
         part = audio.samples
         if len(part) != len(total):
-            reason = f"it has {counted(len(part), 'sample')}, but {paths[0].name} has {len(total)}"
+            reason = f"it has {len(part)} samples, but {paths[0].name} has {len(total)}"
             raise AudioError(path, "unreadable", f"{path.name} does not fit: {reason}")
         total += part
     limits = np.iinfo(np.int16)

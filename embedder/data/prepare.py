@@ -92,13 +92,13 @@ class Report:
     def lines(self) -> list[str]:
         """The report for a terminal: numbers, then each problem with its file and reason."""
         text = [
-            f"{split:<10}  {self.songs[split]:>5} songs  {self.minutes[split]:>8.1f} minutes"
+            f"{split:<10}  {_right(self.songs[split])}  {self.minutes[split]:>8.1f} minutes"
             for split in SPLITS
             if self.songs[split]
         ]
         total = sum(self.songs.values())
         text.append(
-            f"{'all':<10}  {total:>5} songs  {sum(self.minutes.values()):>8.1f} minutes  "
+            f"{'all':<10}  {_right(total)}  {sum(self.minutes.values()):>8.1f} minutes  "
             f"{counted(self.singers, 'singer')}"
         )
         if self.stems_wanted:
@@ -115,6 +115,11 @@ class Report:
                 "s and not compared by sound: of copies only those with the same samples are found"
             )
         return text + problem_lines(self.problems)
+
+
+def _right(songs: int) -> str:
+    """A number of songs as a column of the report."""
+    return f"{songs:>5} {'song' if songs == 1 else 'songs':<5}"
 
 
 def problem_lines(problems: Sequence[Problem]) -> list[str]:

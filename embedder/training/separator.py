@@ -28,6 +28,7 @@ from embedder.models.network import count_parameters, default_device
 from embedder.models.separators.own import load_vocal_separator, save_vocal_separator
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run, exclusive
+from embedder.text import counted
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
 from embedder.training.folder import TrainingFolder
 from embedder.training.runner import adamw, choose_precision, fit
@@ -147,7 +148,7 @@ def train_separator(
     epoch_s = steps * config.batch * config.crop_s
     say(
         f"separator: {count_parameters(module) / 1e6:.2f} M parameters, {precision} on "
-        f"{target.type}; {config.epochs} epochs of {epoch_s:.0f} s of "
+        f"{target.type}; {counted(config.epochs, 'epoch')} of {epoch_s:.0f} s of "
         f"mixtures made of {len(train)} songs' stems"
     )
     check = QuickCheck(validation, cache)

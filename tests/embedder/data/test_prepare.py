@@ -582,7 +582,7 @@ def test_numbers_are_counted_by_split() -> None:
     assert (report.singers, report.vocals, report.backing) == (2, 3, 2)
     assert [" ".join(line.split()) for line in report.lines()] == [
         "train 3 songs 3.0 minutes",
-        "validation 1 songs 0.8 minutes",
+        "validation 1 song 0.8 minutes",
         "all 4 songs 3.8 minutes 2 singers",
         "stems: vocals of 3, backing of 2 songs",
     ]
