@@ -36,12 +36,12 @@ from embedder.settings import build_config
 from embedder.splits import SPLITTERS
 from embedder.statistics import bootstrap_interval, mean_of
 from embedder.text import counted
+from embedder.training.checkpoint_callback import Say
 from embedder.training.folder import MadeOtherwise
 from embedder.training.members import train_member
 
 EXCERPT_S = 5.0
 HARD_DB = -8.0  # vocals of the hard case against how they were
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def run_row(
         "multiply_adds": size.multiply_adds,
         "measured_on": split,
         "training_s": training_seconds(run, condition.name, config, len(catalogue.of("train"))),
-        **measure(run, catalogue, member, split),
+        **measure_member(run, catalogue, member, split),
     }
     write_json(path, row)
     return row
@@ -262,7 +262,7 @@ def training_seconds(run: Run, name: str, config: MemberConfig, songs: int) -> f
     return round(sum(audio_s / max(1.0, rate) for rate in rates), 3)
 
 
-def measure(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[str, Any]:
+def measure_member(run: Run, catalogue: Catalogue, member: Member, split: str) -> dict[str, Any]:
     """Levels of a split's songs, each a `Level` as a plain dict.
 
     "segment" and "song" of whole songs, "excerpt" of 5 s of each where someone sings; and, for

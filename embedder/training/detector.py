@@ -29,7 +29,7 @@ from embedder.models.network import count_parameters, default_device
 from embedder.run import Run, exclusive, prepare_again
 from embedder.text import counted
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
-from embedder.training.detector_accuracy import Accuracy, measure, rows_of
+from embedder.training.detector_accuracy import Accuracy, measure_detection, rows_of
 from embedder.training.folder import TrainingFolder
 from embedder.training.runner import adamw, choose_precision, fit
 
@@ -141,7 +141,7 @@ def train_detector(
     )
     parameters = count_parameters(module)
     network = module.network.eval().requires_grad_(False)
-    accuracies = measure(network, validation, AudioCache(run.cache), progress)
+    accuracies = measure_detection(network, validation, AudioCache(run.cache), progress)
     about = {
         "catalogue": catalogue.fingerprint(),
         "training_songs": len(train),

@@ -109,7 +109,7 @@ def _areas(histograms: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(pairs > 0, won / np.maximum(pairs, 1), 0.5))
 
 
-def measure(
+def measure_detection(
     network: VoiceDetector,
     songs: Sequence[Song],
     cache: AudioCache,

@@ -32,7 +32,12 @@ from embedder.text import counted
 from embedder.training.checkpoint_callback import EpochResult, Say, Schedule
 from embedder.training.folder import TrainingFolder
 from embedder.training.runner import adamw, choose_precision, fit
-from embedder.training.separator_quality import QuickCheck, measure, read_quality, write_quality
+from embedder.training.separator_quality import (
+    QuickCheck,
+    measure_separation,
+    read_quality,
+    write_quality,
+)
 
 RECIPE = 2  # raised whenever the same settings would train another separator
 TAU = 1e-3  # a distortion 30 dB below the mixture is as good as none
@@ -173,7 +178,7 @@ def train_separator(
         show_bar=show_bar,
     )
     separator = module.separator.eval().requires_grad_(False).to(target)
-    rows = measure(separator, validation, cache, config.seed, progress)
+    rows = measure_separation(separator, validation, cache, config.seed, progress)
     quality = write_quality(run, rows, config.seed)
     about = {
         "training": config.model_dump(),

@@ -54,7 +54,7 @@ def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
     return scale_invariant_signal_distortion_ratio(estimate.double(), target.double())
 
 
-def measure(
+def measure_separation(
     separator: VocalSeparator,
     songs: Sequence[Song],
     cache: AudioCache,

@@ -15,7 +15,7 @@ from embedder.artifact import read_json
 from embedder.benchmark import (
     Condition,
     config_of,
-    measure,
+    measure_member,
     numbers_in,
     planned_rows,
     prepared,
@@ -59,7 +59,7 @@ def test_a_condition_decides_length_and_seed_above_the_settings() -> None:
 @pytest.mark.parametrize("loss", ["aam", "triplet"])
 def test_a_row_says_what_the_member_answers(trained: Run, loss: str) -> None:
     catalogue, member = read_catalogue(trained.catalogue), load_member(trained, loss)
-    found = measure(trained, catalogue, member, "test")
+    found = measure_member(trained, catalogue, member, "test")
     cache = AudioCache(trained.cache)
     songs = catalogue.of("test")
     truth = [catalogue.singers.index(song.singer) for song in songs]
@@ -151,7 +151,7 @@ def test_a_row_that_was_cut_off_while_measuring_is_not_trained_again(
     condition, config = Condition("m", "album", 1, 0), tiny(epochs=1)
     quiet = {"device": "cpu", "say": lambda _: None}
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "measure", None)
+        patch.setattr(benchmark, "measure_member", None)
         with pytest.raises(TypeError):
             run_row(tmp_path, run, catalogue, condition, config, **quiet)  # type: ignore[arg-type]
     trained = run.weights(condition.name).stat()

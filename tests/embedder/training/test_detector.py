@@ -97,7 +97,7 @@ def test_cut_off_after_the_last_epoch_only_the_measuring_is_left(
 
     monkeypatch.setattr(detector_train, "VoicedRemixes", spied)
     with monkeypatch.context() as patch:
-        patch.setattr(detector_train, "measure", cut)
+        patch.setattr(detector_train, "measure_detection", cut)
         with pytest.raises(KeyError, match="cut off"):
             train(prepared)
     assert {song.split for song in heard} == {"train"}
@@ -116,7 +116,7 @@ def test_cut_off_after_the_last_epoch_only_the_measuring_is_left(
 
     # Cut off with other settings, it is not gone on with but begun anew.
     with monkeypatch.context() as patch:
-        patch.setattr(detector_train, "measure", cut)
+        patch.setattr(detector_train, "measure_detection", cut)
         with pytest.raises(KeyError, match="cut off"):
             train(prepared, other, overwrite=True)
     said = train(prepared)

@@ -15,7 +15,7 @@ from embedder.data.voice_activity import smoothed, sung
 from embedder.models.detector import VoiceDetector
 from embedder.run import Run
 from embedder.training import detector_accuracy as detector_accuracy
-from embedder.training.detector_accuracy import Frames, accuracy_of, measure, rows_of
+from embedder.training.detector_accuracy import Frames, accuracy_of, measure_detection, rows_of
 
 
 def songs(count: int = 6, skill: float = 1.0, seed: int = 0) -> list[Frames]:
@@ -101,7 +101,7 @@ def test_a_run_s_songs_are_heard_under_three_conditions(
         return sung(vocals).astype(np.float32)
 
     monkeypatch.setattr(detector_accuracy, "voice_probability", oracle)
-    rows = measure(VoiceDetector(), moved, cache, no_progress)
+    rows = measure_detection(VoiceDetector(), moved, cache, no_progress)
     assert [row.condition for row in rows] == ["vocals + backing", "vocals 8 dB lower", "mixture"]
     for row in rows:  # the truth of the mixture has moved with the mixture
         assert (row.songs, row.accuracy.value, row.auc.value) == (4, 1, 1), row.condition
@@ -121,7 +121,7 @@ def test_of_many_songs_some_are_measured(prepared: Run, monkeypatch: pytest.Monk
 
     torch.manual_seed(0)
     songs = read_catalogue(prepared.catalogue).songs
-    rows = measure(VoiceDetector().eval(), songs, AudioCache(prepared.cache), progress)  # type: ignore[arg-type]
+    rows = measure_detection(VoiceDetector().eval(), songs, AudioCache(prepared.cache), progress)  # type: ignore[arg-type]
     assert counts == [3]
     assert {row.songs for row in rows} == {3}
     assert rows_of(rows)[0]["frame_s"] == 0.05
@@ -131,4 +131,4 @@ def test_songs_without_a_pause_give_no_row(prepared: Run, monkeypatch: pytest.Mo
     always = lambda wave: np.ones(-(-len(wave) // 800), bool)  # noqa: E731
     monkeypatch.setattr(detector_accuracy, "sung", always)
     songs = read_catalogue(prepared.catalogue).of("validation")[:1]
-    assert measure(VoiceDetector().eval(), songs, AudioCache(prepared.cache)) == []
+    assert measure_detection(VoiceDetector().eval(), songs, AudioCache(prepared.cache)) == []

@@ -20,7 +20,7 @@ from embedder.training.separator_quality import (
     MIXTURES,
     QuickCheck,
     SongQuality,
-    measure,
+    measure_separation,
     read_quality,
     si_sdr,
     summary,
@@ -71,7 +71,7 @@ def test_each_song_is_mixed_in_every_way_and_never_with_its_own_backing_twice(
 ) -> None:
     cache, songs = AudioCache(prepared.cache), catalogue.of("validation")
     deaf = Nothing()
-    rows = measure(deaf, songs, cache)  # type: ignore[arg-type]
+    rows = measure_separation(deaf, songs, cache)  # type: ignore[arg-type]
     assert [(r.song, r.mixture) for r in rows] == [(s.id, m) for s in songs for m in MIXTURES]
     assert all(row.gain == 0 for row in rows)
     for number, row in enumerate(rows):
@@ -92,7 +92,7 @@ def test_each_song_is_mixed_in_every_way_and_never_with_its_own_backing_twice(
 def test_after_is_measured_on_what_the_separator_gives(prepared: Run, catalogue: Catalogue) -> None:
     cache, songs = AudioCache(prepared.cache), catalogue.of("validation")[:2]
     half = Halved()
-    row = measure(half, songs, cache)[0]  # type: ignore[arg-type]
+    row = measure_separation(half, songs, cache)[0]  # type: ignore[arg-type]
     estimate = half.heard[0].clone()
     estimate[len(estimate) // 2 :] = 0
     vocals = torch.from_numpy(cache.read(songs[0].vocals, 0, len(estimate)))
@@ -104,14 +104,14 @@ def test_a_single_song_is_heard_over_its_own_backing_alone(
     prepared: Run, catalogue: Catalogue
 ) -> None:
     songs = catalogue.of("validation")[:1]
-    rows = measure(Nothing(), songs, AudioCache(prepared.cache))  # type: ignore[arg-type]
+    rows = measure_separation(Nothing(), songs, AudioCache(prepared.cache))  # type: ignore[arg-type]
     assert [row.mixture for row in rows] == ["own backing"]
 
 
 def test_songs_without_a_voice_have_no_number(prepared: Run, catalogue: Catalogue) -> None:
     cache, songs = AudioCache(prepared.cache), catalogue.of("validation")
     cache.write(songs[1].vocals, np.zeros(16000, np.int16))
-    rows = measure(Nothing(), songs, cache)  # type: ignore[arg-type]
+    rows = measure_separation(Nothing(), songs, cache)  # type: ignore[arg-type]
     assert {row.song for row in rows} == {song.id for song in songs} - {songs[1].id}
     assert all(np.isfinite([row.before, row.after]).all() for row in rows)
 
