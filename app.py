@@ -1,6 +1,6 @@
 """Singer identification from the command line: `python app.py COMMAND --help`.
 
-Enters: options. Leaves: what each command names in its last lines. Every command parses, calls the
+Input: options. Output: what each command names in its last lines. Every command parses, calls the
 library and prints; torch is imported only inside the commands that need it.
 """
 
@@ -335,7 +335,7 @@ def demo(
             run_member_training(Run(work), loss, config)
         say("\n4. the members are fused")
         fuse(seed=seed, run_dir=work)
-        say("\n5. songs of albums that nobody has heard are predicted")
+        say("\n5. songs of albums left out of training are predicted")
         prediction = run_dir / "prediction.csv"
         predict(unseen, prediction, run_dir=work)
         evaluate(prediction, unseen / "truth.csv", seed)

@@ -247,8 +247,8 @@ def finished_map(
 ) -> FittedMap:
     """The map of unit vectors (n, dim) that lies at `path`; if that is another, a new one there.
 
-    The embeddings of more than `EXACT` points are kept in half precision. `tell` hears how far a
-    fit is.
+    The embeddings of more than `EXACT` points are kept in half precision. `tell` is given how
+    far a fit is.
     """
     settings = f"{MAP.version} {seed} {tuple(perplexities)} {vectors.shape}"
     made_from = fingerprint(settings, np.ascontiguousarray(vectors).tobytes())

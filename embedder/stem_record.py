@@ -1,6 +1,6 @@
 """Which separator made a run's stems, so that new songs can be separated by the same one.
 
-Enters: a method, its weights, and the keys of each song's stems. Leaves: `stems.json` in the run
+Input: a method, its weights, and the keys of each song's stems. Output: `stems.json` in the run
 folder; and back again, as long as the catalogue still points to these stems.
 """
 

@@ -1,6 +1,6 @@
 """A folder or a zip that knows its own files: the same ones give the same bytes.
 
-Enters: a folder that is filled, or what somebody sent. Leaves: a folder or a zip with a manifest,
+Input: a folder that is filled, or what somebody sent. Output: a folder or a zip with a manifest,
 `bundle.json`, in which the SHA-256 of each other file stands; or a folder whose files are those of
 its manifest.
 """

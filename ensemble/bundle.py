@@ -1,6 +1,6 @@
 """What prediction needs of a run, and the program itself, in one folder or zip.
 
-Enters: a fused run and some of its members. Leaves: a bundle: `run/`, a run folder with members,
+Input: a fused run and some of its members. Output: a bundle: `run/`, a run folder with members,
 fusion and index but without songs; `app.py` and the packages that predict; `requirements.txt`,
 `README.md`, and the manifest. And back again: the run inside a bundle, opened and checked.
 """
@@ -34,7 +34,7 @@ PROGRAM = Path(__file__).parents[1]  # folder of app.py
 PACKAGES = ("embedder", "ensemble")
 RUN = "run"  # the run folder inside the bundle
 OWN = "own"  # the project's own separator, among those that there are
-SEPARATES = "openunmix"  # what only members that hear separated vocals import
+SEPARATES = "openunmix"  # what only members on separated vocals import
 
 README = """\
 This names the three likeliest of {singers} singers for each song of a folder ({members}).
@@ -73,7 +73,7 @@ def pack(
 ) -> Packed:
     """Write a bundle of the fusion's members, or of those of them that are named.
 
-    The same run gives the same bytes. `source` is packed if a member hears vocals. Raises
+    The same run gives the same bytes. `source` is packed if a member takes vocals. Raises
     `UserError` if the run could not predict with these members, or if something else is at
     `output`.
     """
@@ -127,7 +127,7 @@ def config_of(run: Run, member: str) -> MemberConfig:
 
 
 def hear_vocals(configs: Mapping[str, MemberConfig]) -> list[str]:
-    """The members that hear a vocal stem, which new files do not have."""
+    """The members that take a vocal stem, which new files do not have."""
     return [name for name, config in configs.items() if config.train.recording == "vocals"]
 
 

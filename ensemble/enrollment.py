@@ -1,6 +1,6 @@
 """Recordings of a singer, made ready for the index.
 
-Enters: a name, files, and stores of them, batch after batch. Leaves: ids and albums, `NewSong` for
+Input: a name, files, and stores of them, batch after batch. Output: ids and albums, `NewSong` for
 each recording, and which of them the run has already.
 """
 

@@ -1,6 +1,6 @@
 """What the songs that were enrolled cost the singers that the members were trained on.
 
-Enters: a fusion, its indexes, and the members' stores of training and validation songs. Leaves:
+Input: a fusion, its indexes, and the members' stores of training and validation songs. Output:
 `Costs`, the trained singers' metrics without and with what is enrolled.
 """
 

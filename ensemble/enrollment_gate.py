@@ -1,7 +1,7 @@
 """Singers who were added without training: how a song is given to one of them.
 
-Enters: what the index holds of trained and enrolled singers, and how sure the experts are of a
-song. Leaves: probabilities over all singers.
+Input: what the index holds of trained and enrolled singers, and how sure the experts are of a
+song. Output: probabilities over all singers.
 
 P(enrolled j) = u · r_j and P(trained c) = (1 − u) · P_fused(c): trained singers stay to each other
 what they were. u is high where the experts, who know trained singers only, are not sure, and where
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 class Gate:
     """Who is enrolled and who was trained on, fitted by leaving singers out."""
 
-    slope: float  # of the log-odds for a stranger, by the log-odds of the confidence; 0 or below
+    slope: float  # log-odds of being unknown by log-odds of the confidence; 0 or below
     intercept: float  # nats
     scales: dict[str, float]  # member → mean margin of its discriminant for the right singer
 
@@ -79,9 +79,9 @@ def fit_gate(
 ) -> Gate:
     """From confidences (songs,) of known singers' songs, with their singer and without.
 
-    Platt's (1999) logistic regression of strangers on the confidence's log-odds, with as many of
-    the one as of the other; `stores` hold those songs. A confidence that is no lower for strangers
-    tells nothing, and the slope is 0 then.
+    Platt's (1999) logistic regression of unknown singers on the confidence's log-odds, with as
+    many of the one as of the other; `stores` hold those songs. A confidence that is no lower for
+    unknown singers is no information, and the slope is 0 then.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -121,7 +121,7 @@ def enlarged(
 
     A preference (songs,) is how clearly the discriminant prefers an enrolled singer to all trained
     ones, on the scale of how it prefers the right one of these. `confidence` (songs,) is that of
-    `unknown.confidence`; the stores are those of the members that heard the songs.
+    `unknown.confidence`; the stores are those of the members that embedded the songs.
     """
     odds = gate.slope * log_odds(confidence) + gate.intercept
     parts = []

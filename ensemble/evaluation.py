@@ -1,7 +1,7 @@
 """How good a prediction file is, given who really sings.
 
-Enters: a prediction (csv or json) and a truth (csv `ID,singer`, or a folder laid out as
-`<singer>/<album>/<song>`). Leaves: `Evaluation`: top-1, top-3, score and macro F1 with intervals,
+Input: a prediction (csv or json) and a truth (csv `ID,singer`, or a folder laid out as
+`<singer>/<album>/<song>`). Output: `Evaluation`: top-1, top-3, score and macro F1 with intervals,
 and each singer's recall. A song without a prediction is refused, never silently left out.
 """
 

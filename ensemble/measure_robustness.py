@@ -112,7 +112,7 @@ def predicted(
 
 
 def check_seconds(seconds: float) -> None:
-    """Raise `UserError` unless songs of this length are heard undegraded, too."""
+    """Raise `UserError` unless songs of this length are embedded undegraded, too."""
     if seconds not in DEGRADATIONS[EXCERPT].levels:
         legal = ", ".join(f"{level:g}" for level in DEGRADATIONS[EXCERPT].levels if level != FULL)
         raise UserError(f"--seconds {seconds:g} is not legal; it must be one of {legal}, or 0: all")

@@ -1,6 +1,6 @@
 """From log-probabilities to the files a user reads: the course's csv and json, the full table.
 
-Enters: paths of the predicted files and log-probabilities (songs, singers). Leaves: IDs, each
+Input: paths of the predicted files and log-probabilities (songs, singers). Output: IDs, each
 song's best singers, `prediction.csv` or `.json`, and a `Table` of all probabilities as npz. The
 same predictions give the same bytes, in whatever order they come.
 """

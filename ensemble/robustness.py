@@ -1,6 +1,6 @@
 """What a fused run answers of degraded songs, on disk: written as it is measured, read by the page.
 
-Enters: a run, and rows of answers. Leaves: `measures/robustness.csv`, a row for each song,
+Input: a run, and rows of answers. Output: `measures/robustness.csv`, a row for each song,
 degradation and level, and beside it `robustness.json`, which says what they were made with. The
 csv is replaced as a whole after each song, so a measurement that was stopped goes on with the next.
 """
@@ -35,7 +35,7 @@ class Conditions:
     catalogue: str  # fingerprint of the run's songs
     separator: str  # of what makes vocals of files, "" where there is none
     split: str  # whose songs were degraded: "validation" or "test"
-    seconds: float  # heard of each song that is degraded; 0 for all of it
+    seconds: float  # used of each song that is degraded; 0 for all of it
     singers: tuple[str, ...]  # who could be named: trained ones, then enrolled ones
     sources: tuple[str, ...]  # whose answers: "fused" first, then the experts
     stems: str = ""  # fingerprint of the vocal stems, which say where songs are sung

@@ -20,7 +20,7 @@ from ensemble.index.members import index_of
 def evidence_of(
     run_data: RunData, member: str, experts: Sequence[str] | None = None
 ) -> dict[str, tuple[Store, ExpertScores]]:
-    """Split → a member's store and the evidence of its experts, or of those named.
+    """Split → a member's store and the scores of its experts, or of those named.
 
     Empty where there is no fusion, the member has no part in it, or no training song.
     Neighbours are searched exactly, whatever index the run uses.

@@ -1,6 +1,6 @@
 """How a song's segments become one: its embedding and its logits, weighted by share of voice.
 
-Enters: a song's segment embeddings or logits, and what each segment weighs. Leaves: the song's
+Input: a song's segment embeddings or logits, and what each segment weighs. Output: the song's
 embedding `(dim,)` of unit length, and its logits `(singers,)` by one of `AGGREGATES`.
 """
 

@@ -1,6 +1,6 @@
 """A trained member on disk: weights, settings and labels together, nothing that runs on load.
 
-Enters: a `Member`. Leaves: one folder, `model.safetensors` + `config.json` + `labels.json`.
+Input: a `Member`. Output: one folder, `model.safetensors` + `config.json` + `labels.json`.
 """
 
 from __future__ import annotations

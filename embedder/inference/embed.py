@@ -1,8 +1,8 @@
 """Songs to embeddings and logits, on a fixed grid of segments.
 
-Enters: members, and the decoded songs of a split. Leaves: a `Store` per split on disk. What
+Input: members, and the decoded songs of a split. Output: a `Store` per split on disk. What
 `embed_files.py` does with the files of a folder is made of the same parts.
-The network always hears `CHUNK` segments of one song at once, the rest filled with silence: a
+The network always takes `CHUNK` segments of one song at once, the rest filled with silence: a
 song's numbers depend neither on its neighbours nor on how many songs are handed over together.
 """
 
@@ -90,7 +90,7 @@ def segment_weights(
 
 
 def stem_key(song: Song, stem: str) -> str:
-    """The cache key of what a member with this `stem` hears; `UserError` where it is missing."""
+    """The cache key of what a member with this `stem` takes; `UserError` where it is missing."""
     key = song.audio if stem == "mix" else song.vocals
     if not key:
         raise UserError(

@@ -216,7 +216,7 @@ def _waves(config: MemberConfig) -> list[Floats]:
 
 
 def _usual_samples(config: MemberConfig) -> int:
-    """The length of the segments that a member hears, and no less than the shortest."""
+    """The length of the segments that a member takes, and no less than the shortest."""
     return max(shortest_samples(config), round(config.embed.eval_segment_s * SAMPLE_RATE))
 
 

@@ -1,6 +1,6 @@
-"""The fixed grid on which a song is heard when it is embedded.
+"""The fixed grid on which a song is cut when it is embedded.
 
-Enters: a song's samples. Leaves: where its segments start, and the segments.
+Input: a song's samples. Output: where its segments start, and the segments.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cut(
 
     `more` segments from random places stand beside the grid's; all are in the order of their
     starts. A song shorter than one segment is repeated until it fills it: silence would be
-    something that the network never heard in training.
+    something that the network never met in training.
     """
     segment = round(segment_s * SAMPLE_RATE)
     hop = round(hop_s * SAMPLE_RATE)

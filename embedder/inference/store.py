@@ -1,6 +1,6 @@
 """Embeddings and logits on disk: what a member says about each song and each segment of it.
 
-Enters: arrays from one member for one split. Leaves: `Store`, one `.npz` file without pickle.
+Input: arrays from one member for one split. Output: `Store`, one `.npz` file without pickle.
 Stores are what embedding hands to fusion and analysis; nothing here needs torch.
 """
 
@@ -101,7 +101,7 @@ class Store:
         return tuple(album or song for album, song in zip(self.albums, self.song_ids, strict=True))
 
     def voice(self) -> NDArray[np.float64]:
-        """Mean share of voice of each song's segments (songs,); 0: heard as if all were sung."""
+        """Mean share of voice of each song's segments (songs,); 0: embedded as if all were sung."""
         sums = np.bincount(self.segment_song, self.segment_weight, len(self.song_ids))
         counts = np.bincount(self.segment_song, minlength=len(self.song_ids))
         return np.asarray(sums / counts)

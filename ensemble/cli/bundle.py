@@ -52,7 +52,7 @@ def bundle(
         f"{counted(packed.singers, 'singer')}, index of {counted(packed.songs, 'song')}"
     )
     if vocals and source is None:
-        warn(f"{', '.join(vocals)} hear vocals: the bundle needs them from predict --stems_dir")
+        warn(f"{', '.join(vocals)} take vocals: the bundle needs them from predict --stems_dir")
     if packed.published:
         say(
             f"vocals are separated with {packed.published}, whose published weights are not packed "
@@ -77,7 +77,7 @@ def vocal_source(run: Run) -> VocalSource | None:
     if record is not None and made_stems and record.weights and separator.method != OWN:
         raise UserError(
             f"the run separates vocals with {separator.method} and the weights in {record.weights},"
-            " which a bundle does not hold; leave the members that hear vocals out with --members"
+            " which a bundle does not hold; leave the members that take vocals out with --members"
         )
     return VocalSource(separator.method, separator.fingerprint(), separator.weights[0], made_stems)
 

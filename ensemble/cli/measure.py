@@ -1,6 +1,6 @@
 """The command that measures what pages cannot ask a store: a thin front, registered by `app.py`.
 
-Enters: a fused run whose songs are at hand. Leaves: files in the run's folder of measures, which
+Input: a fused run whose songs are at hand. Output: files in the run's folder of measures, which
 the pages show. Each measure is one function of `MEASURES`; torch is imported only inside.
 """
 
@@ -61,7 +61,7 @@ def measure(
         int, typer.Option("--songs", min=1, help="Robustness: songs, as many of each singer.")
     ] = SONGS,
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Robustness: heard of each song; 0: all of it.")
+        float, typer.Option("--seconds", help="Robustness: used of each song; 0: all of it.")
     ] = SECONDS,
     device: Device = "auto",
     run_dir: RunDir = Path("runs"),

@@ -52,7 +52,7 @@ def fuse(
         str, typer.Option("--score_norm", help="Of neighbours' similarities: none | as_norm.")
     ] = "none",
     target_fpr: Annotated[
-        float, typer.Option("--target_fpr", help="Strangers' songs that may get a name, 0 to 1.")
+        float, typer.Option("--target_fpr", help="Share of unknown singers' songs named, at most.")
     ] = 0.1,
     index: Annotated[
         str, typer.Option("--index", help="Of the segments: flat | ivfpq | hnsw.")

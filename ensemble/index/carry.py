@@ -1,7 +1,7 @@
 """Enrolled singers, carried from an old song table into the one that takes its place.
 
-Enters: the old table, and what embeds songs now. Leaves: `Enrolled`: the songs that the new table
-takes over if its members are those that heard them, or else the singers that would be lost.
+Input: the old table, and what embeds songs now. Output: `Enrolled`: the songs that the new table
+takes over if its members are those that embedded them, or else the singers that would be lost.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Enrolled:
     """Singers who were enrolled without training."""
 
     songs: dict[str, list[NewSong]] = field(default_factory=dict)  # singer → songs, in their order
-    lost: tuple[str, ...] = ()  # singers whose songs other members heard, or in another way
+    lost: tuple[str, ...] = ()  # singers whose songs other members embedded, or in another way
     problem: str = ""  # why nobody knows who was enrolled, where the old table cannot be read
 
 

@@ -321,7 +321,7 @@ def test_the_user_is_told_what_is_not_packed(
     assert not (tmp_path / "c").exists()
     monkeypatch.setattr(separation, "separator_of", lambda *_: None)
     done = command("bundle", "--output", tmp_path / "d", "--run_dir", vocal.root)
-    assert "vocal hear vocals: the bundle needs them from predict --stems_dir" in done.err
+    assert "vocal take vocals: the bundle needs them from predict --stems_dir" in done.err
     assert not (tmp_path / "d" / "run" / "separator").exists()
 
 

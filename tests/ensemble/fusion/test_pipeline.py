@@ -383,7 +383,7 @@ def test_who_was_enrolled_stays_so(enrolled: Run) -> None:
         "new",
         fusion.singers[1],
     ]
-    fuse_run(enrolled, catalogue, ["triplet"], QUICK)  # one of those that heard them
+    fuse_run(enrolled, catalogue, ["triplet"], QUICK)  # one of those that embedded them
     assert read_indexes(enrolled.index_table)["triplet"].singers[-1] == "new"
     table = read_table(enrolled.predictions / "validation.npz")
     assert table.singers == fusion.singers  # what is reported is of trained singers
