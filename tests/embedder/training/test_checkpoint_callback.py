@@ -79,12 +79,25 @@ def test_the_weights_of_the_best_epoch_are_kept(
     assert log.columns["segment_score"] == [score for score, _ in results]
 
 
-def test_a_member_s_training_is_as_patient_as_its_setting(
-    prepared: Run, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("patience", "scores", "epochs"),
+    [
+        (1, [0.5, 0.4, 0.9, 0.9, 0.9, 0.9], 2),
+        (2, [0.5, 0.4, 0.6, 0.6, 0.6, 0.9], 5),
+        (3, [0.5, 0.4, 0.4, 0.6, 0.1, 0.1], 6),
+    ],
+)
+def test_training_stops_when_no_epoch_is_better_for_as_long_as_it_is_patient(
+    patience: int,
+    scores: list[float],
+    epochs: int,
+    prepared: Run,
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scores = [(0.5, 1.0), (0.4, 1.0), (0.9, 1.0)]
-    rows, _ = scripted(prepared, tiny(epochs=6, patience=1), scores, monkeypatch)
-    assert len(rows) == 2
+    config = tiny(epochs=6, patience=patience)
+    rows, weights = scripted(prepared, config, [(s, 1.0) for s in scores], monkeypatch)
+    assert len(rows) == len(weights) == epochs
 
 
 def callback(folder: Path, epochs: int, patience: int = 0) -> CheckpointCallback:
