@@ -277,7 +277,7 @@ def benchmark(
     Example: python app.py benchmark --data_dir songs --members crnn-plain,ecapa --segments 3,5
     """
     from analysis.benchmark import HEAD, lines, write_tables
-    from embedder.benchmark import planned_rows, prepared, read_rows, run_row
+    from embedder.recipes.benchmark import planned_rows, prepared, read_rows, run_row
     from embedder.settings import parse_assignments
 
     configs = planned_rows(

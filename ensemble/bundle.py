@@ -21,9 +21,9 @@ from embedder.catalogue import Catalogue, write_catalogue
 from embedder.config import MemberConfig
 from embedder.errors import RUN_DIR, UserError, did_you_mean, working_in
 from embedder.inference.config import detector_fingerprint
+from embedder.models.separators.stem_record import STEMS, StemRecord
 from embedder.run import Run, create_run, open_run
 from embedder.settings import network_record
-from embedder.stem_record import STEMS, StemRecord
 from ensemble.archive import MANIFEST, filling, opened, read_manifest, write_manifest
 from ensemble.fusion.fitted import arrays_of, check_detector, check_fusion
 from ensemble.fusion.pipeline import open_fusion

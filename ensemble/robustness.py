@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from embedder import stem_record
 from embedder.artifact import Artifact, file_fingerprint, fingerprint, write_text
 from embedder.catalogue import Catalogue, Song, read_catalogue
 from embedder.errors import Command, UserError
 from embedder.measures.robustness import DEGRADATIONS, severity_levels
+from embedder.models.separators import stem_record
 from embedder.run import Run
 from embedder.text import read_csv, to_csv
 

@@ -387,7 +387,7 @@ def test_demo_and_benchmark_name_the_run_inside_their_folder(
     monkeypatch.setattr("embedder.data.synth.synthesise", lambda *_, **__: None)
     (inner,) = commands_in(refused("demo", "--run_dir", tmp_path / "d"))
     assert parsed(inner)[1]["run_dir"] == tmp_path / "d" / "run"
-    monkeypatch.setattr("embedder.benchmark.prepared", stop)
+    monkeypatch.setattr("embedder.recipes.benchmark.prepared", stop)
     words = ("benchmark", "--data_dir", synthesised / "mix", "--splits", "album")
     (inner,) = commands_in(refused(*words, "--run_dir", tmp_path / "b"))
     assert parsed(inner)[1]["run_dir"] == tmp_path / "b" / "album"

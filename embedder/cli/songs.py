@@ -10,8 +10,8 @@ import typer
 from embedder.cli.arguments import DataDir, Device, RunDir, Seed, SplitRule, StemsDir, catalogue_of
 from embedder.console import say, shown, warn
 from embedder.errors import Command, UserError, did_you_mean
+from embedder.models.separators.stem_record import FOLDER
 from embedder.run import SPLITS, abandon_run, create_run, locked, open_run, prepare_again
-from embedder.stem_record import FOLDER
 from embedder.text import counted
 
 # FOLDER reads stems that exist, where the other methods make them.

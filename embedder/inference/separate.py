@@ -23,8 +23,8 @@ from embedder.data.stems import STEMS, find_stems
 from embedder.errors import Command, UserError
 from embedder.models.separators import SEPARATORS, open_separator
 from embedder.models.separators.song_separator import SongSeparator, separate
+from embedder.models.separators.stem_record import FOLDER, StemRecord, read_record, write_record
 from embedder.run import Run
-from embedder.stem_record import FOLDER, StemRecord, read_record, write_record
 
 
 def separate_songs(

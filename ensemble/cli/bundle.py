@@ -65,7 +65,7 @@ def vocal_source(run: Run) -> VocalSource | None:
     """What separates vocals from new files in this run, loaded once to see that it can be."""
     import embedder
     from embedder.catalogue import read_catalogue
-    from embedder.stem_record import read_record
+    from embedder.models.separators.stem_record import read_record
     from ensemble.bundle import OWN, VocalSource
 
     catalogue = read_catalogue(run.catalogue)

@@ -19,9 +19,9 @@ from embedder.config import MemberConfig
 from embedder.errors import Command, UserError, did_you_mean
 from embedder.inference.config import InferenceConfig
 from embedder.inference.store import ATTENUATED, Store, check_store, origin, read_store
+from embedder.models.separators.stem_record import separator_fingerprint
 from embedder.run import SPLITS, Run, locked
 from embedder.settings import network_record
-from embedder.stem_record import separator_fingerprint
 from embedder.text import counted
 from ensemble.fusion.fit import AUTO, fit_fusion, result_rows
 from ensemble.fusion.fitted import (

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from embedder.artifact import file_fingerprint, fingerprint
 from embedder.config import SAMPLE_RATE
-from embedder.stem_record import VERSION
+from embedder.models.separators.stem_record import VERSION
 
 Floats = NDArray[np.float32]
 # `wave (samples,)`, mono float32 in [-1, 1) → vocals and backing, `(samples,)` each; a backing of

@@ -30,8 +30,8 @@ from embedder.inference.separate import (
     take_stems,
 )
 from embedder.models.separators.song_separator import SongSeparator, Split
+from embedder.models.separators.stem_record import read_record
 from embedder.run import Run, create_run
-from embedder.stem_record import read_record
 from embedder.training.members import train_member
 
 CPU = torch.device("cpu")

@@ -30,9 +30,9 @@ from embedder.inference.checkpoint import load_member
 from embedder.inference.embed import embed_wave
 from embedder.models.separators.own import save_vocal_separator
 from embedder.models.separators.song_separator import SongSeparator
+from embedder.models.separators.stem_record import StemRecord, read_record
 from embedder.models.separators.vocal_separator import VocalSeparator
 from embedder.run import Run
-from embedder.stem_record import StemRecord, read_record
 from embedder.training.members import train_member
 from ensemble.archive import MANIFEST
 from ensemble.bundle import requirements

@@ -10,9 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedder import benchmark
 from embedder.artifact import read_json
-from embedder.benchmark import (
+from embedder.catalogue import read_catalogue
+from embedder.config import MemberConfig
+from embedder.data.cache import AudioCache
+from embedder.data.excerpts import attenuated_mix, excerpt
+from embedder.errors import UserError
+from embedder.inference.checkpoint import load_member
+from embedder.inference.embed import embed_wave
+from embedder.recipes import benchmark
+from embedder.recipes.benchmark import (
     Condition,
     config_of,
     measure_member,
@@ -25,13 +32,6 @@ from embedder.benchmark import (
     singer_centres,
     training_seconds,
 )
-from embedder.catalogue import read_catalogue
-from embedder.config import MemberConfig
-from embedder.data.cache import AudioCache
-from embedder.data.excerpts import attenuated_mix, excerpt
-from embedder.errors import UserError
-from embedder.inference.checkpoint import load_member
-from embedder.inference.embed import embed_wave
 from embedder.run import Run
 
 Tiny = Callable[..., MemberConfig]

@@ -10,8 +10,8 @@ import pytest
 from embedder.artifact import read_json, write_json
 from embedder.catalogue import Catalogue, Song
 from embedder.errors import UserError
+from embedder.models.separators.stem_record import StemRecord, read_record, write_record
 from embedder.run import Run
-from embedder.stem_record import StemRecord, read_record, write_record
 
 SONGS = (
     Song("a/A/1.wav", "", "a", "A", "1", "train", vocals="v1", backing="b1"),
