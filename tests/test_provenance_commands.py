@@ -56,8 +56,8 @@ def test_a_recipe_sees_songs_that_were_added(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("embedder.training.speed.measure_speed", lambda *_: Speed(100.0, 400.0))
     monkeypatch.setattr(app, "RECIPES", {"laptop": Recipe("one member", {"m": {"epochs": 1}})})
-    for step in ("run_member_training", "fuse", "analyze"):
-        monkeypatch.setattr(app, step, lambda *_, **__: None)
+    for step in ("app.run_member_training", "app.fuse", "analysis.cli.analyze"):
+        monkeypatch.setattr(step, lambda *_, **__: None)
     songs, run = Path(shutil.copytree(synthesised / "mix", tmp_path / "songs")), Run(tmp_path / "r")
     singer = next(songs.iterdir())
     away = shutil.move(singer, tmp_path / "away")

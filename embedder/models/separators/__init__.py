@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from embedder.errors import UserError, did_you_mean
 from embedder.run import Run
 
 if TYPE_CHECKING:
+    import torch
+
     from embedder.models.separators.song_separator import SongSeparator
 
 
