@@ -95,7 +95,7 @@ def prepare_songs(
         say(
             "no stems: training cannot mix vocals with other songs' backings, which costs accuracy "
             "on unknown albums; --stems_dir gives them, and this makes them: "
-            f"{Command('separate', method='hdemucs')}"
+            f"{Command('separate', method='spleeter')}"
         )
     say(f"wrote {run.catalogue}, the lists of its splits, and {run.cache}")
     say(f"next: {Command('train-embedder', loss='aam')}")

@@ -228,7 +228,7 @@ def _check_songs(
             f"{counted(len(without), 'song', ('has', 'have'))} no vocal stem, {without[0]} for "
             "one; train with "
             "--stem mix, give the stems to prepare with --stems_dir, or make them with: "
-            f"{Command('separate', method='hdemucs')}"
+            f"{Command('separate', method='spleeter')}"
         )
 
 

